@@ -1,0 +1,115 @@
+# Everything that a person or CI runs; `make help` lists the targets. Needs Python 3.11 to 3.13 with pip.
+
+PYTHON ?= python3
+VENV := .venv
+ORACLE := .venv-oracle
+ANYVAR := .venv-anyvar
+TOOLS := .venv-tools
+DEMO := .demo
+
+# pip of PYTHON installs into the environments, which therefore need no pip (and no ensurepip) of their own.
+PIP = $(PYTHON) -m pip --disable-pip-version-check --python
+
+# Every benchmark in turn, with $(1); the first one that cannot run ends it.
+BENCHMARKS = annotators end_to_end limits memory samples start_up store vrs_engine
+define measure
+	@for name in $(BENCHMARKS); do echo "== benchmarks/$$name.py"; \
+		ANYVAR_STEP_ORACLE_PYTHON=$(abspath $(ORACLE))/bin/python ANYVAR_STEP_ANYVAR_PYTHON=$(abspath $(ANYVAR))/bin/python \
+		$(VENV)/bin/python benchmarks/$$name.py $(1) || exit 1; done
+endef
+
+.PHONY: help demo test test-services test-all lint docs dist bench bench-small clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.demo  ## annotate made-up VCFs with Snakemake, a private Redis and real workers
+	@echo "== Make a small genome and three VCFs in $(DEMO)"
+	@rm -rf $(DEMO)
+	@$(VENV)/bin/python workflow/demo/make_demo.py $(DEMO)
+	@echo "== Run the workflow between private servers"
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" ANYVAR_STEP_REFERENCE="demo=$(CURDIR)/$(DEMO)/resources/genome.fa" \
+		$(VENV)/bin/anyvar-step local --workers 2 -- \
+		snakemake --snakefile workflow/Snakefile --directory $(DEMO) --cores 2 --quiet host reason rules
+	@echo "== What came out"
+	@$(VENV)/bin/python workflow/demo/show.py $(DEMO)
+
+test: $(VENV)/.test $(ORACLE)/.done  ## all tests that need nothing but Python packages
+	$(VENV)/bin/python -m pytest -m "not services" --numprocesses 2 --dist loadfile
+
+test-services: $(VENV)/.test-services $(ORACLE)/.done $(ANYVAR)/.done $(TOOLS)/.done
+	$(VENV)/bin/python -m pytest -m services
+
+test-all: test test-services  ## the tests, then those that need what .ci/run installs
+
+lint: $(VENV)/.lint  ## ruff, mypy, snakefmt
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" snakefmt --check workflow  # it calls shfmt
+
+docs: $(VENV)/.docs  ## the documentation as a site, in site/
+	$(VENV)/bin/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+
+dist: $(VENV)/.test-services  ## wheel and sdist, in dist/
+	$(VENV)/bin/python -m build
+
+bench: $(VENV)/.test $(ORACLE)/.done $(ANYVAR)/.done  ## measure speed and memory, for docs/performance.md (half an hour)
+	$(call measure,)
+	$(VENV)/bin/python benchmarks/report.py --docs
+
+bench-small: $(VENV)/.test $(ORACLE)/.done $(ANYVAR)/.done  # whether the benchmarks run; CI's
+	$(call measure,--small --results benchmarks/results/small)
+	$(VENV)/bin/python benchmarks/report.py --results benchmarks/results/small
+
+clean:  ## remove environments, demo and caches
+	rm -rf $(VENV) $(ORACLE) $(ANYVAR) $(TOOLS) $(DEMO) dist site .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .snakemake
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+%/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; name one: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -m venv --without-pip $*
+
+.PRECIOUS: %/bin/python
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	@echo "== Install anyvar-step into $(VENV)"
+	@$(PIP) $(VENV)/bin/python install --quiet --editable '.[local,workflow]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
+	@$(PIP) $(VENV)/bin/python install --quiet --editable '.[test]'
+	@touch $@
+
+$(VENV)/.test-services: pyproject.toml | $(VENV)/bin/python
+	@$(PIP) $(VENV)/bin/python install --quiet --editable '.[test-services]'
+	@touch $@
+
+$(VENV)/.lint: pyproject.toml | $(VENV)/bin/python
+	@$(PIP) $(VENV)/bin/python install --quiet --editable '.[lint]'
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	@$(PIP) $(VENV)/bin/python install --quiet --editable '.[docs]'
+	@touch $@
+
+# The reference implementation pins packages that ours need newer. Its extra would have hgvs build psycopg2 from
+# source, which wants a compiler and pg_config; psycopg2-binary is the same module.
+$(ORACLE)/.done: Makefile | $(ORACLE)/bin/python
+	@$(PIP) $(ORACLE)/bin/python install --quiet ga4gh.vrs==2.3.3 pysam==0.23.0 'dill~=0.3.7' click \
+		'biocommons.seqrepo>=0.6.10' 'bioutils<1' psycopg2-binary attrs configparser importlib_resources ipython parsley
+	@$(PIP) $(ORACLE)/bin/python install --quiet --no-deps 'hgvs>=1.5.5,<2'
+	@touch $@
+
+# AnyVar holds celery and redis at older versions than ours; SQLAlchemy reads postgresql:// with psycopg2, and
+# newer releases of agct have no wheel for Python 3.11.
+$(ANYVAR)/.done: | $(ANYVAR)/bin/python
+	@$(PIP) $(ANYVAR)/bin/python install --quiet 'anyvar[postgres,queueing]==1.0.0' agct==0.2.0 psycopg2-binary
+	@touch $@
+
+# What others look at our runs with.
+$(TOOLS)/.done: | $(TOOLS)/bin/python
+	@$(PIP) $(TOOLS)/bin/python install --quiet 'multiqc>=1.30' 'flower>=2.0' redis packaging
+	@touch $@

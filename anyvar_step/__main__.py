@@ -1,0 +1,47 @@
+"""``anyvar-step`` and ``python -m anyvar_step``: run a command; a failure is a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+import click
+
+from anyvar_step.cli import cli
+from anyvar_step.cli.logs import say_failure
+from anyvar_step.errors import StepError
+
+
+def main() -> NoReturn:
+    """Run the command line; a user's mistake is one line on stderr, ``--debug`` shows the traceback."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        result = cli.main(standalone_mode=False, prog_name="anyvar-step")
+        code = result if isinstance(result, int) else 0  # click returns what a context exits with
+    except StepError as error:
+        if debug:
+            traceback.print_exc()
+        say_failure(str(error))
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except click.exceptions.Exit as leave:
+        code = leave.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        say_failure(f"unexpected {type(error).__name__}: {error}. Please report what --debug shows")
+        code = StepError.exit_code
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""The board: states, results and small flags of the runs, in the result backend, over one connection.
+
+Celery's AsyncResult subscribes, holds four connections and can deadlock (PITFALLS.md 5, 6); a waiting step
+needs no more than a GET. Celery's own result keys are read, and written only for the states SENT, PROGRESS
+and REVOKED, in Celery's own form.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Self
+
+from anyvar_step.broker.connection import QUICK, connect, reaching
+from anyvar_step.broker.handouts import Handouts
+from anyvar_step.broker.leases import Leases
+from anyvar_step.broker.names import meta_key, step_key
+from anyvar_step.broker.status import stored_meta
+from anyvar_step.models import State
+from anyvar_step.settings import Settings
+
+#: Seconds for which a worker's claim on a run stands without being renewed.
+CLAIM_SECONDS = 20
+#: Seconds for which an attempt number is remembered: no id may come again while a worker still knows it.
+ATTEMPT_SECONDS = 14 * 86_400
+
+
+class Board:
+    """States, results and flags of runs; not thread-safe, one for each thread."""
+
+    def __init__(self, settings: Settings, tries: int = QUICK) -> None:
+        self._url = settings.backend_url
+        self._expires = settings.result_expires
+        self._redis = connect(self._url, tries)
+        self.leases = Leases(self._redis, self._reaching)
+        self.handouts = Handouts(self._redis, self._reaching, self._expires)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._redis.close()
+
+    def _reaching(self) -> AbstractContextManager[None]:
+        return reaching(self._url, "CELERY_BACKEND_URL")
+
+    # -- states and results, in Celery's keys ------------------------------------------------------------
+
+    def meta(self, run_id: str) -> dict[str, Any] | None:
+        """The run's state and result as Celery stored them, None where there is no such run."""
+        with self._reaching():
+            raw = self._redis.get(meta_key(run_id))
+        return stored_meta(run_id, raw)
+
+    def put(
+        self, run_id: str, state: State, result: Any = None, *, only: Literal["new", "known"] | None = None
+    ) -> bool:
+        """Store a state that is ours to store; ``only`` if the run is new to the board, or known to it.
+
+        True when it was stored. AnyVar's own SENT write can overwrite a finished run's state (CONTRACTS.md
+        §2); this one is atomic.
+        """
+        meta = {"status": state, "result": result, "traceback": None, "children": [], "task_id": run_id}
+        new, known = only == "new", only == "known"
+        with self._reaching():
+            stored = self._redis.set(meta_key(run_id), json.dumps(meta), ex=self._expires, nx=new, xx=known)
+        return bool(stored)
+
+    def refresh(self, run_id: str) -> None:
+        """Keep a live run's state from expiring while somebody waits for it."""
+        with self._reaching():
+            self._redis.expire(meta_key(run_id), self._expires)
+
+    def forget(self, run_id: str, digest: str) -> None:
+        """Drop what the board says of a run; another run of the same content keeps its entry."""
+        with self._reaching():
+            self._redis.delete(
+                meta_key(run_id),
+                *(step_key(kind, run_id) for kind in ("cancel", "claim", "published", "leases", "sent")),
+            )
+            self._redis.zrem(step_key("told", ""), run_id)
+            if self._redis.get(step_key("current", digest)) == run_id:
+                self._redis.delete(step_key("current", digest))
+
+    # -- which run is the current one of a content -------------------------------------------------------
+
+    def current(self, digest: str) -> str | None:
+        """The id of the newest run of that content."""
+        with self._reaching():
+            found = self._redis.get(step_key("current", digest))
+        return str(found) if found else None
+
+    def next_attempt(self, digest: str) -> int:
+        """A number no earlier attempt at that content had, from 1."""
+        key = step_key("attempts", digest)
+        with self._reaching():
+            number = int(self._redis.incr(key))
+            self._redis.expire(key, ATTEMPT_SECONDS)
+        return number
+
+    def make_current(self, digest: str, run_id: str, instead_of: str | None) -> str:
+        """Make that run the current one if nobody was quicker; the id of the one that is."""
+        key = step_key("current", digest)
+
+        def swap(pipe: Any) -> str:
+            now = pipe.get(key)
+            pipe.multi()
+            if now not in (instead_of, None):
+                return str(now)
+            pipe.set(key, run_id, ex=ATTEMPT_SECONDS)
+            return run_id
+
+        with self._reaching():
+            winner = self._redis.transaction(swap, key, value_from_callable=True)  # type: ignore[arg-type]
+        return str(winner)
+
+    def announce(self, run_id: str) -> bool:
+        """Note that the run is about to be queued; False where another step was quicker."""
+        with self._reaching():
+            return bool(self._redis.set(step_key("published", run_id), "0", ex=ATTEMPT_SECONDS, nx=True))
+
+    def is_announced(self, run_id: str) -> bool:
+        """Whether a step was about to queue the run, and has not yet; it may be dead."""
+        with self._reaching():
+            return self._redis.get(step_key("published", run_id)) == "0"
+
+    def announced_for(self, run_id: str) -> float:
+        """Seconds for which a step or web API has been about to queue the run; 0 where none is."""
+        key = step_key("published", run_id)
+        with self._reaching():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.get(key)
+            pipe.ttl(key)
+            told, left = pipe.execute()
+        return float(ATTEMPT_SECONDS - left) if told == "0" else 0.0
+
+    def mark_published(self, run_id: str) -> None:
+        """Note that the run's message is in the queue; a step can be killed just before."""
+        with self._reaching():
+            self._redis.set(step_key("published", run_id), "1", ex=ATTEMPT_SECONDS)
+
+    def is_published(self, run_id: str) -> bool:
+        """Whether the run's message has been put into the queue."""
+        with self._reaching():
+            return self._redis.get(step_key("published", run_id)) == "1"
+
+    # -- flags -------------------------------------------------------------------------------------------
+
+    def ask_to_stop(self, run_id: str) -> None:
+        """Raise the run's cancel flag; a worker looks at it between blocks, and before it begins."""
+        with self._reaching():
+            self._redis.set(step_key("cancel", run_id), "1", ex=ATTEMPT_SECONDS)
+
+    def stop_asked(self, run_id: str) -> bool:
+        """Whether somebody cancelled the run."""
+        with self._reaching():
+            return bool(self._redis.exists(step_key("cancel", run_id)))
+
+    # -- claims ------------------------------------------------------------------------------------------
+
+    def claim(self, run_id: str, worker: str) -> bool:
+        """Take the run, or renew the claim on it; False while another worker has it."""
+        key = step_key("claim", run_id)
+        with self._reaching():
+            if self._redis.set(key, worker, ex=CLAIM_SECONDS, nx=True):
+                return True
+            return self._redis.get(key) == worker and bool(self._redis.expire(key, CLAIM_SECONDS))
+
+    def look(self, run_id: str) -> tuple[dict[str, Any] | None, float]:
+        """The run's state as ``meta`` gives it, and the seconds its claim still stands (0 = none)."""
+        with self._reaching():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.get(meta_key(run_id))
+            pipe.pttl(step_key("claim", run_id))
+            raw, left = pipe.execute()
+        return stored_meta(run_id, raw), max(left, 0) / 1000
+
+    def release(self, run_id: str, worker: str) -> None:
+        """Give up that worker's claim on the run."""
+        key = step_key("claim", run_id)
+        with self._reaching():
+            if self._redis.get(key) == worker:
+                self._redis.delete(key)

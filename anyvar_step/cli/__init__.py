@@ -1,0 +1,62 @@
+"""The command line: one small file per command, loaded when it is called.
+
+Each module ``anyvar_step.cli.<name>`` holds one click command called ``command``. Heavy packages (celery,
+redis, pysam, pydantic) are imported inside the command's body, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from anyvar_step.cli import logs, versions
+from anyvar_step.cli.group import WIDTH, LazyGroup
+
+#: Commands in the order of ``--help``.
+COMMANDS = (
+    "annotate",
+    "ingest",
+    "submit",
+    "wait",
+    "status",
+    "collect",
+    "cancel",
+    "report",
+    "worker",
+    "serve",
+    "local",
+    "reference",
+    "config",
+    "check",
+    "sweep",
+)
+
+EXAMPLES = """\b
+Examples:
+  anyvar-step annotate in.vcf -o out.vcf --local --reference GRCh38=GRCh38.fa
+  anyvar-step annotate --help"""
+
+#: README.md says more on each; * = run it again.
+EXIT_CODES = """\b
+Exit codes (* run it again):
+  0 done          2 wrong usage    65 input is no VCF  66 input unreadable
+  69* no server   70 run failed    74* file trouble    75* worker lost
+  77 not allowed  78 wrong config  124 time limit      130, 143 interrupted"""
+
+
+@click.group(
+    cls=LazyGroup,
+    names=COMMANDS,
+    epilog=f"{EXAMPLES}\n\n{EXIT_CODES}",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=versions.show, help="Say versions."
+)
+def cli(**said: Any) -> None:
+    """Annotate VCFs with GA4GH VRS identifiers as one step of a pipeline."""
+    logs.configure(**said)
+
+
+cli.params[:0] = logs.options()

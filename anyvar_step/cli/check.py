@@ -1,0 +1,98 @@
+"""``anyvar-step check``: whether runs would get through from this host, and what to do where not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from anyvar_step.cli import making, options
+
+if TYPE_CHECKING:
+    from anyvar_step.check import Finding
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  anyvar-step check
+  srun anyvar-step check --assembly GRCh38 --json
+
+\b
+Exit code: that of the worst error, 0 where there is none but warnings.
+  78 something is set wrong   77 something is not allowed
+  74 trouble with files       69 Redis, web API or workers are not there"""
+)
+@click.option("--assembly", multiple=True, metavar="NAME", help="The workers must know it; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.via
+@options.connection
+@click.pass_context
+def command(
+    ctx: click.Context,
+    assembly: tuple[str, ...],
+    as_json: bool,
+    via: str | None,
+    work_dir: Path | None,
+    broker_url: str | None,
+    latency_wait: float | None,
+) -> None:
+    """Look at Redis, work dir, workers and settings from this host.
+
+    Each finding comes with what to do about it. The work dir is tried both ways: each worker reads a file
+    that is written here, and writes one that is read here. Nothing is queued: workers answer while they work.
+    """
+    from anyvar_step import __version__
+    from anyvar_step.check.findings import exit_code
+
+    findings = []
+    for finding in _findings(assembly, via, work_dir, broker_url, latency_wait):
+        findings.append(finding)
+        if not as_json:
+            _show(finding)
+    code = exit_code(findings)
+    if as_json:
+        rows = [finding.__dict__ for finding in findings]
+        click.echo(json.dumps({"anyvar_step": __version__, "exit_code": code, "findings": rows}, indent=2))
+    else:
+        click.echo(_sum(findings))
+    ctx.exit(code)
+
+
+def _findings(
+    assembly: tuple[str, ...],
+    via: str | None,
+    work_dir: Path | None,
+    broker_url: str | None,
+    latency_wait: float | None,
+) -> Iterator[Finding]:
+    """The findings, one by one; settings that cannot be read are one, too."""
+    from anyvar_step.check import look
+    from anyvar_step.check.findings import failed
+    from anyvar_step.errors import StepError
+
+    try:
+        settings = making.load_settings(work_dir, broker_url, latency_wait)
+        if via == "http" or (via is None and settings.url and not settings.work_dir):
+            web = making.with_extra("http", "anyvar_step.check.web", "httpx")
+            yield from web.look(settings.required_url(), settings.token)
+        else:
+            yield from look(settings, assembly)
+    except StepError as error:
+        yield failed("settings", error)
+
+
+def _show(finding: Finding) -> None:
+    of = f"{finding.worker}: " if finding.worker else ""
+    click.echo(f"{finding.level:<8} {finding.about:<10} {of}{finding.what}")
+    if finding.remedy:
+        click.echo(f"{'':17} -> {finding.remedy}")
+
+
+def _sum(findings: Iterable[Finding]) -> str:
+    levels = [finding.level for finding in findings]
+    errors, warnings = levels.count("error"), levels.count("warning")
+    return f"{errors} error{'' if errors == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}"

@@ -1,0 +1,68 @@
+"""``anyvar-step config``: the effective settings, and sets of limits that fit together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from anyvar_step.cli import types
+
+if TYPE_CHECKING:
+    from anyvar_step.settings import Settings
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  anyvar-step config
+  anyvar-step config --for 8h >> .env"""
+)
+@click.option(
+    "--for",
+    "run_length",
+    type=types.Duration(),
+    metavar="DURATION",
+    help="Print limits for runs of that length, such as 8h.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(run_length: float | None, as_json: bool) -> None:
+    """Print the settings in force and where they came from.
+
+    With --for, print time limits, visibility timeout and result expiry that fit runs of that length
+    together, ready for an environment file.
+    """
+    from anyvar_step.environment import load
+    from anyvar_step.settings import limits_for
+
+    if run_length is not None:
+        limits = limits_for(int(run_length))
+        click.echo(
+            json.dumps(limits, indent=2) if as_json else "\n".join(f"{k}={v}" for k, v in limits.items())
+        )
+        return
+    rows = list(_rows(load()))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    widths = [max(len(row[key]) for row in rows) for key in rows[0]]
+    for row in [dict(zip(rows[0], ("VARIABLE", "VALUE", "ORIGIN", "CELERY SETTING"), strict=True)), *rows]:
+        click.echo(
+            "  ".join(cell.ljust(width) for cell, width in zip(row.values(), widths, strict=True)).rstrip()
+        )
+
+
+def _rows(effective: Settings) -> Iterator[dict[str, str]]:
+    from anyvar_step.environment import shown
+    from anyvar_step.settings import Settings
+
+    for name, field in Settings.model_fields.items():
+        extra: Any = field.json_schema_extra
+        yield {
+            "variable": str(field.alias),
+            "value": shown(effective, name),
+            "origin": effective.origin(name),
+            "celery": extra["celery"],
+        }

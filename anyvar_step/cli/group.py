@@ -1,0 +1,99 @@
+"""The group of commands: loaded when they are named, corrected when mistyped, help that fits a screen."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, NoReturn
+
+import click
+
+from anyvar_step.cli import logs
+
+#: Widest help text; a narrower terminal wraps it.
+WIDTH = 100
+
+#: Options that many commands share, under headings of their own; all others come before them.
+SECTIONS = {
+    "Selection, as with bcftools view": (
+        "regions",
+        "regions_file",
+        "targets",
+        "targets_file",
+        "pass_only",
+        "drop_genotypes",
+    ),
+    "Waiting": ("timeout", "queue_timeout", "outage", "resubmit", "retries", "progress"),
+    "Servers": ("via", "work_dir", "broker_url", "latency_wait", "local", "workers", "store", "reference"),
+}
+
+
+def sections(command: click.Command, ctx: click.Context) -> dict[str, list[tuple[str, str]]]:
+    """Names and help of the command's options under their headings."""
+    place = {name: title for title, names in SECTIONS.items() for name in names}
+    rows: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *SECTIONS)}
+    for param in command.get_params(ctx):
+        if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
+            rows[place.get(param.name or "", "Options")].append(record)
+    return {title: records for title, records in rows.items() if records}
+
+
+class Sectioned(click.Command):
+    """A command with so many options that ``--help`` puts them under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: D102
+        for title, records in sections(self, ctx).items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are the modules ``anyvar_step.cli.<name>``, each imported when it is named."""
+
+    def __init__(self, *args: Any, names: tuple[str, ...], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.names = names
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, D102
+        return list(self.names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002, D102
+        if cmd_name not in self.names:
+            return None
+        module: Any = importlib.import_module(f"anyvar_step.cli.{cmd_name}")
+        command: click.Command = module.command
+        command.name = cmd_name
+        return logs.accepted_by(command)
+
+    def resolve_command(  # noqa: D102
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.names and not args[0].startswith("-") and not ctx.resilient_parsing:
+            self._refuse(ctx, args[0])
+        return super().resolve_command(ctx, args)
+
+    def _refuse(self, ctx: click.Context, name: str) -> NoReturn:
+        """Click names similar options, but cannot know commands that are not loaded."""
+        from difflib import get_close_matches
+
+        near = " or ".join(f"'{match}'" for match in get_close_matches(name, self.names))
+        ctx.fail(f"No such command '{name}'." + (f" Did you mean {near}?" if near else ""))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Commands first; then the options, two in a row where they fit."""
+        self.format_commands(ctx, formatter)
+        rows = [row for param in self.get_params(ctx) if (row := param.get_help_record(ctx))]
+        with formatter.section("Options"):
+            for line in _in_pairs([f"{names:<13}  {text}" for names, text in rows], formatter.width - 4):
+                formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+def _in_pairs(cells: list[str], width: int) -> list[str]:
+    """The cells as lines of that width, two in one where both fit."""
+    half = width // 2
+    lines = []
+    while cells:
+        cell = cells.pop(0)
+        if cells and len(cell) <= half and len(cells[0]) <= half:
+            cell = f"{cell:<{half}}  {cells.pop(0)}"
+        lines.append(cell)
+    return lines

@@ -1,0 +1,46 @@
+"""``anyvar-step reference``: prepare a FASTA (index, refget accessions) and list its sequences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  anyvar-step reference GRCh38.fa
+  anyvar-step reference GRCh38.fa --json > sequences.json"""
+)
+@click.argument("fasta", type=click.Path(readable=False, path_type=Path))
+@click.option(
+    "--assembly", default="GRCh38", show_default=True, metavar="NAME", help="The assembly it holds."
+)
+@click.option(
+    "--aliases",
+    type=click.Path(readable=False, path_type=Path),
+    envvar="ANYVAR_STEP_REFERENCE_ALIASES",
+    metavar="FILE",
+    help="A table of further contig names, all names of one sequence in a row.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(fasta: Path, assembly: str, aliases: Path | None, as_json: bool) -> None:
+    """Prepare FASTA and list its sequences.
+
+    A line has name, length and refget accession. Writes FASTA.fai (and FASTA.gzi where it is bgzipped) and
+    FASTA.refget.json, or the same into the user's cache directory where the FASTA's folder cannot be
+    written. Do it once before many workers start.
+    """
+    from anyvar_step.reference import open_reference
+
+    reference = open_reference(assembly, fasta, aliases=aliases)
+    rows = [(contig.name, contig.length, contig.accession) for contig in reference.contigs()]
+    reference.close()
+    if as_json:
+        sequences = [dict(zip(("name", "length", "accession"), row, strict=True)) for row in rows]
+        click.echo(json.dumps({"assembly": assembly, "fasta": str(fasta), "sequences": sequences}, indent=2))
+        return
+    for row in rows:
+        click.echo("\t".join(map(str, row)))

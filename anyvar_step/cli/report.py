@@ -1,0 +1,87 @@
+"""``anyvar-step report``: the reports of many runs as one page, or as sections of a MultiQC report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from anyvar_step.report.reading import Sample
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  anyvar-step report *.json -o report.html
+  anyvar-step report *.json --multiqc mqc
+  anyvar-step report --schema > run-report.schema.json"""
+)
+@click.argument(
+    "runs", metavar="RUN.json…", nargs=-1, type=click.Path(readable=False, path_type=Path), required=False
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(readable=False, path_type=Path, dir_okay=False),
+    metavar="OUT.html",
+    help="Write a page with tables and plots; it needs no network.",
+)
+@click.option(
+    "--title", default="VRS annotation", show_default=True, metavar="TEXT", help="The page's title."
+)
+@click.option(
+    "--multiqc",
+    type=click.Path(readable=False, path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Write *_anyvar_step_mqc.json, which MultiQC finds by their names.",
+)
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of RUN.json.")
+def command(
+    runs: tuple[Path, ...], output: Path | None, title: str, multiqc: Path | None, schema: bool
+) -> None:
+    """Put the reports of many runs together.
+
+    RUN.json is what `annotate`, `collect` and `ingest` write with --report; the file's name, without
+    its ending, is the sample's name.
+    """
+    if schema:
+        _print_schema()
+        return
+    if not runs:
+        raise click.UsageError("name the runs' reports: RUN.json…")
+    if not output and not multiqc:
+        raise click.UsageError("name what to write: -o OUT.html or --multiqc FOLDER")
+    from anyvar_step.cli.tickets import write_text
+    from anyvar_step.report.page import render
+    from anyvar_step.report.reading import read_samples
+
+    samples = read_samples(runs)
+    if output:
+        write_text(output, render(samples, title).rstrip("\n"))
+    if multiqc:
+        _write_sections(multiqc, samples)
+
+
+def _print_schema() -> None:
+    import json
+
+    from anyvar_step.report.schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+def _write_sections(folder: Path, samples: list[Sample]) -> None:
+    import json
+
+    from anyvar_step.cli.tickets import write_text
+    from anyvar_step.errors import from_os
+    from anyvar_step.report.multiqc import sections
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise from_os(error, f"cannot make {folder}") from error
+    for name, content in sections(samples).items():
+        write_text(folder / name, json.dumps(content, indent=1))

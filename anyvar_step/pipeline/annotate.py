@@ -1,0 +1,152 @@
+"""annotate_file: one VCF through reference and VRS annotation to one output; knows no Celery, no work dir.
+
+The checks that need the whole stream live here: records in = records out, known contigs, likely assembly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anyvar_step.errors import InvalidInput, StepError
+from anyvar_step.models import AnnotateOptions, Counts, Existing, OutputFormat, Progress, Registered
+from anyvar_step.pipeline.assembly import Doubt
+from anyvar_step.pipeline.clock import Reporter, Stopwatch
+from anyvar_step.pipeline.heading import heading
+from anyvar_step.pipeline.judgement import check_contigs, count_contigs, notes_on
+from anyvar_step.pipeline.registering import registered, registering
+from anyvar_step.reference import Reference
+from anyvar_step.store.registrar import Registration
+from anyvar_step.vcf.bcf import open_vcf
+from anyvar_step.vcf.stream import VcfReader
+from anyvar_step.vcf.writer import VcfWriter
+from anyvar_step.vrs.annotate import Annotator, RecordError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What annotate_file did: ``size`` and hex ``sha256`` are of the output as stored.
+
+    ``seconds`` are of wall-clock time by phase: read, annotate, write (with what compression holds up),
+    register (what the store holds up). ``registered`` is None where there is no store.
+    ``sequences`` are the refget accessions of the contigs that were met and are known.
+    """
+
+    counts: Counts
+    notes: tuple[str, ...]
+    seconds: dict[str, float]
+    size: int
+    sha256: str
+    registered: Registered | None = None
+    sequences: dict[str, str] = field(default_factory=dict)
+
+
+def annotate_file(
+    source: Path,
+    target: Path,
+    reference: Reference,
+    options: AnnotateOptions,
+    *,
+    name: str = "",
+    output_format: OutputFormat = "v",
+    level: int = 6,
+    force: bool = False,
+    existing: Existing = "replace",
+    command: str = "",
+    on_progress: Callable[[Progress], None] | None = None,
+    registration: Registration | None = None,
+) -> Outcome:
+    """Annotate ``source`` (VCF as text, BGZF or gzip; BCF) into ``target``, a temporary name of the caller's.
+
+    ``name`` is what messages call the source. ``target`` is fsynced when this returns and gone when it
+    raises, whatever it raises. ``on_progress`` is called at the start, then between blocks, and may raise
+    to cancel. ``force`` goes on where contig lengths or REF alleles say that the reference is another one.
+    ``existing`` says what becomes of VRS fields that are there already, ``command`` what the header's
+    provenance lines say. All alleles go to ``registration``, and are committed when this returns unless
+    ``options.allow_async_write``.
+
+    Raises InvalidInput (not a VCF, damaged, a malformed record, another assembly, no known contig),
+    InputNotFound, FileTrouble or AccessRefused, and what the store fails with.
+    """
+    name = name or source.name
+    flags = {"for_ref": options.for_ref, "attributes": options.add_vrs_attributes}
+    annotator = Annotator(reference, **flags, keep_alleles=registration is not None, existing=existing)
+    watch = Stopwatch()
+    later = options.allow_async_write
+    with open_vcf(source, name) as raw:
+        reader = VcfReader(raw, name)
+        header = heading(reader.header, options, existing, command, name)
+        doubt = None if force else Doubt(reader.header, reference, name)
+        report = Reporter(on_progress, source.stat().st_size)
+        with VcfWriter(target, output_format, level=level) as writer:
+            with registering(registration, later=later, tick=report.again):
+                writer.write(header)
+                records = _Records(reference, annotator, reader, writer, registration, watch)
+                records.annotate(report, doubt)
+                check_contigs(annotator.counts, reference, name)
+            if registration is not None:
+                watch.lap("register")
+        watch.lap("write")
+    doubts = doubt.notes if doubt else ()
+    notes = (*reader.notes, *doubts, *notes_on(annotator.counts, reference, name))
+    stored = registered(registration, later=later)
+    return Outcome(
+        annotator.counts, notes, watch.seconds, writer.size, writer.sha256, stored, annotator.sequences
+    )
+
+
+@dataclass(frozen=True)
+class _Records:
+    """The records on their way from the reader to the writer and the store."""
+
+    reference: Reference
+    annotator: Annotator
+    reader: VcfReader
+    writer: VcfWriter
+    registration: Registration | None
+    watch: Stopwatch
+
+    def annotate(self, report: Reporter, doubt: Doubt | None) -> None:
+        """All of them, block by block."""
+        annotator, reader, watch = self.annotator, self.reader, self.watch
+        records = 0
+        report(records, reader.consumed)
+        for lines in reader.blocks():
+            watch.lap("read")
+            annotated = self._annotated(lines)
+            self.reference.release()
+            watch.lap("annotate")
+            self.writer.write(annotated)
+            watch.lap("write")
+            records += len(lines)
+            count_contigs(annotator.counts, lines)
+            if doubt is not None:
+                doubt.judge(annotator.counts)
+            if self.registration is not None:
+                self.registration.add(annotator.alleles)
+                watch.lap("register")
+            report(records, reader.consumed)
+        watch.lap("read")
+        if annotator.counts.records != records:
+            raise StepError(
+                f"{reader.name} has {records} records, and {annotator.counts.records} were annotated",
+                "This is a fault of anyvar-step: please report it",
+            )
+
+    def _annotated(self, lines: list[bytes]) -> list[bytes]:
+        """The lines annotated, as many as there were; a malformed one is named by its line number."""
+        try:
+            annotated = self.annotator.annotate(lines)
+        except RecordError as error:
+            raise InvalidInput(
+                f"{self.reader.name} line {self.reader.first_line + error.index}: {error.reason}",
+                error.remedy or "Correct the line, or copy the file again if it was cut",
+            ) from None
+        if len(annotated) != len(lines):
+            raise StepError(
+                f"{self.reader.name} line {self.reader.first_line}: "
+                f"{len(lines)} records became {len(annotated)}",
+                "This is a fault of anyvar-step: please report it",
+            )
+        return annotated

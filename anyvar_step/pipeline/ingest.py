@@ -1,0 +1,193 @@
+"""ingest_file: the alleles of a VCF that carries VRS fields, checked and handed to a store.
+
+What does not hold becomes a line of the conflict log, AnyVar's CSV with the state as JSON.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from anyvar_step.errors import InvalidInput
+from anyvar_step.models import IngestOptions, Progress
+from anyvar_step.pipeline.annotate import Outcome
+from anyvar_step.pipeline.assembly import Doubt
+from anyvar_step.pipeline.clock import Reporter, Stopwatch
+from anyvar_step.pipeline.judgement import check_contigs, count_contigs, notes_on
+from anyvar_step.pipeline.registering import registered, registering
+from anyvar_step.reference import Reference
+from anyvar_step.store.registrar import Registration
+from anyvar_step.vcf.bcf import open_vcf
+from anyvar_step.vcf.stream import VcfReader
+from anyvar_step.vcf.writer import VcfWriter
+from anyvar_step.vrs.annotate import RecordError
+from anyvar_step.vrs.claims import Claim, claims_of, includes_ref, lacking
+from anyvar_step.vrs.existing import Conflict, Recomputed, Trusted
+
+#: The conflict log's columns, as AnyVar names them.
+COLUMNS = ("vrs_id", "assembly", "chrom", "pos", "start", "end", "state", "new_vrs_id")
+
+
+def ingest_file(
+    source: Path,
+    target: Path,
+    reference: Reference,
+    options: IngestOptions,
+    *,
+    name: str = "",
+    force: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+    registration: Registration | None = None,
+) -> Outcome:
+    """Register the alleles that the VCF ``source`` names; the conflict log goes to ``target``.
+
+    With ``options.require_validation`` all alleles are computed anew from REF and ALT, and those are what is
+    registered; an identifier in the file that differs is a conflict. Without, location and state are taken
+    as they stand, and an allele whose identifier does not follow from them is a conflict and left out.
+
+    ``force`` goes on where contig lengths or REF alleles say that the reference is another one. ``target`` is
+    fsynced when this returns and gone when it raises. Raises InvalidInput, also where the
+    header lacks VRS fields, and what annotate_file raises.
+    """
+    name = name or source.name
+    watch, later = Stopwatch(), options.allow_async_write
+    with open_vcf(source, name) as raw:
+        reader = VcfReader(raw, name)
+        _check_header(reader)
+        doubt = None if force else Doubt(reader.header, reference, name)
+        report = Reporter(on_progress, source.stat().st_size)
+        ingestion = _Ingestion(reader, reference, options, registration, doubt)
+        with VcfWriter(target) as log:
+            log.write([",".join(COLUMNS).encode()])
+            with registering(registration, later=later, tick=report.again):
+                report(0, reader.consumed)
+                for lines in reader.blocks():
+                    watch.lap("read")
+                    log.write(ingestion.take(lines))
+                    reference.release()
+                    watch.lap("annotate")
+                    report(ingestion.counts.records, reader.consumed)
+                check_contigs(ingestion.counts, reference, name)
+            watch.lap("register")
+        watch.lap("write")
+    stored = registered(registration, later=later, conflicts=ingestion.conflicts)
+    notes = (*reader.notes, *notes_on(ingestion.counts, reference, name), *ingestion.notes())
+    return Outcome(ingestion.counts, notes, watch.seconds, log.size, log.sha256, stored)
+
+
+def _check_header(reader: VcfReader) -> None:
+    if missing := lacking(reader.header):
+        raise InvalidInput(
+            f"{reader.name} lacks the INFO fields {', '.join(field.decode() for field in missing)}",
+            "Ingest a VCF that was annotated with attributes: anyvar-step annotate --attributes",
+        )
+
+
+class _Ingestion:
+    """The records on their way to the registration and the conflict log."""
+
+    def __init__(
+        self,
+        reader: VcfReader,
+        reference: Reference,
+        options: IngestOptions,
+        registration: Registration | None,
+        doubt: Doubt | None,
+    ) -> None:
+        for_ref = includes_ref(reader.header)
+        validating = options.require_validation
+        self._checker = Recomputed(reference, for_ref=for_ref) if validating else Trusted(reference)
+        self.counts = self._checker.counts
+        self.conflicts = 0
+        self._reader = reader
+        self._assembly = reference.assembly
+        self._doubt = doubt if validating else None
+        self._left_out = not validating
+        self._registration = registration
+        self._without = 0
+
+    def take(self, lines: list[bytes]) -> list[bytes]:
+        """Register a block's alleles; the lines of the conflict log."""
+        claims = [self._named(place, line) for place, line in enumerate(lines)]
+        conflicts = self._checked(lines, claims)
+        count_contigs(self.counts, lines)
+        if self._doubt is not None:
+            self._doubt.judge(self.counts)
+        if self._registration is not None:
+            self._registration.add(self._checker.alleles)
+        self._without += claims.count([])
+        self.conflicts += len(conflicts)
+        return [_row(conflict, lines[conflict.place], self._assembly) for conflict in conflicts]
+
+    def _checked(self, lines: list[bytes], claims: list[list[Claim]]) -> list[Conflict]:
+        try:
+            return self._checker.check(lines, claims)
+        except RecordError as error:
+            raise self._malformed(error.index, error.reason) from None
+
+    def _named(self, place: int, line: bytes) -> list[Claim]:
+        try:
+            return claims_of(line)
+        except ValueError as error:
+            raise self._malformed(place, str(error)) from None
+
+    def _malformed(self, place: int, reason: str) -> InvalidInput:
+        return InvalidInput(
+            f"{self._reader.name} line {self._reader.first_line + place}: {reason}",
+            "Correct the line, or annotate the VCF again",
+        )
+
+    def notes(self) -> Iterator[str]:
+        """What the user should know of a run that went well."""
+        name, records = self._reader.name, self.counts.records
+        if self._without:
+            yield f"{name} has {self._without:,} of {records:,} records without VRS ids, passed over"
+        if self.conflicts:
+            yield f"{name} has {self.conflicts:,} alleles whose VRS fields are wrong; " + (
+                "left out: --require-validation registers what REF and ALT say"
+                if self._left_out
+                else "what REF and ALT say is registered instead"
+            )
+        if self._registration is None:
+            yield f"the alleles of {name} were checked, not registered: the worker has no ANYVAR_STORAGE_URI"
+
+
+def _row(conflict: Conflict, line: bytes, assembly: str) -> bytes:
+    """One line of the conflict log."""
+    chrom, pos = line.split(b"\t", 2)[:2]
+    start, end, *state = (text.decode("utf-8", "backslashreplace") for text in conflict.claim.texts)
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow(
+        [
+            conflict.claim.id.decode("utf-8", "backslashreplace"),
+            assembly,
+            chrom.decode("utf-8", "backslashreplace"),
+            pos.decode("utf-8", "backslashreplace"),
+            start,
+            end,
+            _shown_state(*state),
+            conflict.new_id.decode("ascii"),
+        ]
+    )
+    return out.getvalue().encode()
+
+
+def _shown_state(sequence: str, length: str, subunit: str) -> str:
+    """The claimed state as JSON; ``.`` where it can be an empty sequence as well as one left out."""
+    if length == ".":
+        return "." if sequence == "." else _json(type="LiteralSequenceExpression", sequence=sequence)
+    numbers = {"length": length, "repeatSubunitLength": subunit}
+    shown = {} if sequence == "." else {"sequence": sequence}
+    return _json(
+        type="ReferenceLengthExpression",
+        **{key: int(text) if re.fullmatch("[0-9]{1,19}", text) else text for key, text in numbers.items()},
+        **shown,
+    )
+
+
+def _json(**parts: str | int) -> str:
+    return json.dumps(parts)

@@ -1,0 +1,71 @@
+"""Does this file fit this reference? What the counts of a whole or half-read file say of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice, repeat
+
+from anyvar_step.errors import InvalidInput
+from anyvar_step.models import Counts
+from anyvar_step.reference import Reference
+
+#: Causes of VRS_Error that say that the reference is not the file's.
+MISFITS = ("ref_mismatch", "position")
+#: Contig names shown in a message.
+SHOWN = 5
+
+
+def count_contigs(counts: Counts, lines: Sequence[bytes]) -> None:
+    """Count a block's records by contig; nearly all blocks are of one contig, which is quick to see."""
+    first = lines[0].partition(b"\t")[0]
+    if sum(map(bytes.startswith, lines, repeat(first + b"\t"))) == len(lines):
+        found = {first: len(lines)}
+    else:
+        found = Counter(line.partition(b"\t")[0] for line in lines)
+    for chrom, number in found.items():
+        name = chrom.decode("utf-8", "backslashreplace")
+        counts.contigs[name] = counts.contigs.get(name, 0) + number
+
+
+def on_known_contigs(counts: Counts) -> int:
+    """Records whose contig the reference has."""
+    return counts.records - sum(counts.unknown_contigs.values())
+
+
+def misfits(counts: Counts) -> int:
+    """Records that say that the reference is not the file's."""
+    return sum(counts.errors.get(cause, 0) for cause in MISFITS)
+
+
+def check_contigs(counts: Counts, reference: Reference, name: str) -> None:
+    """A file none of whose contigs is known was meant for another reference (CONTRACTS.md §4)."""
+    if counts.records and not on_known_contigs(counts):
+        raise InvalidInput(
+            f"{name} has no contig that the reference {reference.assembly} knows: the file has "
+            f"{_listed(counts.unknown_contigs)}; the reference has "
+            f"{_listed([contig.name for contig in reference.contigs()])}",
+            "Use the reference that the file was called on, or give its other names with --reference-aliases",
+        )
+
+
+def notes_on(counts: Counts, reference: Reference, name: str) -> Iterator[str]:
+    """What the user should know of a run that went well."""
+    if unknown := counts.unknown_contigs:
+        yield (
+            f"{name} has {sum(unknown.values()):,} of {counts.records:,} records on contigs that the "
+            f"reference {reference.assembly} does not have, left without VRS ids: {_listed(unknown)}"
+        )
+    if counts.kept:
+        yield f"{name} has {counts.kept:,} of {counts.records:,} records whose VRS fields were kept"
+    if wrong := misfits(counts):
+        yield (
+            f"{name} has {wrong:,} of {counts.records:,} records with a REF that differs from the "
+            f"reference {reference.assembly}; they carry VRS_Error"
+        )
+
+
+def _listed(names: Collection[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - SHOWN
+    return ", ".join(islice(names, SHOWN)) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,69 @@
+"""Reference sequences: a FASTA or a SeqRepo per assembly (layer 1).
+
+``open_reference`` or ``for_assembly`` opens one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from anyvar_step.errors import ConfigurationError
+from anyvar_step.reference.protocols import Contig, Reference
+
+__all__ = ["Contig", "Reference", "check_seqrepo", "for_assembly", "open_reference"]
+
+#: Other names of assemblies, for the hint in an error; never followed silently.
+_SYNONYMS = {
+    **dict.fromkeys(("grch38", "hg38"), "GRCh38"),
+    **dict.fromkeys(("grch37", "hg19", "b37", "hs37d5"), "GRCh37"),
+    **dict.fromkeys(("t2t-chm13", "chm13", "chm13v2.0", "t2t-chm13v2.0", "hs1"), "T2T-CHM13"),
+}
+
+
+def open_reference(assembly: str, place: Path | str, *, aliases: Path | None = None) -> Reference:
+    """A FASTA, plain or bgzipped, or a SeqRepo (``seqrepo+file:///path``) as the reference of ``assembly``.
+
+    A FASTA's index (.fai, .gzi) and refget accessions are made where they are missing, beside it or in the
+    user's cache. ``aliases`` is a table of further contig names. Safe to share with forked processes.
+
+    Raises ConfigurationError where there is nothing that can be used.
+    """
+    if str(place).startswith("seqrepo+"):
+        from anyvar_step.reference.seqrepo import open_seqrepo
+
+        return open_seqrepo(assembly, str(place), aliases)
+    from anyvar_step.reference import refget
+    from anyvar_step.reference.aliases import Names
+    from anyvar_step.reference.fasta import FastaReference, open_fasta
+
+    path = Path(place)
+    data, contigs = open_fasta(path)
+    refget.assign(path, contigs)
+    return FastaReference(assembly, data, contigs, Names((contig.name for contig in contigs), aliases))
+
+
+def for_assembly(
+    references: Mapping[str, str], assembly: str, *, seqrepo: str = "", aliases: Path | None = None
+) -> Reference:
+    """The reference configured for an assembly, or else what the SeqRepo at the URI ``seqrepo`` has of it.
+
+    Raises ConfigurationError, naming the setting, where there is neither.
+    """
+    place = references.get(assembly) or seqrepo
+    if not place:
+        known = f"known: {', '.join(sorted(references))}" if references else "none is set"
+        meant = _SYNONYMS.get(assembly.lower())
+        hint = f" ({assembly} is another name of {meant})" if meant else ""
+        raise ConfigurationError(
+            f"no reference FASTA for assembly {assembly}{hint}; {known}",
+            f"Use --reference {meant or assembly}=FASTA, or set ANYVAR_STEP_REFERENCE",
+        )
+    return open_reference(assembly, place, aliases=aliases)
+
+
+def check_seqrepo(uri: str) -> None:
+    """Raise ConfigurationError where the URI does not lead to a SeqRepo that can be read."""
+    from anyvar_step.reference.seqrepo import check
+
+    check(uri)

@@ -1,0 +1,177 @@
+"""A SeqRepo as a reference: biocommons.seqrepo tells what an assembly's sequences are and where they lie.
+
+Their files are bgzipped FASTAs with indexes, and are read here block by block as any other: SeqRepo's own
+fetch opens a file at each call. Accessions are SeqRepo's, so nothing is digested.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from anyvar_step.errors import ConfigurationError
+from anyvar_step.reference import fai
+from anyvar_step.reference.aliases import Names
+from anyvar_step.reference.blocked import BlockedFile
+from anyvar_step.reference.fai import Entry
+from anyvar_step.reference.fasta import FastaContig, misfit
+from anyvar_step.reference.protocols import Contig
+
+#: The namespace in which SeqRepo keeps refget accessions.
+_REFGET = "ga4gh"
+
+
+class _Sequence(NamedTuple):
+    """What SeqRepo's tables say of one sequence; ``file`` is its path below ``sequences``."""
+
+    key: str
+    name: str
+    accession: str
+    length: int
+    file: str
+    #: All its aliases, those of the assembly first.
+    aliases: tuple[str, ...]
+
+
+class SeqRepoReference:
+    """The sequences that a SeqRepo has in the namespace of one assembly (see ``protocols.Reference``)."""
+
+    def __init__(self, assembly: str, root: Path, sequences: list[_Sequence], names: Names) -> None:
+        self.assembly = assembly
+        self._root = root
+        self._sequences = {sequence.name: sequence for sequence in sequences}
+        self._names = names
+        self._aliases = _unique(sequences)
+        self._files: dict[str, tuple[BlockedFile, dict[str, Entry]]] = {}
+        self._contigs: dict[str, FastaContig] = {}
+
+    def contig(self, name: str) -> Contig | None:
+        """The contig of that name or alias in any namespace; None where the assembly does not have it."""
+        own = name if name in self._sequences else self._aliases.get(name) or self._names.resolve(name)
+        return self._opened(self._sequences[own]) if own else None
+
+    def contigs(self) -> list[Contig]:
+        """All contigs, in the order in which they came into the SeqRepo."""
+        return [self._opened(sequence) for sequence in self._sequences.values()]
+
+    def release(self) -> None:
+        """Nothing: of each file the last blocks stay, which are few."""
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for data, _ in self._files.values():
+            data.close()
+
+    def _opened(self, sequence: _Sequence) -> FastaContig:
+        """The sequence, ready to be read. Raises ConfigurationError where its file is not as it should be."""
+        if sequence.name not in self._contigs:
+            data, entries = self._file(sequence.file)
+            entry = entries.get(sequence.key)
+            if entry is None or entry.length != sequence.length:
+                raise _damaged(self._root, f"{sequence.file} does not hold {sequence.name} as its tables say")
+            if why := misfit(data, entry):
+                raise _damaged(self._root, why)
+            contig = FastaContig(data, entry)
+            contig.name, contig.accession = sequence.name, sequence.accession
+            self._contigs[sequence.name] = contig
+        return self._contigs[sequence.name]
+
+    def _file(self, name: str) -> tuple[BlockedFile, dict[str, Entry]]:
+        if name not in self._files:
+            path = self._root / "sequences" / name
+            try:
+                index, blocks = fai.prepare(path, blocked=True)
+                self._files[name] = BlockedFile(path, blocks), {e.name: e for e in fai.read(index)}
+            except OSError as error:
+                raise _damaged(self._root, f"{path} cannot be read: {error.strerror}") from None
+        return self._files[name]
+
+
+def open_seqrepo(assembly: str, uri: str, aliases: Path | None = None) -> SeqRepoReference:
+    """The SeqRepo instance at ``seqrepo+file:///path`` as the reference of ``assembly``.
+
+    Safe to share with forked processes: SeqRepo's tables are read here and now. Raises ConfigurationError
+    where there is no SeqRepo, or where it does not know the assembly.
+    """
+    root = _folder(uri)
+    repo = _repo(root)
+    sequences = _read(repo, assembly)
+    if not sequences:
+        raise ConfigurationError(
+            f"the SeqRepo {root} has no sequence named {assembly}:…",
+            "Name the assembly as the SeqRepo does: `seqrepo --root-directory DIR export` lists its names",
+        )
+    return SeqRepoReference(assembly, root, sequences, Names((s.name for s in sequences), aliases))
+
+
+def check(uri: str) -> None:
+    """Raise ConfigurationError where the URI does not lead to a SeqRepo that can be read."""
+    _repo(_folder(uri))
+
+
+def _folder(uri: str) -> Path:
+    parts = urlsplit(uri)
+    if parts.scheme != "seqrepo+file" or parts.netloc or not parts.path.startswith("/"):
+        raise ConfigurationError(
+            f"{uri} does not name the files of a SeqRepo",
+            "Use seqrepo+file:///path/to/instance, with an absolute path; its REST service is not used",
+        )
+    return Path(parts.path)
+
+
+def _repo(root: Path) -> Any:
+    """The opened instance; its tables are SQLite databases."""
+    try:
+        from biocommons.seqrepo import SeqRepo
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the reference is a SeqRepo, and the package {error.name} is not installed",
+            "Run: pip install 'anyvar-step[seqrepo]'",
+        ) from None
+    # It says at each start that it caches no file descriptors; we use none of its own.
+    logging.getLogger("biocommons.seqrepo.fastadir").setLevel(logging.WARNING)
+    if not (root / "aliases.sqlite3").is_file():
+        raise ConfigurationError(
+            f"{root} is not a SeqRepo: it has no aliases.sqlite3",
+            "Name the instance itself, such as /usr/local/share/seqrepo/2024-12-20",
+        )
+    try:
+        return SeqRepo(str(root))
+    except (OSError, RuntimeError, TypeError, sqlite3.Error) as error:
+        raise _damaged(root, str(error)) from None
+
+
+def _read(repo: Any, assembly: str) -> list[_Sequence]:
+    """The assembly's sequences, by the order of their first name in it."""
+    names: dict[str, list[tuple[int, str]]] = {}
+    for row in repo.aliases.find_aliases(namespace=assembly):
+        names.setdefault(row["seq_id"], []).append((row["seqalias_id"], row["alias"]))
+    keys = sorted(names, key=lambda key: min(names[key]))
+    return [_sequence(repo, key, [name for _, name in sorted(names[key])]) for key in keys]
+
+
+def _sequence(repo: Any, key: str, names: list[str]) -> _Sequence:
+    """One sequence; of the assembly's names that with ``chr`` is its own, as VCFs mostly have it."""
+    rows = list(repo.aliases.find_aliases(seq_id=key))
+    [accession] = {row["alias"] for row in rows if row["namespace"] == _REFGET}
+    about = repo.sequences.fetch_seqinfo(key)
+    name = next((name for name in names if name.startswith("chr")), names[0])
+    others = [row["alias"] for row in rows if row["alias"] not in names]
+    return _Sequence(key, name, accession, about["len"], about["relpath"], (*names, *others))
+
+
+def _unique(sequences: Iterable[_Sequence]) -> dict[str, str]:
+    """Alias to the sequence's own name. An alias that two sequences share is no name: left out."""
+    owners: dict[str, set[str]] = {}
+    for sequence in sequences:
+        for alias in sequence.aliases:
+            owners.setdefault(alias, set()).add(sequence.name)
+    return {alias: next(iter(names)) for alias, names in owners.items() if len(names) == 1}
+
+
+def _damaged(root: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(f"the SeqRepo {root} cannot be used: {why}", "Fetch it again: seqrepo pull")

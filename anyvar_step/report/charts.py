@@ -1,0 +1,157 @@
+"""The numbers behind the page's plots: bars of one or several parts, one bar a sample, on a common scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from anyvar_step.models import WORK
+from anyvar_step.report.reading import Sample
+
+#: Kinds of ALT alleles in the order of the legend; what has no VRS identifier or changes nothing comes last.
+KINDS = {
+    "snv": "SNV",
+    "insertion": "insertion",
+    "deletion": "deletion",
+    "mnv": "MNV",
+    "delins": "deletion-insertion",
+    "same_as_ref": "same as REF",
+    "overlapping": "overlapping (*)",
+    "symbolic": "symbolic",
+    "breakend": "breakend",
+    "missing": "missing (.)",
+    "other": "other",
+}
+#: Kinds with a colour of their own; the others share one, and the table tells them apart.
+COLOURED = 5
+CAUSES = {
+    "ref_mismatch": "REF differs from the reference",
+    "position": "beyond the end of the contig",
+    "unknown_contig": "on a contig the reference lacks",
+}
+PHASES = {
+    "stage": "stage",
+    "queue": "wait in the queue",
+    "read": "read",
+    "annotate": "annotate",
+    "write": "compress and write",
+    "register": "register",
+    "collect": "collect and index",
+}
+
+
+#: Distances of ticks on a clock, seconds.
+CLOCK = (15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
+
+
+class Part(NamedTuple):
+    """A piece of a bar: where it begins and how long it is, both in percent of the scale."""
+
+    series: int
+    label: str
+    value: float
+    start: float
+    width: float
+
+
+class Bar(NamedTuple):
+    """One sample's bar."""
+
+    name: str
+    total: float
+    parts: list[Part]
+
+
+class Chart(NamedTuple):
+    """Bars on one scale; ``series`` labels their parts, ``ticks`` are values and places in percent."""
+
+    series: list[str]
+    bars: list[Bar]
+    ticks: list[tuple[float, float]]
+
+
+def chart(values: Mapping[str, Mapping[str, float]], series: Sequence[str], *, clock: bool = False) -> Chart:
+    """The chart of ``values``, by sample and series; series that no sample has are left out of the legend.
+
+    ``clock``: the values are seconds.
+    """
+    used = [label for label in series if any(parts.get(label) for parts in values.values())]
+    longest = max((sum(parts.values()) for parts in values.values()), default=0.0)
+    step = tick_step(longest, clock)
+    scale = step * math.ceil(longest / step) if step else 1.0
+    bars = []
+    for name, given in values.items():
+        parts, start = [], 0.0
+        for label in used:
+            if value := given.get(label, 0.0):
+                parts.append(
+                    Part(series.index(label), label, value, 100 * start / scale, 100 * value / scale)
+                )
+                start += value
+        bars.append(Bar(name, start, parts))
+    ticks = [step * number for number in range(round(scale / step) + 1)] if step else []
+    return Chart(used, bars, [(tick, 100 * tick / scale) for tick in ticks])
+
+
+def tick_step(longest: float, clock: bool = False) -> float:
+    """A round distance of which at most five cover the longest bar: 1, 2 or 5 times a power of ten.
+
+    Numbers are counted from 1 up; on a clock, from a minute on, it is what people count minutes and hours in.
+    """
+    if longest <= 0:
+        return 0.0
+    if clock and longest > 60:
+        return float(
+            next((step for step in CLOCK if longest / step <= 5), 86_400 * math.ceil(longest / 432_000))
+        )
+    if not clock and longest <= 5:
+        return 1.0
+    power = 10 ** math.floor(math.log10(longest))
+    return float(next(power * part for part in (0.2, 0.5, 1, 2, 5) if longest / (power * part) <= 5))
+
+
+def alleles(samples: Sequence[Sample]) -> Chart:
+    """ALT alleles by kind; the rare kinds together."""
+    labels = list(KINDS.values())[:COLOURED]
+    values = {}
+    for name, report in samples:
+        known = {KINDS.get(kind, KINDS["other"]): n for kind, n in report.counts.alleles.items()}
+        parts: dict[str, float] = {label: known.get(label, 0) for label in labels}
+        parts["others"] = sum(report.counts.alleles.values()) - sum(parts.values())
+        if any(parts.values()):
+            values[name] = parts
+    return chart(values, [*labels, "others"])
+
+
+def errors(samples: Sequence[Sample]) -> Chart:
+    """Records without identifiers by cause, of the samples that have any."""
+    values: dict[str, dict[str, float]] = {}
+    for name, report in samples:
+        parts: dict[str, float] = {CAUSES.get(cause, cause): n for cause, n in report.counts.errors.items()}
+        if unknown := sum(report.counts.unknown_contigs.values()):
+            parts[CAUSES["unknown_contig"]] = unknown
+        if parts:
+            values[name] = parts
+    others = (cause for parts in values.values() for cause in parts)
+    return chart(values, list(dict.fromkeys([*CAUSES.values(), *others])))
+
+
+def speeds(samples: Sequence[Sample]) -> Chart:
+    """Records per second of the runs that tell it."""
+    label = "records per second"
+    known = {name: {label: r.records_per_second} for name, r in samples if r.records_per_second}
+    return chart(known, [label])
+
+
+def phases(samples: Sequence[Sample]) -> Chart:
+    """Seconds by phase; what the wait had besides the worker's work was spent in the queue."""
+    values = {}
+    for name, report in samples:
+        seconds = dict(report.seconds)
+        work = sum(seconds.get(phase, 0.0) for phase in WORK)
+        seconds["queue"] = max(0.0, seconds.pop("wait", 0.0) - work)
+        if any(seconds.values()):
+            values[name] = {PHASES.get(phase, phase): value for phase, value in seconds.items() if value}
+    others = (phase for parts in values.values() for phase in parts)
+    return chart(values, list(dict.fromkeys([*PHASES.values(), *others])), clock=True)

@@ -1,0 +1,89 @@
+"""Sections for MultiQC: custom content, files ``*_anyvar_step_mqc.json`` that it finds by their names.
+
+The form is MultiQC's: https://docs.seqera.io/multiqc/custom_content
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from anyvar_step.report.charts import KINDS, Chart, errors, phases
+from anyvar_step.report.reading import Sample
+
+#: All sections stand under one heading.
+_PARENT = {
+    "parent_id": "anyvar_step",
+    "parent_name": "anyvar-step",
+    "parent_description": "annotates VCFs with GA4GH VRS identifiers.",
+}
+
+
+def sections(samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:
+    """The sections' contents by file name; a section that would be empty is left out."""
+    made = {
+        "general": _general(samples),
+        "alleles": _bars("alleles", "Alleles by kind", "ALT alleles", _kinds(samples)),
+        "errors": _bars(
+            "errors", "Records without identifiers, by cause", "Records", _parts(errors(samples))
+        ),
+        "phases": _bars("phases", "Time by phase", "Seconds", _parts(phases(samples))),
+    }
+    return {f"{name}_anyvar_step_mqc.json": content for name, content in made.items() if content["data"]}
+
+
+def _general(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Columns of MultiQC's first table."""
+    columns = {
+        "records": ("Records", "Records of the VCF", "{:,.0f}"),
+        "ids": ("VRS ids", "VRS identifiers written", "{:,.0f}"),
+        "errors": ("VRS_Error", "Records with VRS_Error", "{:,.0f}"),
+        "records_per_second": ("Records/s", "Records per second of the worker", "{:,.0f}"),
+    }
+    data: dict[str, dict[str, float]] = {}
+    for name, report in samples:
+        counts = report.counts
+        row = {"records": counts.records, "ids": counts.ids, "errors": sum(counts.errors.values())}
+        speed = report.records_per_second
+        data[name] = {**row, "records_per_second": speed} if speed else {**row}
+    headers = {
+        key: {"title": title, "description": description, "format": form, "scale": False}
+        for key, (title, description, form) in columns.items()
+    }
+    # A list of columns, one dictionary each: MultiQC's form for the general statistics.
+    return {
+        "id": "anyvar_step_general",
+        "plot_type": "generalstats",
+        "pconfig": [{key: header} for key, header in headers.items()],
+        "data": data,
+    }
+
+
+def _bars(name: str, heading: str, unit: str, data: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """A bar graph, one bar a sample."""
+    identifier = f"anyvar_step_{name}"
+    return {
+        **_PARENT,
+        "id": identifier,
+        "section_name": heading,
+        "plot_type": "bargraph",
+        "pconfig": {"id": f"{identifier}_plot", "title": f"anyvar-step: {heading}", "ylab": unit},
+        "data": {sample: dict(parts) for sample, parts in data.items()},
+    }
+
+
+def _kinds(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+    """All kinds apart: MultiQC's legend can hide what is too much."""
+    return {
+        name: {
+            label: report.counts.alleles[kind]
+            for kind, label in KINDS.items()
+            if kind in report.counts.alleles
+        }
+        for name, report in samples
+        if report.counts.alleles
+    }
+
+
+def _parts(chart: Chart) -> dict[str, dict[str, float]]:
+    return {bar.name: {part.label: part.value for part in bar.parts} for bar in chart.bars}

@@ -1,0 +1,93 @@
+"""One self-contained page on many runs: no script, nothing from the network, light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from anyvar_step import __version__
+from anyvar_step.report import charts
+from anyvar_step.report.findings import findings, mixed_versions
+from anyvar_step.report.reading import Sample
+
+#: Contigs that a sample's details list; the others are added up.
+CONTIGS = 30
+
+
+def render(samples: Sequence[Sample], title: str) -> str:
+    """The page as HTML; the same samples give the same bytes."""
+    environment = Environment(
+        loader=PackageLoader("anyvar_step.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    forms = {"number": number, "seconds": seconds, "size": size, "head": head}
+    environment.filters.update(forms)
+    environment.globals.update(forms)
+    return environment.get_template("page.html").render(
+        title=title,
+        version=__version__,
+        samples=samples,
+        totals=totals(samples),
+        findings=findings(samples),
+        mixed=mixed_versions(samples),
+        alleles=charts.alleles(samples),
+        errors=charts.errors(samples),
+        speeds=charts.speeds(samples),
+        phases=charts.phases(samples),
+        kinds=used_kinds(samples),
+        registering=any(report.registered for _, report in samples),
+    )
+
+
+def totals(samples: Sequence[Sample]) -> dict[str, int]:
+    """Sums over all samples."""
+    counts = [report.counts for _, report in samples]
+    return {
+        "records": sum(each.records for each in counts),
+        "ids": sum(each.ids for each in counts),
+        "errors": sum(sum(each.errors.values()) for each in counts),
+        "unknown": sum(sum(each.unknown_contigs.values()) for each in counts),
+    }
+
+
+def used_kinds(samples: Sequence[Sample]) -> dict[str, str]:
+    """The kinds of alleles that any sample has, and their labels."""
+    used = {kind for _, report in samples for kind, n in report.counts.alleles.items() if n}
+    return {kind: label for kind, label in charts.KINDS.items() if kind in used}
+
+
+def head(contigs: dict[str, int]) -> Iterable[tuple[str, int]]:
+    """The first contigs with their records, and the sum of all others."""
+    items: list[Any] = list(contigs.items())
+    yield from items[:CONTIGS]
+    if len(items) > CONTIGS:
+        yield f"{len(items) - CONTIGS:,} others", sum(records for _, records in items[CONTIGS:])
+
+
+def number(value: float) -> str:
+    """A number with thousands separated; a small fraction keeps three digits."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def seconds(value: float) -> str:
+    """A duration: 0.042 s, 12.3 s, 4 min 5 s, 2 h 3 min."""
+    if value < 60:
+        return "0 s" if not value else f"{value:.3f} s" if value < 1 else f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def size(value: float) -> str:
+    """Bytes in a unit that people read."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.3g} TB"

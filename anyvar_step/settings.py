@@ -1,0 +1,256 @@
+"""Every environment variable, its type, default and cross-checks (CONTRACTS.md §1).
+
+AnyVar's own names and defaults; ours begin with ANYVAR_STEP_. ``environment.load`` fills them in.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from anyvar_step.errors import ConfigurationError
+from anyvar_step.values import (
+    Boolean,
+    Bytes,
+    FileMode,
+    HttpUrl,
+    RedisUrl,
+    References,
+    Seconds,
+    StorageUri,
+    TableName,
+    Timezone,
+    Tokens,
+)
+
+#: The longest pause between two looks at a waiting run, seconds.
+LONGEST_POLL = 15.0
+
+
+def _variable(name: str, default: Any, description: str, celery: str = "", secret: bool = False) -> Any:
+    """One environment variable: its name, default, meaning, and the Celery setting it reaches."""
+    return Field(
+        default,
+        alias=name,
+        description=description,
+        json_schema_extra={"celery": celery, "secret": secret},
+    )
+
+
+class Settings(BaseModel):
+    """The effective settings; ``origin`` tells where each came from."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="forbid")
+
+    # The work dir and the run-status endpoint.
+    work_dir: Path | None = _variable(
+        "ANYVAR_VCF_ASYNC_WORK_DIR", None, "The directory that step, web API and workers share"
+    )
+    failure_status_code: Annotated[int, Field(ge=400, le=599)] = _variable(
+        "ANYVAR_VCF_ASYNC_FAILURE_STATUS_CODE", 500, "Status code of the run-status endpoint for a failed run"
+    )
+    auth_tokens: Tokens = _variable(
+        "ANYVAR_AUTH_TOKEN_LIST",
+        (),
+        "Bearer tokens that the web API accepts, comma-separated; none = no token is asked for",
+        secret=True,
+    )
+    expected_vrs_ids_per_second: Annotated[int, Field(gt=0)] = _variable(
+        "ANYVAR_EXPECTED_VRS_IDS_PER_SECOND", 500, "Speed from which the web API's Retry-After is computed"
+    )
+
+    seqrepo_uri: str = _variable(
+        "SEQREPO_DATAPROXY_URI",
+        "",
+        "SeqRepo, as seqrepo+file:///path, for the assemblies that ANYVAR_STEP_REFERENCE does not name",
+    )
+
+    # The store.
+    storage_uri: StorageUri = _variable(
+        "ANYVAR_STORAGE_URI",
+        "",
+        "Where workers register alleles: postgresql://… or duckdb:///path; empty = nowhere",
+        secret=True,
+    )
+    alleles_table: TableName = _variable(
+        "ANYVAR_ALLELES_TABLE_NAME", "alleles", "AnyVar's table of alleles in the store"
+    )
+    locations_table: TableName = _variable(
+        "ANYVAR_LOCATIONS_TABLE_NAME", "locations", "AnyVar's table of locations in the store"
+    )
+    sequence_references_table: TableName = _variable(
+        "ANYVAR_SEQUENCE_REFERENCES_TABLE_NAME",
+        "sequence_references",
+        "AnyVar's table of sequence references in the store",
+    )
+
+    store_patience: Annotated[float, Field(ge=0)] = _variable(
+        "ANYVAR_STEP_STORE_PATIENCE", 60.0, "Seconds for which a store that does not answer is tried again"
+    )
+
+    # Broker and backend.
+    broker_url: RedisUrl = _variable(
+        "CELERY_BROKER_URL", "redis://localhost:6379/0", "Redis that holds the queue", "broker_url", True
+    )
+    backend_url: RedisUrl = _variable(
+        "CELERY_BACKEND_URL",
+        "redis://localhost:6379/0",
+        "Redis that holds states and results; where only the broker is set, the broker's",
+        "result_backend",
+        True,
+    )
+
+    # Celery.
+    task_default_queue: str = _variable(
+        "CELERY_TASK_DEFAULT_QUEUE", "anyvar_q", "Queue of the runs", "task_default_queue"
+    )
+    event_queue_prefix: str = _variable(
+        "CELERY_EVENT_QUEUE_PREFIX", "anyvar_ev", "Prefix of the event queues", "event_queue_prefix"
+    )
+    timezone: Timezone = _variable("CELERY_TIMEZONE", "UTC", "Time zone of Celery's clocks", "timezone")
+    result_expires: Seconds = _variable(
+        "CELERY_RESULT_EXPIRES", 7200, "Seconds for which a state or result is kept", "result_expires"
+    )
+    visibility_timeout: Seconds = _variable(
+        "CELERY_BROKER_TRANSPORT_OPTIONS_VISIBILITY_TIMEOUT",
+        7200,
+        "Seconds after which Redis gives an unacknowledged run to another worker",
+        "broker_transport_options.visibility_timeout",
+    )
+    task_acks_late: Boolean = _variable(
+        "CELERY_TASK_ACKS_LATE", True, "Acknowledge a run when it ends, not when it begins", "task_acks_late"
+    )
+    task_reject_on_worker_lost: Boolean = _variable(
+        "CELERY_TASK_REJECT_ON_WORKER_LOST",
+        False,
+        "Queue a run again when its worker process is killed",
+        "task_reject_on_worker_lost",
+    )
+    worker_prefetch_multiplier: Annotated[int, Field(ge=0)] = _variable(
+        "CELERY_WORKER_PREFETCH_MULTIPLIER",
+        1,
+        "Runs that a worker process reserves ahead",
+        "worker_prefetch_multiplier",
+    )
+    task_time_limit: Seconds = _variable(
+        "CELERY_TASK_TIME_LIMIT", 3900, "Seconds after which a run's process is killed", "task_time_limit"
+    )
+    soft_time_limit: Seconds = _variable(
+        "CELERY_SOFT_TIME_LIMIT", 3600, "Seconds after which a run is told to end", "task_soft_time_limit"
+    )
+    worker_send_task_events: Boolean = _variable(
+        "CELERY_WORKER_SEND_TASK_EVENTS", False, "Send events for monitors", "worker_send_task_events"
+    )
+
+    # Ours.
+    references: References = _variable(
+        "ANYVAR_STEP_REFERENCE",
+        {},
+        "FASTA, or seqrepo+file:///path, of each assembly: GRCh38=/refs/GRCh38.fa,GRCh37=/refs/hs37d5.fa",
+    )
+    reference_aliases: Path | None = _variable(
+        "ANYVAR_STEP_REFERENCE_ALIASES",
+        None,
+        "Further contig names: a tab-separated table with all names of one sequence in a row "
+        "(UCSC chromAlias, NCBI assembly_report)",
+    )
+    worker_work_dir: Path | None = _variable(
+        "ANYVAR_STEP_WORKER_WORK_DIR", None, "The work dir as the workers see it, where that differs"
+    )
+    work_dir_mode: FileMode | None = _variable(
+        "ANYVAR_STEP_WORK_DIR_MODE", None, "Octal mode of the files in the work dir; unset = by the umask"
+    )
+    abandon_after: Annotated[float, Field(ge=0)] = _variable(
+        "ANYVAR_STEP_ABANDON_AFTER", 600.0, "Seconds after which workers drop a run whose step is gone"
+    )
+    latency_wait: Annotated[float, Field(ge=0)] = _variable(
+        "ANYVAR_STEP_LATENCY_WAIT", 60.0, "Seconds to wait for a shared filesystem to show a file"
+    )
+
+    url: HttpUrl | None = _variable(
+        "ANYVAR_STEP_URL",
+        None,
+        "Web API, AnyVar's or ours, through which a step reaches its run (--via http)",
+        secret=True,
+    )
+    token: str | None = _variable(
+        "ANYVAR_STEP_TOKEN", None, "Bearer token that the step shows to the web API", secret=True
+    )
+    max_upload: Bytes | None = _variable(
+        "ANYVAR_STEP_MAX_UPLOAD", None, "Largest VCF that the web API takes, such as 500M or 10G; unset = any"
+    )
+    upload_patience: Annotated[float, Field(gt=0)] = _variable(
+        "ANYVAR_STEP_UPLOAD_PATIENCE", 60.0, "Seconds for which the web API waits for more of an upload"
+    )
+    max_connections: Annotated[int, Field(gt=0)] = _variable(
+        "ANYVAR_STEP_MAX_CONNECTIONS", 1000, "Connections that each web process holds at once; more get 503"
+    )
+
+    _origin: dict[str, str] = {}
+    _dotenv: str = ""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        """Two settings that contradict each other lose runs in the night; say so before the first one."""
+        if self.soft_time_limit >= self.task_time_limit:
+            raise ValueError(
+                f"CELERY_SOFT_TIME_LIMIT ({self.soft_time_limit} s) must be below "
+                f"CELERY_TASK_TIME_LIMIT ({self.task_time_limit} s), or it never fires"
+            )
+        if self.visibility_timeout <= self.task_time_limit:
+            raise ValueError(
+                f"CELERY_BROKER_TRANSPORT_OPTIONS_VISIBILITY_TIMEOUT ({self.visibility_timeout} s) must be "
+                f"above CELERY_TASK_TIME_LIMIT ({self.task_time_limit} s), or Redis gives a running run to "
+                "a second worker"
+            )
+        if self.result_expires < LONGEST_POLL:
+            raise ValueError(
+                f"CELERY_RESULT_EXPIRES ({self.result_expires} s) must not be below the longest wait "
+                f"between two polls ({LONGEST_POLL:g} s), or a result expires unseen"
+            )
+        return self
+
+    def origin(self, field: str) -> str:
+        """Where the field's value came from: default, environment, file, option."""
+        return self._origin.get(field, "default")
+
+    @property
+    def dotenv(self) -> str:
+        """The ``.env`` file that was read, or an empty string."""
+        return self._dotenv
+
+    def required_url(self) -> str:
+        """The web API's address, or an error that says how to name one."""
+        if self.url is None:
+            raise ConfigurationError(
+                "ANYVAR_STEP_URL is not set", "Name the web API that the step is to use, http://HOST:PORT"
+            )
+        return self.url
+
+    def required_work_dir(self) -> Path:
+        """The work dir, or an error that says how to name one."""
+        if self.work_dir is None:
+            raise ConfigurationError(
+                "ANYVAR_VCF_ASYNC_WORK_DIR is not set",
+                "Name the directory that the workers share, or a web API in ANYVAR_STEP_URL; or use "
+                "--local to run without any server",
+            )
+        return self.work_dir
+
+
+def limits_for(seconds: int) -> dict[str, int]:
+    """Time limits, visibility timeout and result expiry that fit a run of that length together.
+
+    The hard limit leaves the run five minutes to end after the soft one, the visibility timeout outlasts
+    the hard limit by five minutes, and a result outlives the longest run by an hour.
+    """
+    hard = seconds + 300
+    visible = hard + 300
+    return {
+        "CELERY_SOFT_TIME_LIMIT": seconds,
+        "CELERY_TASK_TIME_LIMIT": hard,
+        "CELERY_BROKER_TRANSPORT_OPTIONS_VISIBILITY_TIMEOUT": visible,
+        "CELERY_RESULT_EXPIRES": max(7200, visible + 3600),
+    }

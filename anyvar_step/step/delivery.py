@@ -1,0 +1,172 @@
+"""From a fetched output to OUT: checked, in the form that was asked for, indexed, published by rename."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anyvar_step.errors import AccessRefused, ConfigurationError, FileSpoiled, FileTrouble, InvalidInput
+from anyvar_step.files import copy_and_hash, file_sha256, sync_folder
+from anyvar_step.models import Manifest, OutputFormat
+from anyvar_step.step.companions import Companions, drafted
+from anyvar_step.step.drafts import temporary
+from anyvar_step.transport import Fetched
+from anyvar_step.vcf import VcfReader, VcfWriter, write_index
+from anyvar_step.vcf.provenance import with_provenance
+from anyvar_step.vcf.view import write_bcf
+
+#: The answer's records, where no report of the worker vouches for the output; None = cannot be told.
+ExpectedRecords = Callable[[], int | None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the output goes: a path, or None for standard output; its format; whether to index it.
+
+    ``level`` is for what has to be compressed here, because the worker wrote it as text. With ``bcf`` the
+    VCF in ``output_format`` becomes a BCF at last. ``csi`` asks for a .csi where a .tbi would do.
+    ``companions`` are written beside it from the same VCF.
+    """
+
+    path: Path | None
+    output_format: OutputFormat
+    index: bool
+    level: int = 6
+    bcf: bool = False
+    csi: bool = False
+    companions: Companions = field(default_factory=Companions)
+
+    def check(self) -> None:
+        """Raise an error, before any work, where an output cannot be written."""
+        for path in (*([self.path] if self.path else []), *self.companions.paths):
+            _check(path)
+
+
+def _check(path: Path) -> None:
+    if path.is_dir():
+        raise FileTrouble(f"the output {path} is a directory", "Name a file")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise FileTrouble(f"the output's directory {folder} does not exist", "Make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise AccessRefused(f"the output's directory {folder} is not writable", "Check its owner and mode")
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What OUT holds: bytes, hex SHA-256, and record lines."""
+
+    size: int
+    sha256: str
+    records: int
+
+
+def deliver(fetched: Fetched, ticket: Manifest, target: Target, expected: ExpectedRecords) -> Delivered:
+    """Write OUT from the fetched output. Raises FileTrouble where either is not whole."""
+    with drafted(target.companions) as drafts, published(target) as part:
+        delivered = _write(fetched, part, target, expected, unvouched(fetched, ticket))
+        drafts.fill(part, fetched.report)
+        return Delivered(*become_bcf(part, target), delivered.records) if target.bcf else delivered
+
+
+@contextmanager
+def published(target: Target) -> Iterator[Path]:
+    """A path to write the whole output to; it becomes OUT, indexed, when the block ends well."""
+    with temporary(target.path) as part:
+        yield part
+        if target.path is None:
+            with part.open("rb") as whole:
+                shutil.copyfileobj(whole, sys.stdout.buffer)
+            sys.stdout.flush()
+        else:
+            index = write_index(part, str(target.path), csi=target.csi) if target.index else None
+            _publish(part, index, target.path)
+
+
+def unvouched(fetched: Fetched, ticket: Manifest) -> str:
+    """The command for the header, where a worker wrote the output that knows none: AnyVar's own.
+
+    Raises ConfigurationError where it was asked for what AnyVar's workers do not do.
+    """
+    if fetched.report:
+        return ""
+    if ticket.existing != "replace":
+        raise ConfigurationError(
+            f"AnyVar's own worker took the run, and cannot do --existing {ticket.existing}: it replaces",
+            "Leave the option out, or have anyvar-step's workers serve the queue",
+        )
+    return ticket.command
+
+
+def _write(
+    fetched: Fetched, part: Path, target: Target, expected: ExpectedRecords, command: str
+) -> Delivered:
+    report = fetched.report
+    with fetched.path.open("rb") as raw:
+        stored: OutputFormat = "z" if raw.read(2) == b"\x1f\x8b" else "v"
+        raw.seek(0)
+        if report and stored == target.output_format:
+            with part.open("wb") as out:
+                size, sha256 = copy_and_hash(raw, out)
+                os.fsync(out.fileno())
+            delivered, read = Delivered(size, sha256, report.counts.records), sha256
+        else:
+            digest = hashlib.sha256()
+            delivered = _convert(VcfReader(raw, str(fetched.path), digest), part, target, command)
+            read = digest.hexdigest()
+    if report and read != report.output_sha256:
+        raise FileSpoiled(
+            f"{fetched.path} is not what the worker wrote", "Check the shared filesystem, run it again"
+        )
+    records = None if report else expected()
+    if records not in (None, delivered.records):
+        raise FileSpoiled(
+            f"the worker's output has {delivered.records} records, the input {records}", "Run it again"
+        )
+    return delivered
+
+
+def _convert(reader: VcfReader, part: Path, target: Target, command: str) -> Delivered:
+    records = 0
+    try:
+        with VcfWriter(part, target.output_format, level=target.level) as writer:
+            writer.write(with_provenance(reader.header, command) if command else reader.header)
+            for lines in reader.blocks():
+                writer.write(lines)
+                records += len(lines)
+    except InvalidInput as error:
+        raise FileSpoiled(f"the worker's output is not whole: {error}") from error
+    return Delivered(writer.size, writer.sha256, records)
+
+
+def become_bcf(part: Path, target: Target) -> tuple[int, str]:
+    """Put a BCF in the place of the whole BGZF VCF ``part``; its bytes and hex SHA-256.
+
+    Raises InvalidInput where htslib cannot: BCF numbers contigs, filters and fields by their header lines.
+    """
+    bcf = part.with_name(f"{part.name}.bcf")
+    try:
+        with bcf.open("wb") as out:
+            write_bcf(part, out, target.level, str(target.path or "the output"))
+            os.fsync(out.fileno())
+        bcf.replace(part)
+    finally:
+        bcf.unlink(missing_ok=True)
+    return part.stat().st_size, file_sha256(part)
+
+
+def _publish(part: Path, index: Path | None, final: Path) -> None:
+    """Data first, then its index, never older (PITFALLS.md 18); an older output's index goes before both."""
+    for suffix in (".tbi", ".csi"):
+        Path(f"{final}{suffix}").unlink(missing_ok=True)
+    part.replace(final)
+    if index:
+        os.utime(index)
+        index.replace(f"{final}{index.name.removeprefix(part.name)}")
+    sync_folder(final.absolute().parent)

@@ -1,0 +1,80 @@
+"""One ingestion as a step: the alleles of an annotated VCF registered, and the conflict log delivered."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from anyvar_step.errors import FileSpoiled, FileTrouble
+from anyvar_step.files import copy_and_hash
+from anyvar_step.models import Manifest, RunReport, RunRequest, RunStatus
+from anyvar_step.step.annotate import (
+    dropped_if_spoiled,
+    finished,
+    forget,
+    left_to_nobody,
+    report_of,
+    shared,
+    tell,
+)
+from anyvar_step.step.delivery import Delivered, Target
+from anyvar_step.step.drafts import temporary
+from anyvar_step.step.intake import Intake
+from anyvar_step.step.waiting import Patience, Watch, interruptible
+from anyvar_step.transport import Fetched, Transport
+
+
+def ingest(
+    transport: Transport,
+    source: Intake,
+    conflicts: Path | None,
+    request: RunRequest,
+    *,
+    patience: Patience,
+    watch: Watch,
+) -> RunReport:
+    """Have the alleles of ``source`` registered; the run's report.
+
+    The conflict log goes to ``conflicts``, if given. Raises a StepError whose exit code tells what to do.
+    """
+    if conflicts:
+        Target(conflicts, "v", False).check()
+
+    def follow(ticket: Manifest, staged: float) -> RunReport:
+        begin = time.monotonic()
+        ticket, status = finished(transport, ticket, patience, watch)
+        waited = time.monotonic() - begin
+        with left_to_nobody(transport, [ticket]):
+            report = _collect(transport, ticket, status, conflicts)
+        return report.model_copy(update={"seconds": {**report.seconds, "stage": staged, "wait": waited}})
+
+    with interruptible(), left_to_nobody(transport):
+        return shared(transport, source, request, follow)
+
+
+def _collect(transport: Transport, ticket: Manifest, status: RunStatus, conflicts: Path | None) -> RunReport:
+    """Deliver the conflict log, and only then forget the run."""
+    with dropped_if_spoiled(transport, ticket), transport.fetch(ticket, status) as fetched:
+        delivered = _deliver(fetched, conflicts) if conflicts else Delivered(0, "", 0)
+    forget(transport, ticket)
+    report = fetched.report or report_of(ticket, fetched, delivered)
+    tell(ticket, report)
+    return report
+
+
+def _deliver(fetched: Fetched, conflicts: Path) -> Delivered:
+    """Write the log whole or not at all."""
+    with temporary(conflicts) as part:
+        try:
+            with fetched.path.open("rb") as log, part.open("wb") as out:
+                size, sha256 = copy_and_hash(log, out)
+        except FileNotFoundError:
+            raise FileTrouble(
+                "the worker wrote no conflict log", "AnyVar's own does so with --require-validation only"
+            ) from None
+        if fetched.report and sha256 != fetched.report.output_sha256:
+            raise FileSpoiled(
+                f"{fetched.path} is not what the worker wrote", "Check the shared filesystem, run it again"
+            )
+        part.replace(conflicts)
+    return Delivered(size, sha256, 0)

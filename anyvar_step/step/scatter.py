@@ -1,0 +1,208 @@
+"""One VCF as several runs on the same queue: cut, annotated wherever workers are, gathered in order.
+
+Each piece is a run like any other, found again by its content: a step that is started again takes finished
+pieces as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from anyvar_step.errors import FileSpoiled, InvalidInput, StepError
+from anyvar_step.models import Counts, Manifest, Progress, RunReport, RunRequest, RunStatus, State, throughput
+from anyvar_step.step.annotate import annotate, dropped_if_spoiled, ended_badly, forget, left_to_nobody
+from anyvar_step.step.companions import drafted
+from anyvar_step.step.delivery import Target, become_bcf, published, unvouched
+from anyvar_step.step.intake import Intake
+from anyvar_step.step.waiting import Patience, Watch, interruptible, wait_all
+from anyvar_step.transport import Fetched, Transport
+from anyvar_step.vcf import VcfReader, check_input, count_records
+from anyvar_step.vcf.cut import Piece, cut
+from anyvar_step.vcf.join import Joiner
+
+#: A piece below this many bytes of input is not worth a task of its own.
+WORTHWHILE = 4 << 20
+#: Pieces for each worker process: enough to even out their speeds.
+PER_PROCESS = 2
+MOST = 1024
+
+
+def automatic(size: int, processes: int) -> int:
+    """Into how many pieces to cut a file of that many bytes for that many worker processes.
+
+    A power of two, so that a step started again beside a few more or fewer workers finds its pieces.
+    """
+    wanted = min(size // WORTHWHILE, PER_PROCESS * processes, MOST)
+    return 1 << (wanted.bit_length() - 1) if processes > 1 and wanted > 1 else 1
+
+
+def annotate_in_pieces(
+    transport: Transport,
+    source: Path,
+    target: Target,
+    request: RunRequest,
+    *,
+    chunks: int,
+    patience: Patience,
+    watch: Watch,
+) -> RunReport:
+    """Annotate ``source`` into ``target`` as at most that many runs; the report of all together.
+
+    Raises as ``annotate`` does; the failure of one piece is the step's, and ends the others.
+    """
+    target.check()
+    check_input(source)
+    begin = time.monotonic()
+    pieces = cut(source, source.name, chunks)
+    if len(pieces) == 1:
+        return annotate(transport, Intake(source), target, request, patience=patience, watch=watch)
+    tickets, digest = list[Manifest](), hashlib.sha256()
+    with interruptible(), left_to_nobody(transport, tickets):
+        for number, piece in enumerate(pieces, 1):
+            with piece.open(digest) as stream:
+                name = f"{source.name} (piece {number} of {len(pieces)})"
+                tickets.append(transport.submit(stream, name, request)[0])
+        staged = time.monotonic() - begin
+        reports, size, sha256 = _gather(transport, tickets, target, pieces, patience, watch)
+    for ticket in tickets:
+        forget(transport, ticket)
+    took = {"stage": staged, "wait": time.monotonic() - begin - staged}
+    files = {
+        "input_size": source.stat().st_size,
+        "input_sha256": digest.hexdigest(),
+        "output_size": size,
+        "output_sha256": sha256,
+    }
+    return _merged(source.name, request, tickets, reports, took, files)
+
+
+def _gather(
+    transport: Transport,
+    tickets: list[Manifest],
+    target: Target,
+    pieces: Sequence[Piece],
+    patience: Patience,
+    watch: Watch,
+) -> tuple[list[RunReport | None], int, str]:
+    """Join the outputs in order, each as soon as it and all before it are there.
+
+    Their reports, and size and hex SHA-256 of the whole.
+    """
+    overall = _overall(tickets, pieces, watch)
+    finished: dict[int, RunStatus] = {}
+    reports: list[RunReport | None] = []
+    with drafted(target.companions) as drafts, published(target) as part:
+        with part.open("w+b") as out:
+            joiner = Joiner(out, target.output_format, target.level)
+            for ended, status in wait_all(transport, tickets, patience, overall):
+                if status.status_code != 200:
+                    raise _placed(ended_badly(transport, tickets[ended], status), pieces, ended)
+                finished[ended] = status
+                overall(status)
+                while (number := len(reports)) in finished:
+                    ticket = tickets[number]
+                    with (
+                        dropped_if_spoiled(transport, ticket),
+                        transport.fetch(ticket, finished[number]) as fetched,
+                    ):
+                        sha256 = joiner.add(fetched.path, unvouched(fetched, ticket))
+                        _check(fetched, pieces[number], sha256)
+                        reports.append(fetched.report)
+            joiner.close()
+            out.flush()
+            os.fsync(out.fileno())
+        drafts.fill(part, *reports)
+        size, sha256 = become_bcf(part, target) if target.bcf else (joiner.size, joiner.sha256)
+    return reports, size, sha256
+
+
+def _placed(problem: StepError, pieces: Sequence[Piece], number: int) -> StepError:
+    """The problem of a piece with its place in IN: the byte of the damage, or the records before its line."""
+    if not isinstance(problem, InvalidInput):
+        return problem
+    path = pieces[0].path
+    try:
+        count_records(path, path.name)
+    except InvalidInput as damage:
+        return damage
+    before = sum(map(_records, pieces[:number]))
+    return InvalidInput(f"{problem} ({before} records of {path.name} precede that piece)")
+
+
+def _records(piece: Piece) -> int:
+    with piece.open() as stream:
+        return sum(len(lines) for lines in VcfReader(stream, piece.path.name).blocks())
+
+
+def _check(fetched: Fetched, piece: Piece, sha256: str) -> None:
+    """Whether the output is what the worker wrote; AnyVar's worker vouches for nothing, so it is counted."""
+    if fetched.report:
+        if sha256 != fetched.report.output_sha256:
+            raise FileSpoiled(f"{fetched.path} is not what the worker wrote", "Run it again")
+        return
+    expected = _records(piece)
+    if count_records(fetched.path) != expected:
+        raise FileSpoiled(f"{fetched.path} does not have the {expected} records of its input", "Run it again")
+
+
+def _overall(
+    tickets: Sequence[Manifest], pieces: Sequence[Piece], watch: Watch
+) -> Callable[[RunStatus], None]:
+    """One progress over all pieces: each counts by its size, under its content, whatever the attempt."""
+    sizes = {ticket.digest[:32]: piece.size for ticket, piece in zip(tickets, pieces, strict=True)}
+    total, latest = sum(sizes.values()), dict[str, Progress]()
+    begin = time.monotonic()
+
+    def follow(status: RunStatus) -> None:
+        piece = status.run_id[:32]
+        before = latest.get(piece, Progress())
+        ended = before.model_copy(update={"fraction": 1.0})
+        latest[piece] = ended if status.status_code == 200 else status.progress or before
+        workers = {progress.worker for progress in latest.values() if progress.worker}
+        overall = Progress(
+            records=sum(progress.records for progress in latest.values()),
+            fraction=min(1.0, sum(p.fraction * sizes.get(piece, 0) for piece, p in latest.items()) / total),
+            seconds=time.monotonic() - begin,
+            worker=f"{len(workers)} processes",
+        )
+        watch(status.model_copy(update={"status": State.PROGRESS, "progress": overall}))
+
+    return follow
+
+
+def _merged(
+    name: str,
+    request: RunRequest,
+    tickets: Sequence[Manifest],
+    reports: Sequence[RunReport | None],
+    took: dict[str, float],
+    files: dict[str, Any],
+) -> RunReport:
+    """One report over all pieces, with sizes and digests of IN and OUT; seconds of work are added up."""
+    known = [report for report in reports if report]
+    counts = Counts(records=0)
+    seconds: Counter[str] = Counter()
+    for report in known:
+        counts.add(report.counts)
+        seconds.update(report.seconds)
+    return RunReport(
+        run_id=tickets[0].run_id,
+        input_name=name,
+        **files,
+        options=request.options,
+        counts=counts,
+        seconds={**seconds, **took},
+        records_per_second=throughput(counts.records, seconds),
+        finished=max((report.finished for report in known), default=""),
+        worker=", ".join(sorted({report.worker for report in known})),
+        versions=known[0].versions if known else {},
+        settings=known[0].settings if known else {},
+        sequences={name: sq for report in known for name, sq in report.sequences.items()},
+        notes=tuple(dict.fromkeys(note for report in known for note in report.notes)),
+    )

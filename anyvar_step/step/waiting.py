@@ -1,0 +1,200 @@
+"""Waiting for a run: until 200 or the failure code comes back, at next to no cost."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import FrameType
+
+from anyvar_step.broker.status import failure, vanished
+from anyvar_step.errors import Interrupted, TimeLimitReached, Unavailable
+from anyvar_step.models import Manifest, RunStatus, State
+from anyvar_step.transport import Transport
+
+_logger = logging.getLogger(__name__)
+
+#: Pauses between two looks, seconds: short runs are seen to end at once, long ones within half a second.
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.45
+#: A run that the board does not know may just be on its way there (AnyVar's endpoint looks as long).
+NOT_FOUND_SECONDS = 5.0
+#: Seconds in the queue after which it is worth a second to ask whether anybody serves it.
+UNTOUCHED_SECONDS = 5.0
+ASK_AGAIN_SECONDS = 30.0
+KEEP_SECONDS = 20.0
+
+Watch = Callable[[RunStatus], None]
+#: The interruption that was raised last; where something swallowed it, waiting raises it again.
+_interruptions: list[Interrupted] = []
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait, seconds: for the whole run, for a worker to be there, for a broker to come back.
+
+    ``resubmit`` is how often a lost run is attempted again.
+    """
+
+    timeout: float | None = None
+    queue_timeout: float = 300.0
+    outage: float = 60.0
+    resubmit: int = 1
+
+
+def wait_all(
+    transport: Transport, tickets: list[Manifest], patience: Patience, watch: Watch
+) -> Iterator[tuple[int, RunStatus]]:
+    """The runs' places in the list and the statuses with which they end: 200 or the failure code.
+
+    A lost run is attempted again from its staged input, ``patience.resubmit`` times; its new ticket takes
+    the old one's place. Raises TimeLimitReached after ``patience.timeout``, and Unavailable when no worker
+    serves the queue or the broker stays away.
+    """
+    waiting = {n: _Waiter(transport, ticket, patience) for n, ticket in enumerate(tickets)}
+    left = dict.fromkeys(waiting, patience.resubmit)
+    pause = SHORTEST_PAUSE
+    while waiting:
+        for n, waiter in list(waiting.items()):
+            status = waiter.look()
+            if status is None:
+                continue
+            if status.running or status.missing:
+                watch(status)
+            elif status.lost and left[n] and (again := transport.again(tickets[n])):
+                _logger.warning("%s; submitted again as run %s", failure(status), again.run_id)
+                left[n] -= 1
+                tickets[n], waiting[n] = again, _Waiter(transport, again, patience)
+            else:
+                del waiting[n]
+                yield n, status
+        if _interruptions:
+            raise _interruptions[-1]
+        time.sleep(pause * random.uniform(0.8, 1.0))  # noqa: S311  # jitter, so that many steps spread
+        pause = min(pause * 1.3, LONGEST_PAUSE)
+
+
+def wait(transport: Transport, ticket: Manifest, patience: Patience, watch: Watch) -> RunStatus:
+    """The status with which this one attempt ends; raises as ``wait_all`` does."""
+    _, status = next(wait_all(transport, [ticket], replace(patience, resubmit=0), watch))
+    return status
+
+
+class _Waiter:
+    """The clocks of one wait."""
+
+    def __init__(self, transport: Transport, ticket: Manifest, patience: Patience) -> None:
+        self._transport = transport
+        self._ticket = ticket
+        self._patience = patience
+        self._begin = self._answered = self._kept = time.monotonic()
+        self._seen = False
+        self._asked = self._begin + UNTOUCHED_SECONDS - ASK_AGAIN_SECONDS
+        self._served = self._begin
+        self._unknown = 0
+
+    def look(self) -> RunStatus | None:
+        """The status now, None while the broker is away; raises once patience ends."""
+        now = time.monotonic()
+        try:
+            status = self._transport.status(self._ticket.run_id)
+        except Unavailable as trouble:
+            self._outage(now, trouble)
+            return None
+        self._answered = time.monotonic()
+        return self._checked(status, now)
+
+    def _outage(self, now: float, trouble: Unavailable) -> None:
+        away = now - self._answered
+        if away > self._patience.outage:
+            raise trouble
+        if away < 1:
+            _logger.warning("%s; trying for %g s", trouble, self._patience.outage)
+        time.sleep(0.5)
+
+    def _checked(self, status: RunStatus, now: float) -> RunStatus:
+        """The status, or that of a lost run where this one has vanished; raises once patience ends."""
+        if status.missing and (self._seen or now - self._begin > NOT_FOUND_SECONDS):
+            return vanished(status.run_id)
+        self._seen = self._seen or not status.missing
+        if self._patience.timeout is not None and now - self._begin > self._patience.timeout:
+            raise TimeLimitReached(
+                f"run {status.run_id} did not end within --timeout {self._patience.timeout:g} s",
+                "Give it more time with a longer --timeout",
+            )
+        if now - self._kept > KEEP_SECONDS:
+            with contextlib.suppress(Unavailable):  # an outage is the next look's affair
+                self._transport.keep(self._ticket)
+                self._kept = now
+        if status.status != State.SENT:
+            self._served = now
+        elif now - self._asked > ASK_AGAIN_SECONDS:
+            self._ask(now)
+        return status
+
+    def _ask(self, now: float) -> None:
+        """Ask whether anybody serves the queue; give up when nobody has for too long."""
+        first = self._served == self._begin and self._asked < self._begin
+        self._seen = False
+        self._asked = now
+        try:
+            served = self._transport.served()
+            if served:
+                self._served = time.monotonic()
+                self._find()
+        except Unavailable:
+            return  # an outage is the next look's affair
+        if served:
+            return
+        if self._patience.queue_timeout and now - self._served > self._patience.queue_timeout:
+            raise Unavailable(
+                "no worker serves the queue",
+                "Start one with `anyvar-step worker`, or AnyVar's own; then run it again",
+            )
+        if first:
+            _logger.warning(
+                "no worker answers on the queue yet; waiting up to %g s", self._patience.queue_timeout
+            )
+
+    def _find(self) -> None:
+        """Queue the run again where twice nobody had it: its worker died between receiving and beginning it.
+
+        Redis would give it to another worker only after the visibility timeout (PITFALLS.md 3).
+        """
+        run_id = self._ticket.run_id
+        self._unknown = 0 if self._transport.known(run_id) else self._unknown + 1
+        if self._unknown == 2 and self._transport.status(run_id).status == State.SENT:
+            _logger.warning("run %s was lost before a worker began it; queued again", run_id)
+            self._unknown = 0
+            self._transport.requeue(self._ticket)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP raise Interrupted once; a second one does not disturb the clean-up."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        _interruptions.append(Interrupted(signum))
+        raise _interruptions[-1]
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.getsignal(each) for each in signals}
+    for each, handler in before.items():
+        if handler is not signal.SIG_IGN:  # nohup
+            signal.signal(each, interrupt)
+    try:
+        yield
+    finally:
+        _interruptions.clear()
+        for each, handler in before.items():
+            signal.signal(each, handler)

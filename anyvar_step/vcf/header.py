@@ -1,0 +1,89 @@
+"""VCF headers: is this one, are its columns right, and new ##INFO lines in their place.
+
+Rules: VCF 4.3 §1.4 (meta-information) and §1.5 (the header line).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+
+from anyvar_step.errors import InvalidInput
+
+_FILEFORMAT = b"##fileformat=VCF"
+_COLUMNS = [b"#CHROM", b"POS", b"ID", b"REF", b"ALT", b"QUAL", b"FILTER", b"INFO"]
+_INFO_ID = re.compile(rb"##INFO=<(?:[^\"]*,)?ID=([^,>]+)")
+#: A key and its value, quoted or not, in a structured header line.
+_ATTRIBUTE = re.compile(rb"[<,]([^<,=]+)=(\"(?:[^\"\\]|\\.)*\"|[^,>]*)")
+
+# What the first bytes of other formats say, after decompression where they are gzip inside.
+_OTHERS = (
+    (b"BAM\1", "a BAM file", "Call variants from it first"),
+    (b"CRAM", "a CRAM file", "Call variants from it first"),
+    (b"BCF", "a BCF file", "Convert it with `bcftools view -Oz`"),
+    (b"\x1f\x8b", "a gzip file inside a gzip file", "Decompress it once"),
+    (b"BZh", "compressed with bzip2", "Decompress it, or compress it with `bgzip`"),
+    (b"\xfd7zXZ", "compressed with xz", "Decompress it, or compress it with `bgzip`"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Decompress it, or compress it with `bgzip`"),
+    (b"PK\3\4", "a zip archive", "Unpack it, and compress the VCF with `bgzip`"),
+    (b"\xef\xbb\xbf##fileformat=VCF", "a VCF behind a byte order mark", "Remove its first three bytes"),
+)
+
+
+def check_start(text: bytes, name: str) -> None:
+    """Raise InvalidInput unless ``text``, the first bytes of a file, begins a VCF."""
+    if text and _FILEFORMAT.startswith(text[: len(_FILEFORMAT)]):
+        return
+    for magic, what, remedy in _OTHERS:
+        if text.startswith(magic):
+            raise InvalidInput(f"{name} is {what}, not a VCF", remedy)
+    shown = text.split(b"\n", 1)[0][:40].decode("ascii", "backslashreplace")
+    raise InvalidInput(
+        f"{name} is not a VCF: its first line must begin with ##fileformat=VCF and is {shown!r}",
+        "Check that this is the file you meant",
+    )
+
+
+def check_columns(line: bytes, name: str, number: int) -> None:
+    """Raise InvalidInput unless the #CHROM ``line`` has the eight fixed columns, then FORMAT if any."""
+    columns = line.split(b"\t")
+    if columns[:8] == _COLUMNS and columns[8:9] in ([], [b"FORMAT"]):
+        return
+    if line.split()[:8] == _COLUMNS and b"\t" not in line:
+        reason = "the columns of the #CHROM line are separated by blanks"
+    elif columns[:8] == _COLUMNS:
+        reason = f"the ninth column must be FORMAT and is {columns[8].decode('utf-8', 'backslashreplace')!r}"
+    else:
+        reason = "the #CHROM line does not have the columns " + b" ".join(_COLUMNS).decode()
+    raise InvalidInput(
+        f"{name} line {number}: {reason}", "Separate the columns of a VCF by tabs, in that order"
+    )
+
+
+def with_fields(header: Sequence[bytes], lines: Iterable[bytes], names: Collection[bytes]) -> list[bytes]:
+    """The header with ##INFO ``lines`` before #CHROM, and older ##INFO lines of ``names`` left out."""
+    kept = [line for line in header[:-1] if not ((found := _INFO_ID.match(line)) and found[1] in names)]
+    return [*kept, *lines, header[-1]]
+
+
+def declared_fields(header: Iterable[bytes]) -> dict[bytes, bytes]:
+    """The ##INFO lines of a header, by the field's name; of a field declared twice the first."""
+    found: dict[bytes, bytes] = {}
+    for line in header:
+        if match := _INFO_ID.match(line):
+            found.setdefault(match[1], line)
+    return found
+
+
+def contig_lengths(header: Iterable[bytes]) -> dict[str, int]:
+    """The lengths in bases that ##contig lines declare, by contig; what is declared twice counts once.
+
+    A length of more digits than any sequence has says nothing, and is left out.
+    """
+    found: dict[str, int] = {}
+    for line in header:
+        if line.startswith(b"##contig=<"):
+            given = dict(_ATTRIBUTE.findall(line))
+            if re.fullmatch(rb"\d{1,18}", given.get(b"length", b"")) and b"ID" in given:
+                found.setdefault(given[b"ID"].decode("utf-8", "backslashreplace"), int(given[b"length"]))
+    return found

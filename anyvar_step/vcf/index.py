@@ -1,0 +1,103 @@
+"""The index of a BGZF VCF or a BCF: .tbi, or .csi where a position is beyond what .tbi can hold."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from anyvar_step.errors import FileTrouble, InvalidInput, StepError, from_os
+from anyvar_step.vcf.bcf import HEAD, is_bcf, open_vcf
+from anyvar_step.vcf.header import contig_lengths
+from anyvar_step.vcf.stream import VcfReader
+
+#: The bases of a contig that .tbi can address (tabix specification: six levels of bins).
+TBI_LIMIT = 1 << 29
+#: Digits of the largest 64-bit position.
+_DIGITS = 19
+
+
+def write_index(path: Path, name: str = "", *, csi: bool = False) -> Path:
+    """Index the BGZF VCF or BCF at ``path``; the path of the index, published by rename beside it.
+
+    A BCF's is .csi, a VCF's too where ``csi`` asks for it. The data file is not touched, and an index of the
+    other kind, now stale, is removed. Raises InvalidInput, which names a VCF's line, where the records are
+    not sorted.
+    """
+    name = name or str(path)
+    for suffix in _kinds(path, name, csi):
+        if _build(path, suffix):
+            for other in {".tbi", ".csi"} - {suffix}:
+                Path(f"{path}{other}").unlink(missing_ok=True)
+            return Path(f"{path}{suffix}")
+    raise _why_not(path, name)
+
+
+def _kinds(path: Path, name: str, csi: bool) -> tuple[str, ...]:
+    """Which indexes to try, the first that can be built."""
+    with path.open("rb") as raw:
+        if is_bcf(raw.read(HEAD)):
+            return (".csi",)
+        raw.seek(0)
+        reader = VcfReader(raw, name)
+    if reader.kind != "bgzf":
+        raise InvalidInput(f"{name} cannot be indexed: it is not BGZF", "Write it with -O z")
+    longest = max(contig_lengths(reader.header).values(), default=0)
+    return (".csi",) if csi or longest > TBI_LIMIT else (".tbi", ".csi")
+
+
+def _build(path: Path, suffix: str) -> bool:
+    """Build that kind of index under a temporary name and publish it; False where htslib cannot."""
+    import pysam
+
+    final = Path(f"{path}{suffix}")
+    temporary = final.with_name(f".{final.name}.{os.getpid()}")
+    verbosity = pysam.set_verbosity(0)
+    try:
+        pysam.tabix_index(
+            str(path),
+            preset="vcf",
+            force=True,
+            keep_original=True,
+            csi=suffix == ".csi",
+            index=str(temporary),
+        )
+        newest = max(path.stat().st_mtime_ns, temporary.stat().st_mtime_ns)
+        os.utime(temporary, ns=(newest, newest))
+        temporary.replace(final)
+    except OSError:
+        return False
+    finally:
+        pysam.set_verbosity(verbosity)
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _why_not(path: Path, name: str) -> StepError:
+    """The reason why no index could be built: htslib says it on stderr only."""
+    try:
+        with open_vcf(path, name) as raw:
+            line = _first_unsorted(VcfReader(raw, name))
+    except OSError as error:
+        return from_os(error, f"cannot index {name}")
+    if line:
+        return InvalidInput(
+            f"{name} cannot be indexed: line {line} is not in order of contig and position",
+            "Sort it with `bcftools sort`, or use --no-write-index",
+        )
+    return FileTrouble(f"cannot write the index of {name}", "Check the directory's mode and free space")
+
+
+def _first_unsorted(reader: VcfReader) -> int:
+    """The first line that has no place in the order a tabix index needs; 0 where all have one."""
+    contig, last, seen = b"", 0, set[bytes]()
+    for lines in reader.blocks():
+        for number, line in enumerate(lines, reader.first_line):
+            chrom, pos = [*line.split(b"\t", 2), b""][:2]
+            if not pos.isdigit() or len(pos) > _DIGITS:
+                return number
+            position = int(pos)
+            if (chrom != contig and chrom in seen) or (chrom == contig and position < last):
+                return number
+            contig, last = chrom, position
+            seen.add(chrom)
+    return 0

@@ -1,0 +1,144 @@
+"""``bcftools view``, as pysam carries it, in a process of its own: its output as a stream.
+
+A process, since htslib may crash on a damaged BCF, and since it works beside us while we hash and copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from anyvar_step.errors import InvalidInput
+from anyvar_step.vcf.bgzf import EOF_BLOCK
+
+_PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+import pysam, pysam.bcftools
+pysam.set_verbosity(3)
+try:
+    pysam.bcftools.view(*sys.argv[1:], catch_stdout=False)
+except pysam.SamtoolsError as error:
+    sys.exit(str(error))
+"""
+_CHUNK = 1 << 18
+_REMEDY = "Check it with `bcftools view`, or copy it again"
+
+
+@contextlib.contextmanager
+def view(arguments: Sequence[str], source: BinaryIO | None, name: str) -> Iterator[BinaryIO]:
+    """What ``bcftools view`` writes with these arguments, not seekable; ``source`` goes to its input.
+
+    Its end is reached only when bcftools has ended well. Raises InvalidInput, from reading, with what it
+    said of ``name``; leaving the block early ends it.
+    """
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _PROGRAM, "--no-version", *arguments],
+            stdin=subprocess.DEVNULL if source is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+        )
+        feeder = None if source is None else _Feeder(source, process.stdin)
+        try:
+            with io.BufferedReader(_Output(process, said, feeder, name), _CHUNK) as output:
+                yield output
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()  # type: ignore[union-attr]  # it was asked for
+
+
+def write_bcf(path: Path, output: IO[bytes], level: int, name: str) -> None:
+    """Write the VCF at ``path`` as BCF to the file ``output``; messages call it ``name``.
+
+    Raises InvalidInput with what bcftools said: contigs, filters and fields need their header lines.
+    """
+    with tempfile.TemporaryFile() as said:
+        arguments = ("--no-version", "-Ob", "-l", str(min(level, 9)), str(path.absolute()))
+        command = [sys.executable, "-P", "-c", _PROGRAM, *arguments]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=said, check=False)
+        if done.returncode:
+            raise InvalidInput(
+                f"{name} cannot be written as BCF: {_undeclared(said) or _last_words(said, done.returncode)}",
+                "Declare in the header what is used, or write a VCF with -O z",
+            )
+
+
+class _Feeder(threading.Thread):
+    """Hands a stream over to bcftools; ``cut`` where it was BGZF without its end-of-file block."""
+
+    def __init__(self, source: BinaryIO, sink: IO[bytes] | None) -> None:
+        super().__init__(name="feed bcftools", daemon=True)
+        self.cut = False
+        self._source = source
+        self._sink = sink
+        self.start()
+
+    def run(self) -> None:
+        assert self._sink
+        head = tail = b""
+        # Once bcftools has gone, its exit code says why.
+        with contextlib.suppress(BrokenPipeError), self._sink as sink:
+            while chunk := self._source.read1(_CHUNK):  # type: ignore[attr-defined]  # as it comes
+                head = head or chunk[:2]
+                tail = (tail + chunk)[-len(EOF_BLOCK) :]
+                sink.write(chunk)
+            self.cut = head == EOF_BLOCK[:2] and tail != EOF_BLOCK
+
+
+class _Output(io.RawIOBase):
+    """The process's output, whose end raises an exception where the process has failed."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], said: IO[bytes], feeder: _Feeder | None, name: str
+    ) -> None:
+        self._process = process
+        self._said = said
+        self._feeder = feeder
+        self._name = name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what BufferedReader passes
+        data = self._process.stdout.read1(len(buffer))  # type: ignore[union-attr]  # a BufferedReader
+        buffer[: len(data)] = data
+        if not data:
+            self._check_end()
+        return len(data)
+
+    def _check_end(self) -> None:
+        if code := self._process.wait():
+            raise InvalidInput(f"bcftools cannot read {self._name}: {_last_words(self._said, code)}", _REMEDY)
+        if self._feeder:
+            self._feeder.join()
+            if self._feeder.cut:
+                raise InvalidInput(
+                    f"{self._name} is truncated: it does not end with the BGZF end-of-file block", _REMEDY
+                )
+
+
+def _last_words(said: IO[bytes], code: int) -> str:
+    """Why bcftools has ended badly: what it said last, or its exit code."""
+    lines = _lines(said)
+    words = lines[-1] if lines else f"it ended with {code}"
+    return (words.partition("stderr=")[2] or words).replace("\\n", "").strip(" .'")
+
+
+def _undeclared(said: IO[bytes]) -> str:
+    """What the header lacks first, in htslib's words; empty where it lacks nothing."""
+    line = next((line for line in _lines(said) if "not defined in the header" in line), "")
+    return line.partition("] ")[2]
+
+
+def _lines(said: IO[bytes]) -> list[str]:
+    said.seek(0)
+    return said.read().decode("utf-8", "backslashreplace").strip().splitlines()

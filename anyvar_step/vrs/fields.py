@@ -1,0 +1,97 @@
+"""The INFO fields that VRS adds to a VCF: names, header lines, escaped errors, removal of older ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from urllib.parse import quote_from_bytes
+
+from anyvar_step import VRS_VERSION, __version__
+from anyvar_step.vrs.normalize import Normalized
+
+IDS = b"VRS_Allele_IDs"
+STARTS = b"VRS_Starts"
+ENDS = b"VRS_Ends"
+STATES = b"VRS_States"
+LENGTHS = b"VRS_Lengths"
+SUBUNITS = b"VRS_RepeatSubunitLengths"
+ERROR = b"VRS_Error"
+
+ATTRIBUTES = (STARTS, ENDS, STATES, LENGTHS, SUBUNITS)
+#: All fields that are ours; those of an earlier annotation are replaced.
+FIELD_NAMES = (IDS, *ATTRIBUTES, ERROR)
+#: What all of them begin with.
+PREFIX = b"VRS_"
+
+#: An allele's values of the attribute fields, in their order, as INFO shows them.
+Texts = tuple[bytes, bytes, bytes, bytes, bytes]
+NO_TEXTS: Texts = (b".", b".", b".", b".", b".")
+
+_NAMES = frozenset(FIELD_NAMES)
+#: Characters of a message that need no escape in INFO beside letters, digits and ``_.-~``.
+_LEGAL = "()':/"
+
+
+def header_lines(for_ref: bool, attributes: bool) -> list[bytes]:
+    """The ##INFO lines of the fields, without line ends; one value per allele, REF first with ``for_ref``.
+
+    The descriptions are AnyVar's (CONTRACTS.md §4), since readers find the VRS version by them; the
+    program's version is ours.
+    """
+    number, alleles = ("R", "REF and ALT") if for_ref else ("A", "ALT")
+    of = f"for the GA4GH VRS Alleles corresponding to the GT indexes of the {alleles} alleles"
+    versions = f"[VRS version={VRS_VERSION};anyvar-step version={__version__}]"
+    located = f"used as the location %s {of}"
+    wanted = [
+        (IDS, number, "String", f"The computed identifiers {of} {versions}"),
+        (ERROR, ".", "String", "If an error occurred computing a VRS Identifier, the error message"),
+    ]
+    if attributes:
+        wanted += [
+            (STARTS, number, "Integer", "Interresidue coordinates " + located % "starts"),
+            (ENDS, number, "Integer", "Interresidue coordinates " + located % "ends"),
+            (STATES, number, "String", f"The literal sequence states used {of}"),
+            (LENGTHS, number, "Integer", f"The length values from ReferenceLengthExpression states {of}"),
+            (
+                SUBUNITS,
+                number,
+                "Integer",
+                f"The repeatSubunitLength values from ReferenceLengthExpression states {of}",
+            ),
+        ]
+    return [
+        f'##INFO=<ID={name.decode()},Number={number},Type={kind},Description="{text}">'.encode()
+        for name, number, kind, text in wanted
+    ]
+
+
+def escaped(message: bytes) -> bytes:
+    """The message as a legal INFO value of VCF 4.2; ``urllib.parse.unquote`` gives it back."""
+    return quote_from_bytes(message, safe=_LEGAL).encode("ascii")
+
+
+def without_ours(info: bytes) -> bytes:
+    """INFO without the fields of an earlier annotation; ``.`` where nothing else is in it."""
+    kept = [item for item in info.split(b";") if item.partition(b"=")[0] not in _NAMES]
+    return b";".join(kept) or b"."
+
+
+def texts(allele: Normalized) -> Texts:
+    """The allele's values of the attribute fields."""
+    start, end, sequence, length, subunit = allele
+    if length is None or subunit is None:
+        return b"%d" % start, b"%d" % end, sequence or b".", b".", b"."
+    return b"%d" % start, b"%d" % end, sequence or b".", b"%d" % length, b"%d" % subunit
+
+
+def attributes(alleles: Sequence[Texts]) -> bytes:
+    """The attribute fields of a record with these alleles, each with a semicolon before it."""
+    return _template(len(alleles)) % tuple(chain.from_iterable(zip(*alleles, strict=True)))
+
+
+@lru_cache(maxsize=256)
+def _template(alleles: int) -> bytes:
+    """All attribute fields with a place for the value of each of so many alleles."""
+    values = b",".join([b"%b"] * alleles)
+    return b"".join(b";%b=%b" % (name, values) for name in ATTRIBUTES)

@@ -1,0 +1,77 @@
+"""What a record with a single-base REF and no longer ALT turns into, worked out once for each REF and ALT.
+
+Most records of most VCFs are SNVs, and most of a gVCF's are blocks of one base and ``<NON_REF>``: of these
+only position and digests differ, so the annotator fills them into a template.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from anyvar_step.vrs import digest, fields
+from anyvar_step.vrs.allele import is_nucleotides, kind_of_change, kind_of_other
+from anyvar_step.vrs.kept import State
+
+#: Stand in a template for the location's start and end.
+START, END = b"\x01", b"\x02"
+#: Plans that are kept; a VCF with more different ALTs has its further ones translated one by one.
+_LIMIT = 4096
+
+
+class Plan(NamedTuple):
+    """How to write such a record.
+
+    ``base``: REF, an upper-case byte. ``tails``: ends of its alleles' serialisations, all at one location;
+    their identifiers come first in the field. ``states``: what those alleles are. ``rest``: template of what
+    follows them, missing alleles and attribute fields. ``kinds``: kind of each ALT.
+    """
+
+    base: int
+    tails: tuple[bytes, ...]
+    states: tuple[State, ...]
+    rest: bytes
+    kinds: tuple[str, ...]
+
+
+class Plans(dict[tuple[bytes, bytes], Plan | None]):
+    """The plan for (REF, ALT) as they stand in the line; None where the record must be translated."""
+
+    def __init__(self, *, for_ref: bool, attributes: bool) -> None:
+        super().__init__()
+        self._for_ref = for_ref
+        self._attributes = attributes
+
+    def __missing__(self, key: tuple[bytes, bytes]) -> Plan | None:
+        ref, alts = key
+        if len(ref) != 1 or len(alts) > 64 or len(self) >= _LIMIT or not is_nucleotides(ref):
+            return None
+        self[key] = plan = self._plan(ref.upper(), alts.upper().split(b","))
+        return plan
+
+    def _plan(self, ref: bytes, alts: list[bytes]) -> Plan | None:
+        tails: list[bytes] = []
+        states: list[State] = []
+        texts: list[fields.Texts] = []
+        kinds: list[str] = []
+        if self._for_ref:
+            tails.append(digest.reference_length_tail(b"1", b"1"))
+            states.append((ref.decode("ascii"), 1, 1))
+            texts.append((START, END, ref, b"1", b"1"))
+        for alt in alts:
+            if not is_nucleotides(alt):
+                kinds.append(kind_of_other(alt))
+                if alts != [b"."]:
+                    texts.append(fields.NO_TEXTS)
+                continue
+            if len(alt) > 1 or fields.NO_TEXTS in texts:
+                return None  # an insertion, or identifiers that do not all come first
+            kinds.append(kind_of_change(ref, alt))
+            same = alt == ref
+            tails.append(digest.reference_length_tail(b"1", b"1") if same else digest.literal_tail(alt))
+            states.append((alt.decode("ascii"), 1, 1) if same else (alt.decode("ascii"), None, None))
+            texts.append((START, END, alt, b"1", b"1") if same else (START, END, alt, b".", b"."))
+        if not tails:
+            return None
+        missing = b",." * (len(texts) - len(tails))
+        rest = missing + (fields.attributes(texts) if self._attributes else b"")
+        return Plan(ref[0], tuple(tails), tuple(states), rest, tuple(kinds))

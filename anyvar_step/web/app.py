@@ -1,0 +1,98 @@
+"""The web application: routes, token check, our failures as answers, and the tidying task."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+import anyio
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from anyvar_step import __version__
+from anyvar_step.environment import load
+from anyvar_step.errors import ConfigurationError, RunLost, StepError, Unavailable
+from anyvar_step.settings import Settings
+from anyvar_step.web import answers, meta, routes, submitting
+from anyvar_step.web.auth import BearerTokens
+from anyvar_step.web.refusal import Refusal, Refused, refusal
+from anyvar_step.web.runs import Runs
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at what can be removed.
+TIDY_EVERY = 60.0
+
+
+def create(settings: Settings) -> FastAPI:
+    """The application. Raises ConfigurationError where there is no work dir."""
+    app = FastAPI(
+        title="anyvar-step",
+        version=__version__,
+        description="AnyVar's VCF endpoints, served by anyvar-step",
+        docs_url="/",
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    runs = Runs(settings)
+    app.state.settings = settings
+    app.state.runs = runs
+    app.state.health = meta.Health(settings, runs)
+    app.include_router(submitting.router)
+    app.include_router(routes.router)
+    app.include_router(meta.router)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(StepError, _failed)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_middleware(BearerTokens, tokens=settings.auth_tokens)
+    return app
+
+
+def from_environment() -> FastAPI:
+    """The application for the settings of the environment, in whichever process uvicorn starts."""
+    if not logging.getLogger().hasHandlers():  # a process of --workers
+        logging.basicConfig(level=logging.INFO, format="anyvar-step: %(message)s")
+    return create(load())
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_tidy, app.state.runs)
+        yield
+        tasks.cancel_scope.cancel()
+    app.state.health.close()
+    app.state.runs.close()
+
+
+async def _tidy(runs: Runs) -> None:
+    while True:
+        try:
+            await run_in_threadpool(runs.tidy)
+        except (StepError, OSError) as trouble:
+            _logger.warning("cannot tidy up: %s", trouble)
+        await anyio.sleep(TIDY_EVERY)
+
+
+async def _refused(request: Request, error: Exception) -> Refusal:  # noqa: ARG001
+    assert isinstance(error, Refused)
+    return refusal(error.status_code, str(error))
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    """Our own trouble is never a run's failure: it has no ``error_code``, and a client may ask again."""
+    _logger.warning("%s %s: %s", request.method, request.url.path, error)
+    if isinstance(error, RunLost):
+        return answers.not_found(request.path_params.get("run_id", ""))
+    if isinstance(error, ConfigurationError):
+        return refusal(500, str(error))
+    seconds = "5" if isinstance(error, Unavailable) else "30"
+    return refusal(503, str(error), {"Retry-After": seconds})
+
+
+async def _gone(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+    _logger.info("%s %s: the client hung up", request.method, request.url.path)
+    return JSONResponse({}, 499)

@@ -1,0 +1,110 @@
+"""A worker's hold on one run: the claim that keeps others off, the heartbeat, and the cancel flag.
+
+The heartbeat runs in a thread, so that the hot loop pays for it with one look at an Event.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from anyvar_step.broker.board import CLAIM_SECONDS, Board
+from anyvar_step.broker.connection import PATIENT
+from anyvar_step.errors import RunCancelled, StepError, Unavailable
+from anyvar_step.models import Progress, State
+from anyvar_step.settings import Settings
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds between two heartbeats; a few may be lost before the claim lapses.
+BEAT_SECONDS = 2.0
+
+
+class TakenElsewhere(Exception):
+    """Another worker is at work on the run: this delivery is a duplicate."""
+
+
+class Hold:
+    """``with Hold(…) as hold``: the run is ours until the block ends; ``hold.keep()`` starts the heartbeat.
+
+    Raises TakenElsewhere when another worker renews its claim meanwhile, and takes the run over when that
+    claim lapses. A claim is never given back after a run's end: between that and the moment Celery stores
+    the result, the run would look abandoned.
+    """
+
+    def __init__(self, settings: Settings, run_id: str, worker: str) -> None:
+        self._settings = settings
+        self._run_id = run_id
+        self._worker = worker
+        self._latest = Progress(worker=worker)
+        self._cancelled = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"hold {run_id}", daemon=True)
+
+    def __enter__(self) -> Self:
+        with Board(self._settings, PATIENT) as board:
+            self._take(board)
+        return self
+
+    def keep(self) -> None:
+        """Renew the claim and publish the progress, now and from now on, until the block ends."""
+        with Board(self._settings, PATIENT) as board:
+            self._beat_once(board)
+        self._thread.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if kind is not None and not issubclass(kind, Exception):
+            # The worker is told to stop in the middle: whoever gets the run next need not wait for us, and
+            # until then it is queued again, not lost; but one acknowledged as it began never comes back.
+            with Board(self._settings) as board:
+                if self._settings.task_acks_late:
+                    board.put(self._run_id, State.SENT, only="known")
+                board.release(self._run_id, self._worker)
+
+    def tell(self, progress: Progress) -> None:
+        """Note how far the run is; raises RunCancelled once somebody has cancelled it."""
+        self._latest = progress.model_copy(update={"worker": self._worker})
+        if self._cancelled.is_set():
+            raise RunCancelled(f"run {self._run_id} was cancelled")
+
+    def _take(self, board: Board) -> None:
+        """Claim the run; while another's claim stands, wait until it lapses or is seen to be renewed.
+
+        A run that has ended meanwhile needs no claim: its result only has to be said again.
+        """
+        meta, left = board.look(self._run_id)
+        while not (meta and meta["status"] == State.SUCCESS) and not board.claim(self._run_id, self._worker):
+            time.sleep(0.5)
+            meta, now = board.look(self._run_id)
+            if now > left:
+                raise TakenElsewhere(f"run {self._run_id} is at work on another worker")
+            left = now
+
+    def _beat(self) -> None:
+        with Board(self._settings) as board:
+            while not self._ended.wait(BEAT_SECONDS):
+                try:
+                    self._beat_once(board)
+                except StepError as trouble:
+                    _logger.warning("run %s: heartbeat missed: %s", self._run_id, trouble)
+
+    def _abandoned(self, board: Board) -> bool:
+        """Whether the step that wanted the run is long gone: killed, it could not cancel it (PITFALLS 20)."""
+        return board.leases.unwanted_for(self._run_id) > self._settings.abandon_after
+
+    def _beat_once(self, board: Board) -> None:
+        if board.stop_asked(self._run_id) or self._abandoned(board):
+            self._cancelled.set()
+            return
+        if not board.claim(self._run_id, self._worker):
+            raise Unavailable(f"the claim lapsed for over {CLAIM_SECONDS} s and another worker took it")
+        if not self._ended.is_set():  # the result may be stored by now
+            board.put(self._run_id, State.PROGRESS, self._latest.model_dump(), only="known")

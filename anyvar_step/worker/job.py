@@ -1,0 +1,231 @@
+"""What a worker does for one run: claim, annotate or ingest, publish. Knows no Celery; the tasks call it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from anyvar_step import pipeline, reference
+from anyvar_step.broker.board import Board
+from anyvar_step.broker.connection import PATIENT
+from anyvar_step.environment import chosen
+from anyvar_step.errors import ConfigurationError, RunCancelled, RunLost, from_os
+from anyvar_step.files import remove_tree
+from anyvar_step.models import AnnotateOptions, IngestOptions, Manifest, RunReport, State, throughput
+from anyvar_step.settings import Settings
+from anyvar_step.workdir import CONFLICTS_SUFFIX, MANIFEST, OUTPUT_SUFFIX, REPORT_SUFFIX, WorkDir
+from anyvar_step.worker.hold import Hold, TakenElsewhere
+from anyvar_step.worker.stores import Registrations
+
+_logger = logging.getLogger(__name__)
+
+References = Callable[[str], reference.Reference]
+#: Told of each run that was done: what was asked for, and what came of it.
+Observe = Callable[[AnnotateOptions | IngestOptions, pipeline.Outcome], None]
+
+
+def unobserved(options: AnnotateOptions | IngestOptions, outcome: pipeline.Outcome) -> None:
+    """Nobody wants to know."""
+
+
+class NothingToDo(Exception):
+    """The run has ended elsewhere, is at work elsewhere or was cancelled: its state stays as it is."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked for: from the input at ``path`` to ``output``, and ``result`` as AnyVar's task gives it.
+
+    ``work`` writes the file whose name it is given first.
+    """
+
+    path: Path
+    output: Path
+    result: str
+    options: AnnotateOptions | IngestOptions
+    work: Callable[[Path, Manifest | None, Hold], pipeline.Outcome]
+
+
+class Job:
+    """One delivery of one run."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        references: References,
+        registrations: Registrations,
+        run_id: str,
+        observe: Observe = unobserved,
+    ) -> None:
+        self._settings = settings
+        self._references = references
+        self._registrations = registrations
+        self._run_id = run_id
+        self._observe = observe
+        self._worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._workdir = WorkDir(
+            settings.required_work_dir(), mode=settings.work_dir_mode, latency_wait=settings.latency_wait
+        )
+
+    def annotate(self, path: Path, options: AnnotateOptions) -> str:
+        """Annotate the staged VCF; the published output's path, which is the task's result.
+
+        Raises NothingToDo for a duplicate delivery and for a cancelled run, StepErrors for a failed one.
+        """
+
+        def work(part: Path, manifest: Manifest | None, hold: Hold) -> pipeline.Outcome:
+            return pipeline.annotate_file(
+                path,
+                part,
+                self._references(options.assembly),
+                options,
+                name=manifest.input_name if manifest else path.name,
+                output_format=manifest.output_format if manifest else "v",
+                level=manifest.compress_level if manifest else 6,
+                existing=manifest.existing if manifest else "replace",
+                command=manifest.command if manifest else "",
+                force=bool(manifest and manifest.force),
+                on_progress=hold.tell,
+                registration=self._registrations.begin(),
+            )
+
+        output = with_suffix(path, OUTPUT_SUFFIX)
+        return self._held(Task(path, output, str(output), options, work))
+
+    def ingest(self, path: Path, options: IngestOptions) -> str:
+        """Register the staged VCF's alleles; the conflict log's path with validation, else nothing.
+
+        A step finds the log in either case. Raises as ``annotate`` does.
+        """
+
+        def work(part: Path, manifest: Manifest | None, hold: Hold) -> pipeline.Outcome:
+            registration = self._registrations.begin()
+            if registration is None and not options.require_validation:
+                raise ConfigurationError(
+                    "the worker has no store to ingest into", "Start it with ANYVAR_STORAGE_URI"
+                )
+            return pipeline.ingest_file(
+                path,
+                part,
+                self._references(options.assembly),
+                options,
+                name=manifest.input_name if manifest else path.name,
+                force=bool(manifest and manifest.force),
+                on_progress=hold.tell,
+                registration=registration,
+            )
+
+        log = with_suffix(path, CONFLICTS_SUFFIX)
+        return self._held(Task(path, log, str(log) if options.require_validation else "", options, work))
+
+    def _held(self, task: Task) -> str:
+        """The task's result, from work that no other worker does meanwhile, or has done before."""
+        self._workdir.contained(task.path)
+        try:
+            with Hold(self._settings, self._run_id, self._worker) as hold:
+                if (finished := self._finished(task)) is not None:
+                    return finished
+                hold.keep()
+                return self._work_or_drop(task, hold)
+        except (RunCancelled, TakenElsewhere, RunLost) as reason:
+            if isinstance(reason, RunCancelled):
+                with Board(self._settings, PATIENT) as board:
+                    board.put(self._run_id, State.REVOKED)
+                if task.path.parent.name == self._run_id:  # its step may be gone, and nobody else cleans up
+                    remove_tree(task.path.parent)
+            raise NothingToDo(str(reason)) from reason
+        except OSError as error:
+            raise from_os(error, f"run {self._run_id} failed on {socket.gethostname()}") from error
+
+    def _finished(self, task: Task) -> str | None:
+        """The result, when an earlier delivery has published it; SUCCESS must never become FAILURE."""
+        with Board(self._settings, PATIENT) as board:
+            meta = board.meta(self._run_id)
+            if board.stop_asked(self._run_id):
+                raise RunCancelled(f"run {self._run_id} was cancelled")
+        if meta and meta["status"] == State.SUCCESS:
+            return str(meta["result"])
+        return task.result if task.output.exists() and not task.path.exists() else None
+
+    def _work_or_drop(self, task: Task, hold: Hold) -> str:
+        try:
+            return self._work(task, hold)
+        except Exception:
+            drop_input(task.path)
+            raise
+
+    def _work(self, task: Task, hold: Hold) -> str:
+        path = task.path
+        self._workdir.await_file(path, gone=self._forgotten)
+        self._workdir.contained(path)  # now that it is there
+        manifest = self._manifest(path)
+        part = self._workdir.part_of(task.output)
+        _logger.info("run %s: at work on %s", self._run_id, path)
+        outcome = task.work(part, manifest, hold)
+        if manifest:
+            report = self._report(manifest, task, outcome)
+            self._workdir.write(with_suffix(path, REPORT_SUFFIX), report.model_dump_json().encode())
+        if manifest or task.result:
+            self._publish(part, task.output)
+        part.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # only now, as AnyVar's worker does
+        self._observe(task.options, outcome)
+        seconds = sum(outcome.seconds.values())
+        _logger.info("run %s: %d records in %.1f s", self._run_id, outcome.counts.records, seconds)
+        return task.result
+
+    def _publish(self, part: Path, output: Path) -> None:
+        try:
+            self._workdir.publish(part, output)
+        except FileNotFoundError:
+            raise RunLost(f"the folder of run {self._run_id} is gone: nobody waits for it") from None
+
+    def _manifest(self, path: Path) -> Manifest | None:
+        """The step's manifest; None for a run of AnyVar's own web API, which writes none."""
+        manifest = self._workdir.manifest(path.parent)
+        if manifest is None or manifest.run_id != self._run_id:
+            return None
+        if path.stat().st_size != manifest.input_size:
+            self._workdir.await_file(path, manifest.input_size, gone=self._forgotten)
+        return manifest
+
+    def _forgotten(self) -> bool:
+        """Whether the step has collected or cancelled the run, so that its files may be gone for good."""
+        with Board(self._settings, PATIENT) as board:
+            return board.meta(self._run_id) is None or board.stop_asked(self._run_id)
+
+    def _report(self, manifest: Manifest, task: Task, outcome: pipeline.Outcome) -> RunReport:
+        return RunReport.on(
+            manifest,
+            output_size=outcome.size,
+            output_sha256=outcome.sha256,
+            options=task.options,
+            counts=outcome.counts,
+            registered=outcome.registered,
+            seconds=outcome.seconds,
+            records_per_second=throughput(outcome.counts.records, outcome.seconds),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            worker=self._worker,
+            settings=chosen(self._settings),
+            sequences=outcome.sequences,
+            notes=outcome.notes,
+        )
+
+
+def with_suffix(path: Path, suffix: str) -> Path:
+    """The file that goes with the staged input: the suffix is appended to the whole name."""
+    return path.with_name(path.name + suffix)
+
+
+def drop_input(path: Path) -> None:
+    """Remove the input of a failed run that no step looks after: AnyVar's web API leaves it behind."""
+    if not (path.parent / MANIFEST).exists():
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,140 @@
+"""The end of a worker: told by a signal, idle for long, or old enough, it drains before it goes.
+
+Draining: take nothing new, hand back at once what is reserved but not begun, finish what is at work. A second
+SIGTERM hands back what is at work, too. Measured with kombu 5.7 on Redis: Celery's own warm shutdown keeps
+the reserved runs until the run at work ends, and so may keep one that Redis sent at the last moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.worker import state
+from celery.worker.consumer.tasks import Tasks
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the clock, at the signal's mark, and at what is on its way from Redis.
+LOOK_SECONDS = 0.2
+#: Seconds within which a second SIGTERM is the same order again: some senders repeat theirs (PITFALLS.md 21).
+SAME_ORDER_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """When a worker ends by itself, seconds; None = never.
+
+    ``idle``: without a run for so long, counted from the moment it is ready. ``longest``: since it started;
+    from then on it drains, so that it ends at most the hard time limit of a run later.
+    """
+
+    idle: float | None = None
+    longest: float | None = None
+
+
+def limit(app: Celery, lifetime: Lifetime) -> None:
+    """Make the app's worker end by that lifetime, and drain on SIGTERM."""
+    drain = Drain(app.conf.task_default_queue, lifetime)
+
+    class EndOfLife(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
+        """Celery's seam: told of the event loop, and of the end of a connection."""
+
+        requires = (Tasks,)
+
+        def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
+            drain.watch(consumer, hub)
+
+        def stop(self, consumer: Any) -> None:  # noqa: ARG002
+            drain.unwatch()
+
+    app.steps["consumer"].add(EndOfLife)
+
+
+class Drain:
+    """Looks, in the worker's event loop, whether the end has come, and brings it about."""
+
+    def __init__(self, queue: str, lifetime: Lifetime) -> None:
+        self._queue = queue
+        self._lifetime = lifetime
+        self._born = self._busy = time.monotonic()
+        self._begun = 0
+        self._told: float | None = None
+        self._consumer: Any = None
+        self._timer: Any = None
+        self._end: Any = None
+        self._cancelled = False
+        self._ending = False
+
+    def watch(self, consumer: Any, hub: Any) -> None:
+        """The worker is connected, and its loop is about to turn."""
+        if self._end is None:
+            self._end = signal.signal(signal.SIGTERM, self._on_sigterm)
+            self._busy = time.monotonic()
+        self._consumer = consumer
+        self._timer = hub.call_repeatedly(LOOK_SECONDS, self._look)
+
+    def unwatch(self) -> None:
+        """The worker stops, or lost its connection, and with it what was reserved."""
+        if self._consumer is None:
+            return
+        self._consumer = None
+        self._timer.cancel()
+        if self._told is not None:
+            self._finish()
+
+    def _on_sigterm(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self._told is None:
+            self._told = time.monotonic()
+            if self._consumer is None:
+                self._finish()
+        elif time.monotonic() - self._told > SAME_ORDER_SECONDS:
+            os.kill(os.getpid(), signal.SIGQUIT)  # Celery's cold shutdown requeues what is at work
+
+    def _look(self) -> None:
+        if self._told is None and (reason := self._reason()):
+            _logger.info("%s: taking nothing new", reason)
+            self._told = time.monotonic()
+        if self._told is None:
+            return
+        if not self._cancelled:
+            self._cancelled = True
+            self._consumer.cancel_task_queue(self._queue)
+        # A blocking pop still under way may bring a run; kombu puts it back, as the queue is cancelled.
+        if not getattr(self._consumer.task_consumer.channel, "_in_poll", None):
+            self._timer.cancel()
+            self._hand_back()
+            self._finish()
+
+    def _reason(self) -> str | None:
+        """Why the worker should end by itself now, if it should."""
+        now = time.monotonic()
+        if state.reserved_requests or state.all_total_count[0] != self._begun:
+            self._begun = state.all_total_count[0]
+            self._busy = now
+        if self._lifetime.idle is not None and now - self._busy >= self._lifetime.idle:
+            return f"no run for {self._lifetime.idle:g} s"
+        if self._lifetime.longest is not None and now - self._born >= self._lifetime.longest:
+            return f"at work for {self._lifetime.longest:g} s"
+        return None
+
+    def _hand_back(self) -> None:
+        """Requeue the runs that no process has begun: those that wait for a free one."""
+        self._consumer.controller.semaphore.clear()
+        waiting = [request for request in state.reserved_requests if request._apply_result is None]
+        for request in waiting:
+            request.reject(requeue=True)
+        if waiting:
+            _logger.info("handed back %d reserved runs", len(waiting))
+
+    def _finish(self) -> None:
+        """Celery's warm shutdown: the loop ends, and the worker once nothing is at work."""
+        if not self._ending:
+            self._ending = True
+            self._end(signal.SIGTERM, None)

@@ -1,0 +1,107 @@
+"""The worker's life: check what it needs, prepare it once for all processes, serve the queue."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from celery import Celery, signals
+
+from anyvar_step import reference
+from anyvar_step.broker.app import make_app
+from anyvar_step.broker.connection import ping
+from anyvar_step.errors import ConfigurationError, StepError
+from anyvar_step.settings import Settings
+from anyvar_step.workdir import WorkDir
+from anyvar_step.worker.housekeeping import keep_house
+from anyvar_step.worker.job import Observe, unobserved
+from anyvar_step.worker.lifetime import Lifetime, limit
+from anyvar_step.worker.looking import answer_checks
+from anyvar_step.worker.stores import prepare_store
+from anyvar_step.worker.tasks import register
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds for which a look waits for a shared filesystem to show a probe.
+LATENCY = 10.0
+
+
+def serve(
+    settings: Settings,
+    *,
+    concurrency: int,
+    name: str,
+    loglevel: str,
+    lifetime: Lifetime,
+    metrics_at: tuple[str, int] | None = None,
+) -> None:
+    """Serve AnyVar's tasks until the end of its lifetime or SIGTERM: what is at work is finished.
+
+    A second SIGTERM hands back what is at work, too. ``metrics_at`` is the host and port of its metrics.
+
+    Raises ConfigurationError, Unavailable or FileTrouble, before the first run, for what would fail each.
+    """
+    workdir = WorkDir(settings.required_work_dir(), mode=settings.work_dir_mode, latency_wait=LATENCY)
+    workdir.check()
+    if not (settings.references or settings.seqrepo_uri):
+        raise ConfigurationError(
+            "the worker has no reference",
+            "Name a FASTA for each assembly: --reference GRCh38=/refs/GRCh38.fa, or ANYVAR_STEP_REFERENCE",
+        )
+    ping(settings.broker_url, "CELERY_BROKER_URL")
+    ping(settings.backend_url, "CELERY_BACKEND_URL")
+    prepare_store(settings)
+    _prepare_references(settings)
+    app = make_app(settings)
+    # Gossip and mingle let workers talk to each other; ours have nothing to say, and each costs connections.
+    talk = ["--without-gossip", "--without-mingle"]
+    arguments = ["--concurrency", str(concurrency), "--hostname", name, "--loglevel", loglevel]
+    plain = ["--no-color"] if os.environ.get("NO_COLOR") else []
+    with _observed(settings, metrics_at, concurrency) as observe:
+        register(app, settings, observe)
+        limit(app, lifetime)
+        keep_house(app, settings, workdir)
+        answer_checks(settings, workdir)
+        _serve(app, [*plain, "worker", *arguments, *talk, "--pool", "prefork"])
+
+
+def _serve(app: Celery, arguments: list[str]) -> None:
+    """Celery's worker, to its end; it logs what ends it before its time, and would exit 0."""
+    begun: list[Any] = []
+
+    def note(sender: Any, **_: object) -> None:
+        begun.append(sender)
+
+    signals.worker_init.connect(note)
+    app.worker_main(arguments)
+    if any(worker.exitcode for worker in begun):
+        raise StepError("the worker has ended for the reason above", "Mend that and start it again")
+
+
+def _observed(
+    settings: Settings, metrics_at: tuple[str, int] | None, processes: int
+) -> AbstractContextManager[Observe]:
+    """Who is told of each run: the metrics, if they are wanted."""
+    if metrics_at is None:
+        return nullcontext(unobserved)
+    from anyvar_step.worker.metrics import metrics
+
+    return metrics(settings, *metrics_at, processes=processes)
+
+
+def _prepare_references(settings: Settings) -> None:
+    """Index and digest each FASTA once, so that the worker's processes find it done.
+
+    A SeqRepo for whatever assembly is asked for has nothing to prepare: it only must be there.
+    """
+    if not settings.references:
+        reference.check_seqrepo(settings.seqrepo_uri)
+    for assembly in settings.references:
+        opened = reference.for_assembly(settings.references, assembly, aliases=settings.reference_aliases)
+        begin = time.monotonic()
+        contigs = opened.contigs()
+        opened.close()
+        _logger.info("%s: %d contigs, ready in %.1f s", assembly, len(contigs), time.monotonic() - begin)

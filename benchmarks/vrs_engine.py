@@ -1,0 +1,100 @@
+"""Records per second of the VRS engine on one core, plain text to plain text, beside the reference annotator.
+
+The same made-up VCF as in annotators.py, and its SNVs and its insertions and deletions apart; REF and ALT,
+with attributes. ga4gh.vrs's VcfAnnotator does a part of it (ANYVAR_STEP_ORACLE_PYTHON). CPU seconds without
+start-up, nor reading and writing of files for ours.
+
+    python benchmarks/vrs_engine.py [--records N] [--part N] [--small]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+from common import ROOT, Table, main
+from data import HEADER, make_data
+from processes import measure
+
+from anyvar_step.reference import Reference, open_reference
+from anyvar_step.vrs import Annotator
+
+ORACLE = ROOT / "tests" / "oracle" / "annotate.py"
+BLOCK = 32 * 1024
+COLUMNS = b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tS0\n"
+
+
+def is_snv(line: bytes) -> bool:
+    """Whether one base becomes another."""
+    _, _, _, ref, alt, _ = line.split(b"\t", 5)
+    return len(ref) == len(alt) == 1
+
+
+def blocks(lines: list[bytes]) -> list[list[bytes]]:
+    """The lines in blocks of at most 32 KB."""
+    found: list[list[bytes]] = [[]]
+    size = 0
+    for line in lines:
+        if size + len(line) > BLOCK:
+            found.append([])
+            size = 0
+        found[-1].append(line)
+        size += len(line) + 1
+    return found
+
+
+def ours(reference: Reference, lines: list[bytes]) -> float:
+    """CPU seconds from text to text, the best of three."""
+    seconds = []
+    for _ in range(3):
+        pieces = [b"\n".join(block) + b"\n" for block in blocks(lines)]
+        annotator = Annotator(reference, for_ref=True, attributes=True)
+        begin = time.process_time()
+        for piece in pieces:
+            b"\n".join(annotator.annotate(piece[:-1].split(b"\n")))
+        seconds.append(time.process_time() - begin)
+    return min(seconds)
+
+
+def theirs(python: str, folder: Path, lines: list[bytes]) -> float:
+    """CPU seconds of the reference annotator, less those of a run over an empty VCF."""
+    seconds = []
+    for part in (lines, []):
+        vcf = folder / "part.vcf"
+        vcf.write_bytes(HEADER.encode() + COLUMNS + b"".join(line + b"\n" for line in part))
+        command = [python, str(ORACLE), str(folder / "genome.fa"), str(vcf), str(folder / "out.vcf")]
+        seconds.append(measure([*command, "--for-ref", "--attributes"], folder).cpu)
+    return max(seconds[0] - seconds[1], 0.01)
+
+
+def tables(options: argparse.Namespace, where: Path) -> list[Table]:
+    """Records/s by kind of variant."""
+    fasta, vcf = make_data(where, options.records)
+    lines = [line for line in vcf.read_bytes().splitlines() if not line.startswith(b"#")]
+    reference = open_reference("GRCh38", fasta)
+    kinds = {
+        "all": lines,
+        "SNVs": [line for line in lines if is_snv(line)],
+        "insertions and deletions": [line for line in lines if not is_snv(line)],
+    }
+    oracle = os.environ.get("ANYVAR_STEP_ORACLE_PYTHON")
+    rows: list[list[object]] = []
+    for name, some in kinds.items():
+        speed = len(some) / ours(reference, some)
+        row: list[object] = [name, round(speed)]
+        if oracle:
+            part = some[: options.part]
+            rate = len(part) / theirs(oracle, where, part)
+            row += [round(rate), speed / rate]
+        rows.append(row)
+    return [
+        Table(
+            "vrs_engine", ["engine alone", "ours, records/s", "vrs-annotate's", "ratio"][: len(rows[0])], rows
+        )
+    ]
+
+
+if __name__ == "__main__":
+    main(__doc__, tables, records=(200_000, 5_000), part=(4_000, 100))

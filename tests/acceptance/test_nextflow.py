@@ -1,0 +1,334 @@
+"""The pipeline and its modules under the real Nextflow, with real workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pysam
+import pytest
+import redis
+from nextflow import PIPELINE, PROGRAM, Nextflow, missing_programs
+from slurm import Slurm
+from support import ROOT, Site, until, write_vcf
+
+from anyvar_step.broker.connection import redis_url
+from anyvar_step.broker.names import meta_key
+from anyvar_step.errors import RETRYABLE
+
+pytestmark = pytest.mark.services
+
+SAMPLES = ("alice", "bela", "carol")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installed() -> None:
+    if missing := missing_programs():
+        message = f"no {', '.join(missing)}: apt install openjdk-17-jre-headless maven procps"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(f"NOT TESTED WITH NEXTFLOW: {message}")
+
+
+@pytest.fixture
+def nextflow(site: Site, tmp_path: Path) -> Nextflow:
+    return Nextflow(tmp_path / "launch", site.environ)
+
+
+@pytest.fixture
+def vcfs(genome: Path, tmp_path: Path) -> list[Path]:
+    return [write_vcf(tmp_path / f"{name}.vcf", genome, seed=seed) for seed, name in enumerate(SAMPLES)]
+
+
+@pytest.fixture
+def arguments(nextflow: Nextflow, vcfs: list[Path]) -> list[str]:
+    return ["--input", str(nextflow.sheet(*vcfs)), "--outdir", "results"]
+
+
+def queued(site: Site) -> int:
+    with redis.Redis.from_url(redis_url(site.redis_url)) as client:
+        return int(client.llen(site.queue))  # type: ignore[arg-type]
+
+
+def results() -> list[str]:
+    annotated = [f"annotated/{name}.vrs.vcf.gz{suffix}" for name in SAMPLES for suffix in ("", ".tbi")]
+    reports = [f"reports/{name}.vrs.json" for name in SAMPLES]
+    return sorted([*annotated, *reports, "pipeline_info/versions.yml"])
+
+
+def long_vcf(path: Path, genome: Path, seed: int) -> Path:
+    """A VCF that keeps a worker busy for some seconds."""
+    body = write_vcf(path, genome, records=20_000, seed=seed).read_text().partition("S1\n")[2]
+    with path.open("a") as file:
+        for _ in range(40):
+            file.write(body)
+    return path
+
+
+def test_three_samples_wait_side_by_side_and_a_resumed_run_does_nothing_again(
+    nextflow: Nextflow, arguments: list[str], site: Site
+) -> None:
+    with nextflow.running(*arguments) as process:
+        until(lambda: queued(site) == 3, 60, "three runs in the queue at once")
+        with site.worker():
+            out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    assert nextflow.made() == results()
+    assert site.left_over() == []
+    with pysam.VariantFile(str(nextflow.folder / "results/annotated/alice.vrs.vcf.gz")) as file:
+        records = [record for record in file.fetch("chr1", 0, 200_000) if "VRS_Allele_IDs" in record.info]
+    assert len(records) == 200
+    assert "VRS_States" in records[0].info
+    report = json.loads((nextflow.folder / "results/reports/alice.vrs.json").read_text())
+    assert report["counts"]["records"] == 200
+    versions = (nextflow.folder / "results/pipeline_info/versions.yml").read_text()
+    assert re.fullmatch(r'"\S+:ANYVAR_STEP_ANNOTATE":\n    anyvar-step: \d+\.\d+\.\d+\n', versions)
+    before = {row["hash"] for row in nextflow.trace()}
+    again = nextflow.run(*arguments, "-resume")  # no worker is left: anything done again would wait for ever
+    assert again.returncode == 0, again.stdout
+    assert {row["hash"] for row in nextflow.trace()} == before
+    assert {row["status"] for row in nextflow.trace()} == {"CACHED"}
+
+
+def test_submit_first_and_wait_in_tasks_of_their_own(
+    nextflow: Nextflow, arguments: list[str], site: Site
+) -> None:
+    with site.worker():
+        done = nextflow.run(*arguments, "--submit_first")
+    assert done.returncode == 0, done.stdout
+    assert nextflow.made() == results()
+    assert {row["name"].rpartition(":")[2].partition(" ")[0] for row in nextflow.trace()} == {
+        "ANYVAR_STEP_SUBMIT",
+        "ANYVAR_STEP_COLLECT",
+    }
+    assert site.left_over() == []
+
+
+def test_a_resumed_wait_whose_run_is_long_gone_annotates_anew(
+    nextflow: Nextflow, arguments: list[str], site: Site, vcfs: list[Path]
+) -> None:
+    def tickets() -> list[Path]:
+        return list((nextflow.folder / "work").rglob("*.ticket"))
+
+    with nextflow.running(*arguments, "--submit_first") as process:
+        until(lambda: sum(path.is_symlink() for path in tickets()) == 3, 60, "three waiting tasks")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert queued(site) == 3, "an interrupted wait leaves the runs at work"
+    with redis.Redis.from_url(redis_url(site.redis_url)) as client:  # as after the result's expiry
+        runs = [json.loads(path.resolve().read_bytes())["run_id"] for path in tickets()]
+        client.delete(site.queue, *map(meta_key, runs))
+    with site.worker():
+        done = nextflow.run(*arguments, "--submit_first", "-resume")
+    assert done.returncode == 0, done.stdout
+    assert nextflow.made() == results()
+    assert sorted(row["status"] for row in nextflow.trace()) == ["CACHED"] * 3 + ["COMPLETED"] * 3
+
+
+@pytest.mark.parametrize("mode", ["annotate", "submit_first", "ingest"])
+def test_a_stub_run_makes_every_output_without_any_worker(
+    nextflow: Nextflow, arguments: list[str], mode: str
+) -> None:
+    done = nextflow.run(*arguments, "-stub", *([] if mode == "annotate" else [f"--{mode}"]))
+    assert done.returncode == 0, done.stdout
+    if mode == "ingest":
+        assert nextflow.made() == [
+            "pipeline_info/versions.yml",
+            *(f"reports/{name}.vrs{suffix}" for name in SAMPLES for suffix in (".conflicts.csv", ".json")),
+        ]
+    else:
+        assert nextflow.made() == results()
+
+
+def test_failures_that_may_pass_are_retried_and_no_others(
+    site: Site, vcfs: list[Path], tmp_path: Path
+) -> None:
+    """Each sample's first attempt ends with the exit code that it is named after; 124 ends so twice."""
+    once = [*sorted(RETRYABLE), 137, 143]
+    never = [2, 65, 66, 70, 77, 78]
+    sample = r"code=${2#code}; code=${code%.vcf}; marks=" + f"{tmp_path}/marks/$code\n"
+    program = (
+        "#!/bin/bash\nif [ $1 = annotate ]; then\n"
+        + sample
+        + "mkdir -p $marks; touch $marks/$RANDOM$RANDOM\n"
+        "[ $code -eq 124 ] && exit 124\n[ $(ls $marks | wc -l) -eq 1 ] && exit $code\nfi\n"
+        + PROGRAM.partition("\n")[2]
+    )
+    named = [tmp_path / f"code{code}.vcf" for code in (*once, *never, 124)]
+    for path in named:
+        path.write_bytes(vcfs[0].read_bytes())
+    nextflow = Nextflow(tmp_path / "launch", site.environ, program)
+    with site.worker():
+        done = nextflow.run(
+            "--input", nextflow.sheet(*named), "--outdir", "results", "-profile", "keep_going"
+        )
+    assert done.returncode == 0, done.stdout
+    seen = {path.stem: nextflow.attempts(path.stem) for path in named}
+    assert seen == {
+        **{f"code{code}": [str(code), "0"] for code in once},
+        **{f"code{code}": [str(code)] for code in never},
+        "code124": ["124", "124"],
+    }
+
+
+def test_a_file_that_is_no_vcf_ends_the_pipeline_at_once_and_says_why(
+    nextflow: Nextflow, vcfs: list[Path], site: Site
+) -> None:
+    vcfs[1].write_text("this is no VCF\n")
+    with site.worker():
+        done = nextflow.run("--input", nextflow.sheet(*vcfs), "--outdir", "results")
+    assert done.returncode != 0
+    assert (
+        "Process `ANNOTATE_SHEET:ANYVAR_STEP_ANNOTATE (bela)` terminated with an error exit status (65)"
+        in (done.stdout)
+    )
+    assert "anyvar-step: bela.vcf" in done.stdout
+    assert nextflow.attempts("bela") == ["65"]
+    assert site.left_over() == []
+
+
+def test_ctrl_c_revokes_the_runs_and_leaves_nothing_in_the_work_dir(
+    nextflow: Nextflow, genome: Path, tmp_path: Path, site: Site
+) -> None:
+    busy = [long_vcf(tmp_path / f"busy{seed}.vcf", genome, seed) for seed in range(2)]
+    started = nextflow.running("--input", nextflow.sheet(*busy), "--outdir", "results")
+    with site.worker(), started as process:
+        until(lambda: any("_outputvcf" in path.name for path in site.left_over()), 60, "a run at work")
+        until(lambda: queued(site) == 1, what="a run in the queue")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode != 0, out
+        until(lambda: site.left_over() == [], 20, "an empty work dir")
+        small = write_vcf(tmp_path / "small.vcf", genome)
+        assert site.run("annotate", small, "-o", tmp_path / "small.out.vcf").returncode == 0
+    assert nextflow.made() == []
+
+
+def test_the_same_name_for_input_and_output_is_refused(
+    nextflow: Nextflow, vcfs: list[Path], site: Site, tmp_path: Path
+) -> None:
+    config = tmp_path / "names.config"
+    config.write_text("process { withName: 'ANYVAR_STEP_.*' { ext.prefix = { vcf.name - '.vcf.gz' } } }\n")
+    packed = vcfs[0].with_suffix(".vcf.gz")
+    pysam.tabix_compress(str(vcfs[0]), str(packed))
+    done = nextflow.run("--input", nextflow.sheet(packed), "--outdir", "results", "-c", config)
+    assert done.returncode != 0
+    assert "input and output are both named alice.vcf.gz: set task.ext.prefix" in done.stdout
+
+
+def test_a_pipeline_of_ones_own_needs_the_module_and_one_config(
+    nextflow: Nextflow, vcfs: list[Path], site: Site, tmp_path: Path
+) -> None:
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    (outer / "main.nf").write_text(
+        f"include {{ ANYVAR_STEP_ANNOTATE }} from '{PIPELINE}/modules/anyvar_step/annotate/main'\n"
+        "workflow { ANYVAR_STEP_ANNOTATE(Channel.fromPath(params.vcf).map { [[id: it.baseName], it] }) }\n"
+    )
+    program = PROGRAM.replace("exec", f"[ $1 = annotate ] && mkdir {tmp_path}/first && exit 75\nexec")
+    mine = Nextflow(tmp_path / "mine", site.environ, program)
+    with site.worker():
+        done = mine.run(
+            "--vcf", vcfs[0], "-c", PIPELINE / "conf/anyvar_step.config", pipeline=outer / "main.nf"
+        )
+    assert done.returncode == 0, done.stdout
+    assert mine.attempts("alice") == ["75", "0"]
+
+
+def test_every_wrong_parameter_is_named_before_anything_starts(nextflow: Nextflow) -> None:
+    wrong = {
+        "asembly": ("GRCh37", "unknown parameter"),
+        "assembly": ("GRCh 37", "'GRCh 37' does not match"),
+        "timeout_minutes": ("soon", "'soon' is not a whole number"),
+        "max_waiting": ("0", "0 is less than 1"),
+        "attributes": ("maybe", "'maybe' is not true or false"),
+        "publish_mode": ("teleport", "'teleport' is none of copy, link"),
+    }
+    done = nextflow.run(
+        *(part for key, (value, _) in wrong.items() for part in (f"--{key}", value)), "--local"
+    )
+    assert done.returncode != 0
+    for key, (_, message) in wrong.items():
+        assert f"  {key}: {message}" in done.stdout
+    for key in ("input: required", "outdir: required", "reference: required with --local"):
+        assert f"  {key}" in done.stdout
+    assert nextflow.made("work") == []
+
+
+@pytest.mark.parametrize(
+    ("sheet", "messages"),
+    [
+        (None, ["input: samples.csv: no such file"]),
+        ("sample,file\na,x.vcf\n", ["samples.csv: missing column vcf (comma-separated)"]),
+        ("sample,vcf\n", ["samples.csv: no samples"]),
+        ("sample,vcf\na,gone/x.vcf\n", ["samples.csv: gone/x.vcf: no such file"]),
+        (
+            "sample,vcf\na,x.vcf\na,x.vcf\na/b,x.vcf\nc\n",
+            ["line 3: sample: duplicate a", "line 4: sample: 'a/b' does not match", "line 5: vcf: required"],
+        ),
+    ],
+)
+def test_a_wrong_sample_sheet_is_refused_by_its_line(
+    nextflow: Nextflow, sheet: str | None, messages: list[str]
+) -> None:
+    if sheet:
+        (nextflow.folder / "samples.csv").write_text(sheet)
+    done = nextflow.run("--input", "samples.csv", "--outdir", "results")
+    assert done.returncode != 0
+    for message in messages:
+        assert message in done.stdout
+    assert nextflow.made("work") == []
+
+
+def test_without_any_server(nextflow: Nextflow, vcfs: list[Path], genome: Path) -> None:
+    nextflow.environ = {
+        name: value for name, value in nextflow.environ.items() if not name.startswith(("ANYVAR_", "CELERY_"))
+    }
+    done = nextflow.run(
+        "--input", nextflow.sheet(vcfs[0]), "--outdir", "results", "--local", "--reference", genome
+    )
+    assert done.returncode == 0, done.stdout
+    assert "annotated/alice.vrs.vcf.gz" in nextflow.made()
+
+
+@pytest.fixture
+def reader(nextflow: Nextflow, vcfs: list[Path], genome: Path, slurm: Slurm) -> Nextflow:
+    """A directory as docs/nextflow.md supposes it, on a machine with Slurm."""
+    here = nextflow.folder
+    (here / "anyvar-step").symlink_to(ROOT)
+    (here / "GRCh38.fa").symlink_to(genome)
+    (here / "calls").mkdir()
+    for vcf in vcfs[:2]:
+        (here / "calls" / vcf.name).write_bytes(vcf.read_bytes())
+    [sheet] = blocks("csv")
+    (here / "samples.csv").write_text(sheet)
+    nextflow.environ |= {
+        "SLURM_CONF": slurm.environ["SLURM_CONF"],
+        "PATH": f"{nextflow.environ['PATH']}:{slurm.folder}/bin",
+    }
+    return nextflow
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of that language in docs/nextflow.md."""
+    text = (ROOT / "docs" / "nextflow.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_page_on_nextflow_as_typed(reader: Nextflow, site: Site) -> None:
+    (reader.folder / "main.nf").write_text(blocks("nextflow")[0])
+    with site.worker():
+        for command in "".join(blocks("bash")).splitlines():
+            done = subprocess.run(
+                command, shell=True, env=reader.environ, cwd=reader.folder, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    expected = [name for name in results() if "carol" not in name]
+    for folder in ("stub", "results", "alone"):
+        assert reader.made(folder) == expected
+    assert "alice: alice.vcf.gz" in done.stdout  # of the last one, the pipeline of one's own
+    assert site.left_over() == []

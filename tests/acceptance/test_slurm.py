@@ -1,0 +1,174 @@
+"""The job scripts under a real Slurm: array tasks, pilots, cancelled jobs and the end of the time."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from nextflow import PROGRAM
+from slurm import Slurm
+from support import ROOT, Site, until, write_vcf
+
+pytestmark = pytest.mark.services
+
+SCRIPTS = ROOT / "workflow" / "slurm"
+
+
+class Cluster:
+    """Slurm as a user of a site sees it: ``anyvar-step`` on PATH, the site's settings in the environment."""
+
+    def __init__(self, slurm: Slurm, site: Site) -> None:
+        self.slurm = slurm
+        self.site = site
+        programs = site.folder / "bin"
+        programs.mkdir()
+        (programs / "anyvar-step").write_text(PROGRAM)
+        (programs / "anyvar-step").chmod(0o755)
+        ours = {k: v for k, v in site.environ.items() if k.startswith(("ANYVAR_", "CELERY_", "PYTHONPATH"))}
+        self.environ = {**ours, "PATH": f"{programs}:{slurm.environ['PATH']}"}
+
+    def sbatch(self, script: str, *arguments: object, options: tuple[str, ...] = ()) -> str:
+        """The number of the submitted job; its log is LOG-<job>.txt in the site's folder."""
+        logs = f"--output={self.site.folder}/{'LOG-%A_%a.txt' if '--array' in str(options) else 'LOG-%j.txt'}"
+        return self.slurm.run(
+            "sbatch", "--parsable", logs, *options, SCRIPTS / script, *arguments, **self.environ
+        )
+
+    def pilot(self, *arguments: str) -> str:
+        """A running worker job."""
+        job = self.sbatch("worker.sbatch", *arguments, options=("--cpus-per-task=1", "--mem-per-cpu=200M"))
+        until(lambda: " ready." in self.log(job), 40, "a pilot")
+        return job
+
+    def log(self, job: str) -> str:
+        path = self.site.folder / f"LOG-{job}.txt"
+        return path.read_text() if path.exists() else ""
+
+
+@pytest.fixture
+def cluster(slurm: Slurm, site: Site) -> Cluster:
+    return Cluster(slurm, site)
+
+
+def write_list(folder: Path, *vcfs: Path) -> Path:
+    path = folder / "vcfs.txt"
+    path.write_text("".join(f"{vcf}\n" for vcf in vcfs))
+    return path
+
+
+def long_vcf(path: Path, genome: Path) -> Path:
+    body = write_vcf(path, genome, records=20_000).read_text().partition("S1\n")[2]
+    with path.open("a") as file:
+        for _ in range(20):
+            file.write(body)
+    return path
+
+
+def test_an_array_annotates_one_vcf_per_task_and_the_idle_pilot_goes_home(
+    cluster: Cluster, genome: Path, tmp_path: Path
+) -> None:
+    vcfs = [write_vcf(tmp_path / f"{seed}.vcf", genome, seed=seed) for seed in range(3)]
+    pilot = cluster.pilot("--idle-timeout", "8s")
+    job = cluster.sbatch(
+        "annotate.sbatch",
+        write_list(tmp_path, *vcfs),
+        tmp_path / "out",
+        options=("--array=1-4", "--mem=100M"),
+    )
+    tasks = [f"{job}_{number}" for number in range(1, 5)]
+    assert [cluster.slurm.ended(task) for task in tasks] == ["COMPLETED"] * 3 + ["FAILED"]
+    assert "vcfs.txt has no line 4" in cluster.log(tasks[3])
+    made = {f"{seed}{suffix}" for seed in range(3) for suffix in (".vcf.gz", ".vcf.gz.tbi", ".json")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == made
+    assert cluster.site.left_over() == []
+    assert cluster.slurm.ended(pilot) == "COMPLETED"
+    assert "no run for 8 s: taking nothing new" in cluster.log(pilot)
+
+
+def test_scancel_revokes_the_run_and_removes_its_files(
+    cluster: Cluster, genome: Path, tmp_path: Path
+) -> None:
+    vcf = write_vcf(tmp_path / "a.vcf", genome)
+    job = cluster.sbatch(
+        "annotate.sbatch", write_list(tmp_path, vcf), tmp_path / "out", options=("--array=1", "--mem=100M")
+    )
+    until(lambda: any(path.name == "manifest.json" for path in cluster.site.left_over()), 40, "a run")
+    [folder] = [path for path in cluster.site.left_over() if path.is_dir()]
+    until(lambda: "SENT" in cluster.site.run("status", folder.name).stdout)
+    cluster.slurm.run("scancel", job)
+    assert cluster.slurm.ended(f"{job}_1") == "CANCELLED"
+    until(lambda: "interrupted by SIGTERM. The run was revoked" in cluster.log(f"{job}_1"))
+    assert "RUN_CANCELLED" in cluster.site.run("status", folder.name).stdout
+    assert cluster.site.left_over() == []
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_near_the_end_of_their_time_a_step_cleans_up_and_a_pilot_goes_home(
+    cluster: Cluster, genome: Path, tmp_path: Path, slurm: Slurm
+) -> None:
+    """Slurm looks at the clock every half minute, so a time limit cannot be tested in less."""
+    elsewhere = Cluster(slurm, Site(tmp_path / "other", cluster.site.redis_url, genome))
+    pilot = elsewhere.pilot()
+    vcf = write_vcf(tmp_path / "a.vcf", genome)
+    job = cluster.sbatch(
+        "annotate.sbatch", write_list(tmp_path, vcf), tmp_path / "out", options=("--array=1", "--mem=100M")
+    )
+    until(lambda: any(path.name == "manifest.json" for path in cluster.site.left_over()), 40, "a run")
+    for each in (pilot, f"{job}_1"):
+        slurm.run("scontrol", "update", f"JobId={each}", "EndTime=now+50")
+    assert slurm.ended(f"{job}_1", 60) == "FAILED"
+    assert "interrupted by SIGTERM. The run was revoked" in cluster.log(f"{job}_1")
+    assert cluster.site.left_over() == []
+    assert slurm.ended(pilot, 60) == "COMPLETED"
+    assert "Warm shutdown" in elsewhere.log(pilot)
+
+
+def test_a_pilot_told_to_quit_hands_its_run_to_another_worker(
+    cluster: Cluster, genome: Path, tmp_path: Path
+) -> None:
+    site = cluster.site
+    pilot = cluster.pilot()
+    vcf = long_vcf(tmp_path / "long.vcf", genome)
+    step = site.start("annotate", str(vcf), "-o", str(tmp_path / "out.vcf"))
+    until(lambda: any("_outputvcf" in path.name for path in site.left_over()), what="a run at work")
+    cluster.slurm.run("scancel", "--batch", "--signal=QUIT", pilot)
+    with site.worker():
+        _, err = step.communicate(timeout=90)
+    assert step.returncode == 0, err
+    assert "Restoring 1 unacknowledged message" in cluster.log(pilot)
+    assert site.left_over() == []
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of that language in docs/hpc.md."""
+    text = (ROOT / "docs" / "hpc.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_page_on_clusters_as_typed(cluster: Cluster, genome: Path, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    (here / "calls").mkdir(parents=True)
+    (here / "anyvar-step").symlink_to(ROOT)
+    for seed in range(2):
+        write_vcf(here / "calls" / f"{seed}.vcf", genome, seed=seed)
+    environ = {**cluster.slurm.environ, **cluster.environ}
+    jobs = []
+    for block in blocks("bash"):
+        typed = ["bash", "-euc", block]
+        done = subprocess.run(typed, env=environ, cwd=here, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+        jobs += re.findall(r"Submitted batch job (\d+)", done.stdout)
+    pilots, array = jobs
+    for number in (1, 2):
+        assert cluster.slurm.ended(f"{array}_{number}") == "COMPLETED"
+    cluster.slurm.run("scancel", pilots)
+    for number in (1, 2):
+        cluster.slurm.ended(f"{pilots}_{number}")
+    assert sorted(path.name for path in (here / "results").glob("*.vcf.gz")) == ["0.vcf.gz", "1.vcf.gz"]
+    assert sorted(path.name for path in (here / "calls").glob("*.vrs.vcf.gz")) == [
+        "0.vrs.vcf.gz",
+        "1.vrs.vcf.gz",
+    ]
+    assert cluster.site.left_over() == []

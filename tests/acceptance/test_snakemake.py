@@ -1,0 +1,172 @@
+"""The workflow under the real Snakemake, with private servers: what a newcomer types and what comes out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pysam
+import pytest
+from smk import CONFIG, SNAKEFILE, outputs, snakemake
+from support import ROOT
+
+pytest.importorskip("snakemake", reason="the workflow extra is not installed")
+
+
+SECTIONS = ("alleles", "errors", "general", "phases")
+
+
+def made_by_a_run(prefix: str = "") -> list[str]:
+    samples = ("alice", "bela", "carol")
+    annotated = [
+        f"{prefix}annotated/{sample}.vcf.gz{suffix}" for sample in samples for suffix in ("", ".tbi")
+    ]
+    return [
+        *annotated,
+        f"{prefix}multiqc/.snakemake_timestamp",  # Snakemake's own, as in each directory() of its making
+        *(f"{prefix}multiqc/{section}_anyvar_step_mqc.json" for section in SECTIONS),
+        f"{prefix}reference/demo.tsv",
+        *(f"{prefix}reports/{sample}.json" for sample in samples),
+        f"{prefix}summary.html",
+    ]
+
+
+def test_a_run_makes_what_the_snakefile_promises_and_a_second_one_does_nothing(project: Path) -> None:
+    dry = snakemake("--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert not (project / "results").exists()
+    done = snakemake("--cores", "2", local=True)
+    assert done.returncode == 0, done.stderr + (project / "logs/annotate/alice.log").read_text()
+    assert outputs(project / "results") == made_by_a_run()
+    assert (
+        len(list((project / "benchmarks").rglob("*.tsv")))
+        == len(list((project / "logs").rglob("*.log")))
+        == 5
+    )
+    again = snakemake("--cores", "1")  # no servers: nothing is left to do
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stderr
+
+
+def test_every_record_comes_back_with_its_ids_and_the_report_counts_them(project: Path) -> None:
+    (project / "config/samples.tsv").write_text("sample\tvcf\ncarol\tvcf/carol.vcf\n")
+    (project / "config/config.yaml").write_text(CONFIG + "local: true\n")
+    done = snakemake("--cores", "1")  # the step brings its own servers
+    assert done.returncode == 0, done.stderr + (project / "logs/annotate/carol.log").read_text()
+    given = [
+        line.split("\t") for line in (project / "vcf/carol.vcf").read_text().splitlines() if line[0] != "#"
+    ]
+    with gzip.open(project / "results/annotated/carol.vcf.gz", "rt") as stream:
+        records = [line.rstrip("\n").split("\t") for line in stream if line[0] != "#"]
+    assert [record[:7] + record[8:] for record in records] == [fields[:7] + fields[8:] for fields in given]
+    wrong = [record for record in records if "VRS_Error=" in record[7]]
+    assert len(wrong) == 1, "the demo has one record whose REF is wrong"
+    assert all("VRS_Allele_IDs=ga4gh:VA." in record[7] for record in records if record not in wrong)
+    counts = json.loads((project / "results/reports/carol.json").read_text())["counts"]
+    assert counts["records"] == len(records)
+    assert sum(counts["errors"].values()) == 1
+    with pysam.VariantFile(str(project / "results/annotated/carol.vcf.gz")) as vcf:
+        contig, position = records[-1][:2]
+        assert [record.pos for record in vcf.fetch(contig, int(position) - 1, int(position))] == [
+            int(position)
+        ]
+
+
+def test_another_workflow_uses_it_as_a_module_on_the_vcfs_of_its_own_rules(project: Path) -> None:
+    (project / "sheet.tsv").write_text("sample\tvcf\nalice\tcalls/alice.vcf\n")
+    outer = project / "Snakefile"
+    outer.write_text(
+        f"""
+module anyvar:
+    snakefile: "{SNAKEFILE}"
+    config: dict(samples="sheet.tsv", assembly="demo", reference="resources/genome.fa", local=True)
+    prefix: "vrs"
+
+use rule * from anyvar as anyvar_*
+
+rule done:
+    default_target: True
+    input: "vrs/results/annotated/alice.vcf.gz"
+
+rule call:
+    input: "vcf/alice.vcf"
+    output: "calls/alice.vcf"
+    shell: "head -n 200 {{input}} > {{output}}"
+"""
+    )
+    done = snakemake("--cores", "1", snakefile=outer)
+    assert done.returncode == 0, done.stderr
+    assert "results/annotated/alice.vcf.gz.tbi" in outputs(project / "vrs")
+
+
+def test_the_demos_data_are_small_and_the_same_each_time(demo_data: Path, project: Path) -> None:
+    subprocess.run([sys.executable, str(ROOT / "workflow/demo/make_demo.py"), str(project)], check=True)
+    assert outputs(project) == outputs(demo_data)
+    contents = [[(folder / name).read_bytes() for name in outputs(folder)] for folder in (project, demo_data)]
+    assert contents[0] == contents[1]
+    assert sum(map(len, contents[0])) < 600_000
+
+
+def test_lint_finds_nothing(project: Path) -> None:
+    done = snakemake("--lint")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ("samples: [config/samples.tsv]\n", "samples"),
+        ("assembly: demo\n", "samples"),
+        (CONFIG + "annotate: {timeout_minutes: soon}\n", "timeout_minutes"),
+        (CONFIG + "annotate: {attribute: true}\n", "attribute"),
+        (CONFIG + "refrence: genome.fa\n", "refrence"),
+        ("samples: config/samples.tsv\nlocal: true\n", "reference"),
+        (CONFIG + "annotate: {pieces: 0}\n", "pieces"),
+        (CONFIG + "annotate: {submit_first: 1}\n", "submit_first"),
+        (CONFIG + "local: true\nannotate: {submit_first: true}\n", "submit_first"),
+        (CONFIG + "steps: []\n", "steps"),
+        (CONFIG + "steps: [register]\n", "register"),
+        (CONFIG + "steps: [annotate, ingest]\nannotate: {attributes: false}\n", "attributes"),
+        (CONFIG + "ingest: {require_validation: maybe}\n", "require_validation"),
+    ],
+)
+def test_a_wrong_config_is_refused_by_its_key(project: Path, config: str, named: str) -> None:
+    (project / "config/config.yaml").write_text(config)
+    done = snakemake("--dry-run")
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert named in said.partition("Failed validating")[0] + said.partition("On instance")[2]
+
+
+@pytest.mark.parametrize(
+    ("sheet", "message"),
+    [
+        ("sample\tvcf\na\tx.vcf\nb\ty.vcf\na\tz.vcf\n", "config/samples.tsv, line 4: duplicate sample a"),
+        ("sample\tfile\na\tx.vcf\n", "config/samples.tsv: missing column vcf"),
+        ("sample\tvcf\na\n", "config/samples.tsv, line 2: ValidationError: 'vcf' is a required property"),
+        ("sample\tvcf\na/b\tx.vcf\n", "config/samples.tsv, line 2: ValidationError: 'a/b'"),
+        ("sample\tvcf\n", "config/samples.tsv: no samples"),
+        ("sample\tvcf\na\tgone/x.vcf\n", "gone/x.vcf"),
+        (None, "samples: config/samples.tsv: No such file or directory"),
+    ],
+)
+def test_a_wrong_sample_sheet_is_refused_by_its_line(project: Path, sheet: str | None, message: str) -> None:
+    path = project / "config/samples.tsv"
+    path.write_text(sheet) if sheet else path.unlink()
+    done = snakemake("--dry-run")
+    assert done.returncode == 1
+    assert message in done.stdout + done.stderr
+
+
+def test_a_permanent_failure_is_not_repeated_and_its_reason_is_in_the_log(project: Path) -> None:
+    (project / "vcf/alice.vcf").write_text("this is no VCF\n")
+    (project / "config/config.yaml").write_text(CONFIG + "local: true\n")
+    done = snakemake("--cores", "1", "results/annotated/alice.vcf.gz")
+    assert done.returncode == 1
+    log = (project / "logs/annotate/alice.log").read_text()
+    assert "alice.vcf" in log
+    assert "trying again" not in log
+    assert not (project / "results/annotated/alice.vcf.gz").exists()

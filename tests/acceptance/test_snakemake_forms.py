@@ -1,0 +1,270 @@
+"""The workflow's other forms under the real Snakemake: in pieces, submitted first, wrapper, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import pysam
+import pytest
+import yaml
+from smk import CONFIG, only, outputs, snakemake, text
+from support import ROOT, Site
+
+pytestmark = pytest.mark.services  # several minutes, for `make test-all`
+
+pytest.importorskip("snakemake", reason="the workflow extra is not installed")
+
+WRAPPER = ROOT / "workflow/wrappers/anyvar_step/annotate"
+SAMPLES = ("alice", "bela", "carol")
+
+
+def bgzip_all(project: Path) -> None:
+    """BGZF and index of each VCF, and a sheet that names them."""
+    for sample in SAMPLES:
+        pysam.tabix_index(str(project / f"vcf/{sample}.vcf"), preset="vcf", force=True)
+    rows = "".join(f"{sample}\tvcf/{sample}.vcf.gz\n" for sample in SAMPLES)
+    (project / "config/samples.tsv").write_text("sample\tvcf\n" + rows)
+
+
+@pytest.fixture(scope="module")
+def whole(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of the plain workflow on the demo's data."""
+    folder = tmp_path_factory.mktemp("whole")
+    config = {
+        "samples": "config/samples.tsv",
+        "assembly": "demo",
+        "reference": f"{demo_data}/resources/genome.fa",
+    }
+    (folder / "config").mkdir()
+    (folder / "config/config.yaml").write_text(json.dumps(config))
+    rows = "".join(f"{sample}\t{demo_data}/vcf/{sample}.vcf\n" for sample in SAMPLES)
+    (folder / "config/samples.tsv").write_text("sample\tvcf\n" + rows)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environ = {
+        **os.environ,
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "ANYVAR_STEP_REFERENCE": f"demo={demo_data}/resources/genome.fa",
+    }
+    done = snakemake("--cores", "2", "--directory", str(folder), local=True, environ=environ)
+    assert done.returncode == 0, done.stderr
+    return folder / "results"
+
+
+@pytest.mark.parametrize(("pieces", "submit_first"), [(1, True), (3, False), (3, True)])
+def test_every_form_gives_the_same_records_counts_and_index(
+    project: Path, demo_site: Site, whole: Path, pieces: int, submit_first: bool
+) -> None:
+    bgzip_all(project)
+    options = json.dumps({"pieces": pieces, "submit_first": submit_first})
+    (project / "config/config.yaml").write_text(CONFIG + f"annotate: {options}\n")
+    with demo_site.worker(concurrency=2):
+        done = snakemake("--cores", "2", environ=demo_site.environ)
+        assert done.returncode == 0, done.stderr
+    assert outputs(project / "results") == outputs(whole)
+    for sample in SAMPLES:
+        assert text(project / f"results/annotated/{sample}.vcf.gz") == text(
+            whole / f"annotated/{sample}.vcf.gz"
+        )
+        reports = [
+            json.loads((folder / f"reports/{sample}.json").read_text())
+            for folder in (project / "results", whole)
+        ]
+        assert reports[0]["counts"] == reports[1]["counts"]
+        with pysam.VariantFile(str(project / f"results/annotated/{sample}.vcf.gz")) as vcf:
+            assert (
+                sum(1 for contig in vcf.header.contigs for _ in vcf.fetch(contig))
+                == reports[0]["counts"]["records"]
+            )
+    assert demo_site.left_over() == []
+    again = snakemake("--cores", "1", environ=demo_site.environ)
+    assert "Nothing to be done" in again.stderr
+
+
+def test_more_pieces_than_records_and_records_outside_the_contigs_ends(
+    project: Path, demo_site: Site
+) -> None:
+    """Pieces may be empty; positions 0 and past the end, duplicates and overlaps go where they were."""
+    head = "##fileformat=VCFv4.2\n##contig=<ID=chr1,length=90000>\n##contig=<ID=chrM>\n"
+    rows = [
+        ("chr1", 0, "N", "A"), ("chr1", 5, "ACGTACGTACGT", "A"), ("chr1", 6, "A", "C"),
+        ("chr1", 6, "A", "G"),
+        ("chr1", 45000, "A", "<DEL>"), ("chr1", 99999, "A", "C"), ("chrM", 7, "A", "C"),
+        ("chrM", 900, "A", "C"),
+    ]  # fmt: skip
+    records = "".join(f"{c}\t{p}\té\t{r}\t{a}\t50.00\tPASS\tEND=90000;x=007\n" for c, p, r, a in rows)
+    vcf = project / "vcf/alice.vcf"
+    vcf.write_text(head + "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n" + records, encoding="latin-1")
+    bgzip_all(project)
+    results = []
+    for pieces in (1, 12):
+        options = json.dumps({"pieces": pieces})
+        (project / "config/config.yaml").write_text(CONFIG + f"annotate: {options}\n")
+        target = "results/annotated/alice.vcf.gz"
+        with demo_site.worker():
+            done = snakemake("--cores", "2", target, environ=demo_site.environ)
+        assert done.returncode == 0, done.stderr
+        results.append(text(project / target))
+        (project / target).unlink()
+    assert results[0] == results[1]
+    assert len([line for line in results[0].splitlines() if line[:1] != b"#"]) == len(rows)
+
+
+def test_pieces_need_an_index(project: Path) -> None:
+    (project / "config/config.yaml").write_text(CONFIG + "annotate: {pieces: 4}\n")
+    plain = snakemake("--dry-run")
+    assert "config/samples.tsv, line 2: annotate.pieces needs a bgzipped VCF" in plain.stdout + plain.stderr
+    bgzip_all(project)
+    (project / "vcf/bela.vcf.gz.tbi").unlink()
+    unindexed = snakemake("--dry-run")
+    assert unindexed.returncode == 1
+    assert "vcf/bela.vcf.gz.tbi" in unindexed.stdout
+
+
+def test_a_truncated_piece_does_not_become_a_result(project: Path, demo_site: Site) -> None:
+    """An index that does not belong to the VCF: the pieces are not the whole."""
+    bgzip_all(project)
+    alice = project / "vcf/alice.vcf.gz"
+    lines = text(alice).splitlines(keepends=True)
+    stale = Path(f"{alice}.tbi").read_bytes()
+    with pysam.BGZFile(str(alice), "wb") as out:
+        out.write(b"".join(lines[:-100]))
+    Path(f"{alice}.tbi").write_bytes(stale)
+    (project / "config/config.yaml").write_text(CONFIG + "annotate: {pieces: 3}\n")
+    with demo_site.worker():
+        done = snakemake("--cores", "1", "results/annotated/alice.vcf.gz", environ=demo_site.environ)
+    assert done.returncode == 1
+    assert not (project / "results/annotated/alice.vcf.gz").exists()
+
+
+@pytest.fixture
+def store(project: Path, demo_site: Site) -> Path:
+    """The DuckDB file in which the site's workers register."""
+    pytest.importorskip("duckdb", reason="the duckdb extra is not installed")
+    path = project.parent / "store.duckdb"
+    demo_site.extra["ANYVAR_STORAGE_URI"] = f"duckdb:///{path}"
+    return path
+
+
+def count_alleles(store: Path) -> int:
+    import duckdb
+
+    with duckdb.connect(str(store), read_only=True) as base:
+        return int(base.execute("SELECT count(*) FROM alleles").fetchall()[0][0])
+
+
+def test_ingest_registers_what_was_annotated_and_finds_no_conflict(
+    project: Path, demo_site: Site, store: Path
+) -> None:
+    only(project, "alice")
+    (project / "config/config.yaml").write_text(CONFIG + "steps: [annotate, ingest]\n")
+    with demo_site.worker():
+        done = snakemake("--cores", "1", environ=demo_site.environ)
+        assert done.returncode == 0, done.stderr + (project / "logs/ingest/alice.log").read_text()
+    registered = json.loads((project / "results/registered/alice.json").read_text())["registered"]
+    assert registered["alleles"] > 1000
+    assert registered["added"] == 0, "the run that annotated has registered them already"
+    assert count_alleles(store) > 1000
+    (header,) = (project / "results/conflicts/alice.csv").read_text().splitlines()
+    assert header.startswith("vrs_id,")
+    assert demo_site.left_over() == []
+
+
+def test_ingest_alone_registers_vcfs_that_carry_ids_and_lists_the_wrong_ones(
+    project: Path, demo_site: Site, store: Path, whole: Path
+) -> None:
+    only(project, "alice")
+    vcf = text(whole / "annotated/alice.vcf.gz").decode()
+    right = re.findall(r"ga4gh:VA\.[\w-]+", vcf)[5]
+    (project / "vcf/alice.vcf").write_text(vcf.replace(right, "ga4gh:VA." + "A" * 32))
+    (project / "config/config.yaml").write_text(CONFIG + "steps: [ingest]\n")
+    with demo_site.worker():
+        done = snakemake("--cores", "1", environ=demo_site.environ)
+        assert done.returncode == 0, done.stderr + (project / "logs/ingest/alice.log").read_text()
+    assert outputs(project / "results") == ["conflicts/alice.csv", "registered/alice.json"]
+    conflicts = (project / "results/conflicts/alice.csv").read_text().splitlines()
+    assert len(conflicts) > 1
+    assert all(line.endswith(right) for line in conflicts[1:])
+    assert count_alleles(store) > 1000
+
+
+def test_longer_patience_does_not_make_results_out_of_date(project: Path) -> None:
+    only(project, "alice")
+    assert snakemake("--cores", "1", local=True).returncode == 0
+    patience = "annotate: {timeout_minutes: 600, retries: 9, outage_seconds: 5}\n"
+    (project / "config/config.yaml").write_text(CONFIG + patience)
+    assert "Nothing to be done" in snakemake("--dry-run").stdout
+    (project / "config/config.yaml").write_text(CONFIG + "annotate: {for_ref: false}\n")
+    assert "rule annotate" in snakemake("--dry-run").stdout, "another result is wanted"
+
+
+def test_the_wrapper_annotates_as_its_own_test_says(project: Path) -> None:
+    for file in (WRAPPER / "test").iterdir():
+        content = file.read_text().replace("master/bio/anyvar_step/annotate", f"file://{WRAPPER}")
+        (project / file.name).write_text(content)
+    done = snakemake("--cores", "1", "vrs/a.vcf.gz", snakefile=project / "Snakefile")
+    assert done.returncode == 0, done.stderr + (project / "logs/a.log").read_text()
+    assert outputs(project / "vrs") == ["a.json", "a.vcf.gz", "a.vcf.gz.tbi"]
+    assert text(project / "vrs/a.vcf.gz").count(b"VRS_Allele_IDs=ga4gh:VA.") == 3
+    meta = yaml.safe_load((WRAPPER / "meta.yaml").read_text())
+    assert {"name", "description", "url", "authors", "input", "output", "params"} <= meta.keys()
+    environment = yaml.safe_load((WRAPPER / "environment.yaml").read_text())
+    ours = yaml.safe_load((ROOT / "workflow/envs/anyvar-step.yaml").read_text())
+    assert environment == ours
+
+
+def test_a_report_shows_each_samples_counts_with_a_caption(project: Path) -> None:
+    assert snakemake("--cores", "2", local=True).returncode == 0
+    done = snakemake("--report", "report.html")
+    assert done.returncode == 0, done.stderr
+    html = (project / "report.html").read_text()
+    assert "VRS annotation" in html
+    for sample in SAMPLES:
+        assert f"annotated {sample}" in html
+        assert f"{sample}.json" in html
+    assert "summary.html" in html
+    assert "all samples" in html
+
+
+@pytest.mark.parametrize("profile", ["local"])
+def test_a_profile_runs_the_workflow(project: Path, profile: str) -> None:
+    only(project, "alice")
+    done = snakemake("--profile", str(ROOT / f"workflow/profiles/{profile}"), local=True)
+    assert done.returncode == 0, done.stderr
+    assert (project / "results/annotated/alice.vcf.gz").exists()
+
+
+def test_the_catalogue_finds_what_it_asks_for() -> None:
+    shown = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert shown["report"] is True
+    assert shown["software-stack-deployment"]["conda"] is True
+    for path in ("workflow/Snakefile", "config/README.md", "config/config.yaml", "README.md", "LICENSE"):
+        assert (ROOT / path).is_file()
+
+
+def test_each_key_of_the_config_is_explained() -> None:
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    keys = set()
+    for name, value in schema["properties"].items():
+        keys |= {f"{name}.{key}" for key in value["properties"]} if "properties" in value else {name}
+    table = set(re.findall(r"^\| `([\w.]+)` \|", (ROOT / "config/README.md").read_text(), re.MULTILINE))
+    assert table - {"sample", "vcf"} == keys
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "annotate: {submit_first: true, pieces: 3}\n",
+        "annotate: {pieces: 3}\nsteps: [annotate, ingest]\n",
+        "ingest: {require_validation: false}\nsteps: [ingest]\n",
+    ],
+)
+def test_lint_finds_nothing_in_any_form(project: Path, config: str) -> None:
+    bgzip_all(project)
+    (project / "config/config.yaml").write_text(CONFIG + config)
+    done = snakemake("--lint")
+    assert done.returncode == 0, done.stdout + done.stderr

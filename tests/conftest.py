@@ -1,0 +1,100 @@
+"""Fixtures of all tests: an environment without the project's own variables, a private Redis, a genome."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from servers import Postgres, find_postgres, private_postgres
+from slurm import Slurm, missing_programs, private_slurm
+from support import Site, end_leftover_steps, until, write_genome, write_vcf
+
+# Started in the background of a script, pytest ignores SIGINT, and so would the steps that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith(("ANYVAR_", "CELERY_", "SEQREPO_")) and not name.endswith("_PYTHON"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)  # no .env of the user's
+
+
+@pytest.fixture(autouse=True)
+def _no_step_outlives_its_test() -> Iterator[None]:
+    yield
+    end_leftover_steps()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A private Redis; each site has a queue of its own on it."""
+    from anyvar_step.embedded import private_redis
+
+    with private_redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def settled(redis_url: str) -> None:
+    """The private Redis has been up for so long that a sweep believes what it says."""
+    from anyvar_step.broker.connection import connect
+    from anyvar_step.broker.signs import SETTLED
+
+    redis = connect(redis_url)
+    until(lambda: redis.info("server")["uptime_in_seconds"] >= SETTLED, SETTLED + 5)
+    redis.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A private Postgres; each test makes databases of its own in it."""
+    if find_postgres() is None:
+        message = "Postgres is not installed: apt install postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(f"NOT TESTED WITH POSTGRES: {message}")
+    with private_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """A private one-node Slurm."""
+    if missing := missing_programs():
+        message = f"no {', '.join(missing)}: apt install slurm-wlm slurm-client munge"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(f"NOT TESTED WITH SLURM: {message}")
+    with private_slurm() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def genome(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FASTA with one contig."""
+    return write_genome(tmp_path_factory.mktemp("genome") / "genome.fa")
+
+
+@pytest.fixture(scope="session")
+def vcf(genome: Path) -> Path:
+    """A VCF of 200 records that agrees with the genome."""
+    return write_vcf(genome.with_name("sample.vcf"), genome)
+
+
+@pytest.fixture
+def site(tmp_path: Path, redis_url: str, genome: Path) -> Site:
+    """A site without a worker."""
+    return Site(tmp_path / "site", redis_url, genome)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, redis_url: str, genome: Path) -> Iterator[Site]:
+    """A site with one worker, shared by a module's tests."""
+    place = Site(tmp_path_factory.mktemp("served") / "site", redis_url, genome)
+    with place.worker():
+        yield place

@@ -1,0 +1,211 @@
+"""One suite over both transports: the same run status for the same run, and the same way of a VCF."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Site, write_vcf
+
+from anyvar_step.broker.board import Board
+from anyvar_step.environment import load
+from anyvar_step.errors import ConfigurationError, RunCancelled
+from anyvar_step.models import AnnotateOptions, Progress, RunRequest, RunStatus, State
+from anyvar_step.step.annotate import annotate
+from anyvar_step.step.delivery import Target
+from anyvar_step.step.intake import Intake
+from anyvar_step.step.waiting import Patience, wait
+from anyvar_step.transport import Transport
+from anyvar_step.transport.celery import CeleryTransport
+from anyvar_step.transport.http import HttpTransport
+
+REQUEST = RunRequest(options=AnnotateOptions())
+BOTH = ["celery", "http"]
+Make = Callable[[str], Transport]
+
+
+@contextlib.contextmanager
+def transports(site: Site, code: int = 500) -> Iterator[Make]:
+    """Makes a transport of either kind for a site whose failure code is that."""
+    site.extra["ANYVAR_VCF_ASYNC_FAILURE_STATUS_CODE"] = str(code)
+    with contextlib.ExitStack() as stack:
+        api = stack.enter_context(site.web())
+
+        def make(kind: str) -> Transport:
+            transport: Transport
+            transport = CeleryTransport(load(site.environ)) if kind == "celery" else HttpTransport(api.url)
+            stack.callback(transport.close)
+            return transport
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make(served: Site) -> Iterator[Make]:
+    """Transports beside a worker."""
+    with transports(served) as made:
+        yield made
+
+
+def told(status: RunStatus) -> dict[str, Any]:
+    """All but where the output lies: Celery's is the worker's path, HTTP's the downloaded file."""
+    return status.model_dump(exclude={"output"})
+
+
+FAILURES = ["TimeLimitExceeded", "SoftTimeLimitExceeded", "WorkerLostError", "ValueError", "InvalidInput"]
+FAILURES += ["ConfigurationError", "FileTrouble", "AccessRefused", "TimeLimitReached", "RunLost"]
+
+
+@pytest.mark.parametrize("code", [500, 418, 599, 404, 401, 503])
+def test_both_give_the_same_status_whatever_the_failure_code(site: Site, code: int) -> None:
+    with transports(site, code) as make, Board(load(site.environ)) as board:
+        celery, http = make("celery"), make("http")
+        board.put("queued", State.SENT)
+        board.put("begun", State.STARTED)
+        board.put("again", State.RETRY)
+        board.put("working", State.PROGRESS, Progress(records=7, fraction=0.5, worker="w").model_dump())
+        board.claim("working", "w")
+        board.put("cancelled", State.REVOKED)
+        board.put("empty", State.SUCCESS, "")
+        names = ["unknown", "queued", "begun", "again", "working", "cancelled", "empty"]
+        for name in FAILURES:
+            failure = {"exc_type": name, "exc_message": ["why", 3], "exc_module": "m"}
+            board.put(f"failed-{name}", State.FAILURE, failure)
+            names.append(f"failed-{name}")
+        for name in names:
+            expected = celery.status(name)
+            assert told(http.status(name)) == told(expected)
+            ended = name.startswith(("failed", "cancelled"))
+            assert (expected.status_code == code and expected.error_code is not None) == ended
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("code", [500, 418, 599, 404])
+def test_the_wait_ends_on_the_failure_code_whatever_it_is(site: Site, code: int, kind: str) -> None:
+    with transports(site, code) as make, Board(load(site.environ)) as board:
+        transport = make(kind)
+        seen: list[RunStatus] = []
+        board.put("run", State.SENT)
+
+        def watch(status: RunStatus) -> None:
+            seen.append(status)
+            board.put("run", State.FAILURE, {"exc_type": "ValueError", "exc_message": ["why"]})
+
+        ticket = HttpTransport.find(transport, "run")  # type: ignore[arg-type]  # says no more than the id
+        status = wait(transport, ticket, Patience(), watch)
+        assert (status.status_code, status.error_code, status.message) == (code, "RUN_FAILURE", "why")
+        assert [each.status_code for each in seen] == [202]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_run_goes_from_submission_to_200_and_is_forgotten(
+    make: Make, served: Site, kind: str, vcf: Path
+) -> None:
+    transport = make(kind)
+    with vcf.open("rb") as source:
+        ticket, found = transport.submit(source, vcf.name, REQUEST)
+    assert not found
+    assert (ticket.input_name, ticket.input_size) == (vcf.name, vcf.stat().st_size)
+    status = wait(transport, ticket, Patience(timeout=60), lambda _: None)
+    assert (status.status_code, status.status, status.error_code) == (200, State.SUCCESS, None)
+    with transport.fetch(ticket, status) as fetched:
+        assert fetched.report is not None
+        assert fetched.path.stat().st_size == fetched.report.output_size
+        assert fetched.report.counts.records == 200
+        assert fetched.report.input_sha256 == ticket.input_sha256
+    transport.forget(ticket)
+    assert make(kind).status(ticket.run_id).missing
+    assert served.left_over() == []
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_the_same_content_is_one_run_and_the_last_holder_ends_it(site: Site, kind: str, vcf: Path) -> None:
+    with transports(site) as make:
+        first, second = make(kind), make(kind)
+        with vcf.open("rb") as source:
+            ticket, found = first.submit(source, vcf.name, REQUEST)
+        with vcf.open("rb") as source:
+            again, found_again = second.submit(source, vcf.name, REQUEST)
+        assert (found, found_again, again.run_id) == (False, True, ticket.run_id)
+        assert second.status(ticket.run_id).running
+        first.abandon(ticket)
+        assert second.status(ticket.run_id).running
+        second.abandon(ticket)
+        assert second.status(ticket.run_id).error_code == "RUN_CANCELLED"
+        assert site.left_over() == []
+        # A cancelled run is not handed out again: the next one has an id of its own.
+        with vcf.open("rb") as source:
+            third, found = second.submit(source, vcf.name, REQUEST)
+        assert not found
+        assert third.run_id != ticket.run_id
+        second.cancel(third)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_callers_own_run_id_names_one_content(site: Site, kind: str, vcf: Path, genome: Path) -> None:
+    request = REQUEST.model_copy(update={"run_id": f"my-own-{kind}"})
+    other = write_vcf(site.folder / "other.vcf", genome, seed=9)
+    with transports(site) as make:
+        transport = make(kind)
+        with vcf.open("rb") as source:
+            assert transport.submit(source, vcf.name, request)[1] is False
+        with vcf.open("rb") as source:
+            assert transport.submit(source, vcf.name, request)[1] is True
+        with other.open("rb") as source, pytest.raises(ConfigurationError, match="another input"):
+            transport.submit(source, other.name, request)
+        transport.cancel(transport.find(f"my-own-{kind}"))
+        with vcf.open("rb") as source, pytest.raises(ConfigurationError, match="cancelled"):
+            transport.submit(source, vcf.name, request)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_cancelled_run_ends_the_wait_of_others(site: Site, kind: str, vcf: Path) -> None:
+    with transports(site) as make:
+        transport = make(kind)
+        with vcf.open("rb") as source:
+            ticket, _ = transport.submit(source, vcf.name, REQUEST)
+        other = make("celery")
+        status = wait(transport, ticket, Patience(), lambda _: other.cancel(other.find(ticket.run_id)))
+        assert status.error_class == RunCancelled.__name__
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_run_that_vanishes_is_lost(site: Site, kind: str, vcf: Path) -> None:
+    with transports(site) as make, Board(load(site.environ)) as board:
+        transport = make(kind)
+        with vcf.open("rb") as source:
+            ticket, _ = transport.submit(source, vcf.name, REQUEST)
+        status = wait(transport, ticket, Patience(), lambda _: board.forget(ticket.run_id, ticket.digest))
+        assert status.lost
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_whether_workers_are_there_can_be_asked(site: Site, kind: str) -> None:
+    with site.worker("--name", f"{kind}@%h", concurrency=2), transports(site) as make:
+        transport = make(kind)
+        assert transport.served()
+        assert transport.capacity() == 2
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_that_no_workers_are_there_can_be_asked(site: Site, kind: str) -> None:
+    with transports(site) as make:
+        assert make(kind).served() is False
+
+
+def test_the_outputs_are_the_same_bytes(make: Make, vcf: Path, tmp_path: Path) -> None:
+    for output_format in ("v", "z"):
+        request = REQUEST.model_copy(update={"output_format": output_format})
+        outs = []
+        for kind in BOTH:
+            out = tmp_path / f"{kind}.vcf.{output_format}"
+            target = Target(out, "z" if output_format == "z" else "v", index=False)
+            report = annotate(
+                make(kind), Intake(vcf), target, request, patience=Patience(), watch=lambda _: None
+            )
+            assert report.counts.records == 200
+            outs.append(out.read_bytes())
+        assert outs[0] == outs[1]

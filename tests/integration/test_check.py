@@ -1,0 +1,260 @@
+"""``anyvar-step check``: each thing that would keep a run from getting through is found, with its remedy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Site, heeding_modes, until, write_genome, write_vcf
+
+from anyvar_step.broker.app import make_app
+from anyvar_step.broker.connection import connect
+from anyvar_step.broker.looks import Known, Look, Trouble, ask
+from anyvar_step.check import servers, workers
+from anyvar_step.check.findings import Finding, exit_code
+from anyvar_step.embedded import private_redis
+from anyvar_step.environment import load
+
+
+def check(site: Site, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+    """The exit code and the findings; every one that is not ok says what to do."""
+    done = site.run("check", "--json", *arguments)
+    assert done.stderr == ""
+    told = json.loads(done.stdout)
+    assert told["exit_code"] == done.returncode
+    assert all(each["remedy"] for each in told["findings"] if each["level"] in ("warning", "error"))
+    return done.returncode, told["findings"]
+
+
+def found(findings: list[dict[str, Any]], level: str, about: str) -> str:
+    return "\n".join(
+        f"{each['what']} -> {each['remedy']}"
+        for each in findings
+        if (each["level"], each["about"]) == (level, about)
+    )
+
+
+def test_a_sound_site_is_found_sound_while_its_worker_is_busy(
+    site: Site, genome: Path, tmp_path: Path
+) -> None:
+    head, _, body = write_vcf(tmp_path / "in.vcf", genome, records=20_000).read_text().partition("S1\n")
+    (tmp_path / "in.vcf").write_text(head + "S1\n" + body * 20)
+    with site.worker():
+        run_id = site.run("submit", tmp_path / "in.vcf").stdout.strip()
+        until(lambda: "PROGRESS" in site.run("status", run_id).stdout)
+        code, findings = check(site, "--assembly", "GRCh38")
+        assert "PROGRESS" in site.run("status", run_id).stdout
+        site.run("cancel", run_id)
+        until(lambda: site.left_over() == [])
+    assert code == 0
+    assert "reads what we write, and we what it writes" in found(findings, "ok", "work dir")
+    assert "GRCh38: 1 contigs" in found(findings, "ok", "reference")
+    assert "answers in" in found(findings, "ok", "broker")
+    assert {each["worker"] for each in findings} > {""}
+    assert list(site.work_dir.glob(".*")) == []
+
+
+def test_people_get_lines_with_remedies_and_the_number_of_errors(site: Site) -> None:
+    done = site.run("check")
+    assert done.returncode == 69
+    assert "error    workers    no worker answers\n" in done.stdout
+    assert "-> Start one: anyvar-step worker\n" in done.stdout
+    assert done.stdout.rstrip().splitlines()[-1].startswith("1 error, ")
+
+
+def test_redis_that_does_not_answer_is_69_and_the_workers_are_not_asked(site: Site) -> None:
+    site.extra = {"CELERY_BROKER_URL": "redis://:hush@127.0.0.1:1/0"}
+    code, findings = check(site)
+    assert code == 69
+    assert "no Redis answers at redis://:***@127.0.0.1:1/0" in found(findings, "error", "broker")
+    assert "first mend" in found(findings, "note", "workers")
+
+
+def test_settings_that_cannot_be_read_are_a_finding(site: Site) -> None:
+    site.extra = {"CELERY_SOFT_TIME_LIMIT": "5000"}
+    code, findings = check(site)
+    assert code == 78
+    assert "CELERY_SOFT_TIME_LIMIT" in found(findings, "error", "settings")
+
+
+def test_a_work_dir_that_is_missing_or_closed_is_found(site: Site) -> None:
+    site.prefix = heeding_modes()
+    site.work_dir.chmod(0o500)
+    code, findings = check(site)
+    assert code == 77
+    assert "not writable" in found(findings, "error", "work dir")
+    site.work_dir.chmod(0o700)
+    site.extra = {"ANYVAR_VCF_ASYNC_WORK_DIR": "/no/such/dir"}
+    assert check(site)[0] == 74
+    site.extra = {"ANYVAR_VCF_ASYNC_WORK_DIR": ""}
+    code, findings = check(site)
+    assert code == 78
+    assert "is not set" in found(findings, "error", "work dir")
+
+
+def test_a_worker_with_another_work_dir_is_found_and_one_that_names_it_otherwise(site: Site) -> None:
+    other, alias = site.folder / "other", site.folder / "alias"
+    other.mkdir()
+    alias.symlink_to(site.work_dir)
+    for path, words in (
+        (other, "does not see our probe"),
+        (alias, f"would refuse our paths below {site.work_dir} -> Set ANYVAR_STEP_WORKER_WORK_DIR={alias}"),
+    ):
+        site.extra = {"ANYVAR_VCF_ASYNC_WORK_DIR": str(path)}
+        with site.worker():
+            site.extra = {}
+            code, findings = check(site)
+            assert code == 78
+            assert words in found(findings, "error", "work dir")
+            site.extra = {"ANYVAR_STEP_WORKER_WORK_DIR": str(alias)}
+            assert check(site)[0] == (0 if path == alias else 78)
+
+
+def test_workers_that_differ_are_found(site: Site, tmp_path: Path) -> None:
+    with site.worker():
+        (tmp_path / "more").mkdir()
+        site.extra = {
+            "CELERY_TASK_TIME_LIMIT": "3700",
+            "ANYVAR_STEP_REFERENCE": f"GRCh38={write_genome(tmp_path / 'other.fa', seed=2)}",
+        }
+        with site.worker():
+            site.extra = {}
+            code, findings = check(site, "--assembly", "GRCh37")
+    assert code == 78
+    assert found(findings, "error", "reference").count("it has no GRCh37; it has GRCh38") == 2
+    assert "different sequences as GRCh38" in found(findings, "error", "reference")
+    assert "it has CELERY_TASK_TIME_LIMIT=3700" in found(findings, "warning", "settings")
+
+
+_STRANGER = """
+import sys
+from celery import Celery
+app = Celery(broker=sys.argv[1], backend=sys.argv[1])
+app.conf.task_default_queue = sys.argv[2]
+@app.task(name="anyvar.queueing.celery_worker.annotate_vcf")
+def annotate_vcf():
+    return None
+app.worker_main(["worker", "--concurrency", "1", "--loglevel", "INFO", "--pool", "solo"])
+"""
+
+
+def test_a_worker_of_anyvars_is_not_sent_what_it_does_not_know(site: Site) -> None:
+    log = site.folder / "stranger.log"
+    with log.open("w") as out:
+        stranger = subprocess.Popen(
+            [sys.executable, "-c", _STRANGER, site.redis_url, site.queue], stdout=out, stderr=out
+        )
+    try:
+        until(lambda: " ready." in log.read_text(), what="a worker")
+        code, findings = check(site)
+    finally:
+        stranger.kill()
+        stranger.wait()
+    assert code == 0
+    assert "1 process of another program, such as AnyVar" in found(findings, "note", "workers")
+    assert "ERROR" not in log.read_text()
+
+
+def test_workers_of_another_queue_are_named(site: Site) -> None:
+    with site.worker():
+        site.extra = {"CELERY_TASK_DEFAULT_QUEUE": "elsewhere"}
+        code, findings = check(site)
+    assert code == 69
+    assert f"none of them serves elsewhere: they serve {site.queue}" in found(findings, "error", "workers")
+
+
+def test_only_a_token_is_taken_from_the_message(site: Site) -> None:
+    """Whoever may write to Redis must not be able to have a worker write where he likes."""
+    with site.worker():
+        settings = load(site.environ)
+        with make_app(settings) as app:
+            until(lambda: app.control.ping(timeout=0.5))
+            [name] = [each for reply in app.control.ping(timeout=1) for each in reply]
+        for bad in ("../../../tmp/x", "x" * 16, "", "0" * 17):
+            assert ask(settings, [name], bad) == {name: "that is no token"}
+        assert ask(settings, [name], "0" * 16) == {}
+        time.sleep(0.5)
+    assert list(site.work_dir.iterdir()) == []
+
+
+def test_eviction_and_lost_persistence_are_found_on_a_real_redis(site: Site, tmp_path: Path) -> None:
+    with private_redis(tmp_path) as url, connect(url) as redis:
+        site.extra = {"CELERY_BROKER_URL": url}
+        redis.config_set("appendonly", "yes")
+        redis.config_set("maxmemory-policy", "allkeys-lru")
+        code, findings = check(site)
+        assert code == 69  # no worker; the policy does nothing yet
+        assert "allkeys-lru" in found(findings, "warning", "broker")
+        assert "outlive a restart" in found(findings, "ok", "broker")
+        redis.config_set("maxmemory", "100mb")
+        code, findings = check(site)
+        assert code == 78
+        assert "CONFIG SET maxmemory-policy noeviction" in found(findings, "error", "broker")
+
+
+def test_what_redis_says_of_itself_is_judged() -> None:
+    def levels(found: Any) -> list[tuple[str, int]]:
+        return [(each.level, each.exit_code) for each in found]
+
+    assert levels(servers.persistence("broker", {"aof_enabled": 0}, "")) == [("warning", 0)]
+    assert levels(servers.persistence("broker", {"aof_enabled": 0}, None)) == [("warning", 0)]
+    broken = {"aof_enabled": 1, "aof_last_write_status": "err"}
+    assert levels(servers.persistence("broker", broken, "")) == [("error", 74), ("ok", 0)]
+    assert levels(servers.room("broker", {"maxmemory": 100, "used_memory": 100})) == [("error", 69)]
+    assert levels(servers.room("broker", {"maxmemory": 100, "used_memory": 85})) == [("warning", 0)]
+    assert levels(servers.room("broker", {"maxclients": 100, "connected_clients": 85})) == [("warning", 0)]
+    assert levels(servers.kind("broker", "redis://x", {"role": "slave", "cluster_enabled": 1})) == [
+        ("error", 78),
+        ("error", 78),
+    ]
+
+
+def test_what_a_worker_says_of_its_store_reference_and_clock_is_judged() -> None:
+    look = Look(
+        worker="w",
+        host="h",
+        user="u",
+        celery="5",
+        work_dir="/work",
+        references={"GRCh38": Trouble(kind="InputNotFound", what="gone", remedy="r"), "b": _known("1")},
+        store="postgresql://x",
+        store_trouble=Trouble(kind="Unavailable", what="no Postgres answers", remedy="r"),
+        limits={},
+        clock=-90.0,
+    )
+    assert [each.exit_code for each in workers.store(look)] == [69]
+    assert [each.exit_code for each in workers.references(look, ())] == [66, 0]
+    assert "-90 s" in next(workers.clock(look)).what
+    assert not list(workers.clock(look.model_copy(update={"clock": 1.0})))
+
+
+def _known(digest: str) -> Known:
+    return Known(contigs=1, digest=digest)
+
+
+@pytest.mark.parametrize(
+    ("codes", "worst"), [((), 0), ((69,), 69), ((69, 74), 74), ((74, 77, 69), 77), ((77, 78, 0), 78)]
+)
+def test_the_worst_error_decides_what_no_retry_mends_first(codes: tuple[int, ...], worst: int) -> None:
+    assert exit_code(Finding("x", "error", "y", exit_code=code) for code in codes) == worst
+
+
+def test_over_http_the_web_api_its_workers_and_the_token_are_looked_at(site: Site) -> None:
+    tokens = {"ANYVAR_AUTH_TOKEN_LIST": "open-sesame"}
+    with site.web(**tokens) as api:
+        reach = {"ANYVAR_VCF_ASYNC_WORK_DIR": "", "ANYVAR_STEP_URL": api.url}
+        with site.worker():
+            site.extra = {**reach, "ANYVAR_STEP_TOKEN": "open-sesame"}
+            code, findings = check(site)
+            assert code == 0
+            assert "1 processes serve the queue" in found(findings, "ok", "workers")
+        site.extra = {**reach, "ANYVAR_STEP_TOKEN": "open-barley"}
+        assert check(site)[0] == 77
+    code, findings = check(site)
+    assert code == 69
+    assert "no web API answers" in found(findings, "error", "web API")

@@ -1,0 +1,115 @@
+"""One VCF in pieces on all workers: the same records as in one run, and nothing begun again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pysam
+import pytest
+from support import Site, until, write_vcf
+
+from anyvar_step.files import file_sha256
+from anyvar_step.step.scatter import automatic
+from anyvar_step.vcf import VcfReader
+
+
+def records(path: Path) -> list[bytes]:
+    with path.open("rb") as raw:
+        return [line for lines in VcfReader(raw, str(path)).blocks() for line in lines]
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory, genome: Path) -> Path:
+    """A bgzipped VCF of 20,000 records."""
+    folder = tmp_path_factory.mktemp("big")
+    text = write_vcf(folder / "big.vcf", genome, records=20_000)
+    pysam.tabix_compress(str(text), str(folder / "big.vcf.gz"))
+    return folder / "big.vcf.gz"
+
+
+@pytest.mark.parametrize(
+    ("source", "out"), [("big.vcf.gz", "out.vcf.gz"), ("big.vcf", "out.vcf"), ("big.vcf.gz", "-")]
+)
+def test_pieces_give_what_one_run_gives(
+    served: Site, big: Path, tmp_path: Path, source: str, out: str
+) -> None:
+    path = big.with_name(source)
+    assert served.run("annotate", path, "-o", tmp_path / "whole.vcf").returncode == 0
+    target = tmp_path / out if out != "-" else "-"
+    report = tmp_path / "report.json"
+    done = served.run("annotate", path, "-o", target, "--chunks", "4", "--report", report)
+    assert done.returncode == 0, done.stderr
+    if out == "-":
+        (tmp_path / "-").write_bytes(done.stdout.encode("latin-1"))
+    assert records(tmp_path / out) == records(tmp_path / "whole.vcf")
+    told = json.loads(report.read_text())
+    assert told["counts"]["records"] == 20_000
+    assert (told["input_size"], told["input_sha256"]) == (path.stat().st_size, file_sha256(path))
+    assert (told["output_size"], told["output_sha256"]) == (
+        (tmp_path / out).stat().st_size,
+        file_sha256(tmp_path / out),
+    )
+    if out.endswith(".gz"):
+        with pysam.TabixFile(str(tmp_path / out)) as file:
+            assert sum(1 for _ in file.fetch("chr1")) == 20_000
+    assert served.left_over() == []
+
+
+def test_a_failing_piece_fails_the_step_and_leaves_nothing(served: Site, big: Path, tmp_path: Path) -> None:
+    source = tmp_path / "bad.vcf"
+    lines = big.with_name("big.vcf").read_text().splitlines(keepends=True)
+    lines[15_000] = lines[15_000].replace("chr1\t", "chr1\tx")
+    source.write_text("".join(lines))
+    done = served.run("annotate", source, "-o", tmp_path / "out.vcf", "--chunks", "4")
+    assert done.returncode == 65, done.stderr
+    assert "bad.vcf (piece 3 of 4) line" in done.stderr
+    found = re.search(r"line (\d+): .*\((\d+) records of bad.vcf precede that piece\)", done.stderr)
+    assert found
+    assert int(found[1]) + int(found[2]) == 15_001
+    assert not (tmp_path / "out.vcf").exists()
+    until(lambda: served.left_over() == [])
+
+
+def test_a_restart_takes_finished_pieces_as_they_are(site: Site, big: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.vcf.gz"
+    step = site.start("-v", "annotate", str(big), "-o", str(out), "--chunks", "4")
+    until(lambda: sum(path.name == "manifest.json" for path in site.left_over()) == 4)
+    with site.worker():
+        until(lambda: any(path.name.endswith("_outputvcf") for path in site.left_over()))
+        step.kill()
+        step.communicate()
+        # The worker is killed as soon as the files are there, perhaps before it could say so.
+        until(lambda: [path.name for path in site.left_over()].count("input.vcf.gz_outputvcf") == 4)
+        until(lambda: "input.vcf.gz" not in [path.name for path in site.left_over()])
+    done = site.run("annotate", big, "-o", out, "--chunks", "4")  # no worker is there any more
+    assert done.returncode == 0, done.stderr
+    assert len(records(out)) == 20_000
+    assert site.left_over() == []
+
+
+def test_an_interrupted_step_cancels_all_its_pieces(site: Site, big: Path, tmp_path: Path) -> None:
+    step = site.start("annotate", str(big), "-o", str(tmp_path / "out.vcf.gz"), "--chunks", "4")
+    until(lambda: sum(path.name == "manifest.json" for path in site.left_over()) == 4)
+    step.send_signal(signal.SIGTERM)
+    assert step.wait(20) == 143
+    step.communicate()
+    assert site.left_over() == []
+    assert os.listdir(tmp_path) == ["site"]  # noqa: PTH208  # names only
+
+
+def test_auto_asks_how_many_processes_there_are(served: Site, big: Path, tmp_path: Path) -> None:
+    done = served.run("annotate", big, "-o", tmp_path / "out.vcf.gz", "--chunks", "auto")
+    assert done.returncode == 0, done.stderr
+    assert len(records(tmp_path / "out.vcf.gz")) == 20_000
+
+
+@pytest.mark.parametrize(
+    ("size", "processes", "pieces"),
+    [(1 << 20, 8, 1), (1 << 30, 0, 1), (1 << 30, 1, 1), (1 << 30, 2, 4), (1 << 30, 7, 8), (20 << 20, 64, 4)],
+)
+def test_automatic_pieces_are_worthwhile_and_stable(size: int, processes: int, pieces: int) -> None:
+    assert automatic(size, processes) == pieces

@@ -1,0 +1,159 @@
+"""How a worker ends: when idle, when old, when told once or twice, and what becomes of its runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import Site, until, write_vcf
+
+from anyvar_step.broker.board import Board
+from anyvar_step.embedded import private_redis
+from anyvar_step.environment import load
+
+
+@pytest.fixture
+def board(site: Site) -> Iterator[Board]:
+    with Board(load(site.environ)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def long_vcf(genome: Path) -> Path:
+    """A VCF that keeps a worker busy for some seconds."""
+    path = write_vcf(genome.with_name("long.vcf"), genome, records=20_000)
+    body = path.read_text().partition("S1\n")[2]
+    with path.open("a") as file:
+        for _ in range(30):
+            file.write(body)
+    return path
+
+
+def submit(site: Site, source: Path) -> str:
+    done = site.run("submit", source, "-O", "v")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def state(board: Board, run_id: str) -> str:
+    meta = board.meta(run_id)
+    return str(meta["status"]) if meta else "unknown"
+
+
+def at_work(board: Board, run_id: str) -> bool:
+    return state(board, run_id) == "PROGRESS"
+
+
+def said(site: Site) -> str:
+    return "".join(log.read_text() for log in site.folder.glob("worker-*.log"))
+
+
+def test_an_idle_worker_ends_and_a_run_keeps_it_a_while_longer(site: Site, vcf: Path, tmp_path: Path) -> None:
+    with site.worker("--idle-timeout", "3s") as worker:
+        begin = time.monotonic()
+        assert site.run("annotate", vcf, "-o", tmp_path / "out.vcf").returncode == 0
+        served = time.monotonic()
+        assert worker.wait(20) == 0
+    assert time.monotonic() - served > 2.5
+    assert time.monotonic() - begin < 12
+    assert "no run for 3 s: taking nothing new" in said(site)
+
+
+def test_an_old_worker_finishes_its_run_and_leaves_the_next_one_in_the_queue(
+    site: Site, board: Board, long_vcf: Path, vcf: Path
+) -> None:
+    with site.worker("--max-lifetime", "4s") as worker:
+        first = submit(site, long_vcf)
+        until(lambda: "at work for 4 s: taking nothing new" in said(site))
+        assert at_work(board, first)
+        second = submit(site, vcf)
+        assert worker.wait(60) == 0
+    assert (state(board, first), state(board, second)) == ("SUCCESS", "SENT")
+
+
+def test_reserved_runs_go_to_another_worker_while_the_old_one_still_works(
+    site: Site, board: Board, long_vcf: Path, genome: Path, tmp_path: Path
+) -> None:
+    """Celery's own shutdown keeps them until its run ends, a killed worker for the visibility timeout."""
+    site.extra = {"CELERY_WORKER_PREFETCH_MULTIPLIER": "4"}
+    small = [write_vcf(tmp_path / f"{seed}.vcf", genome, seed=seed) for seed in range(3)]
+    with site.worker() as old:
+        first = submit(site, long_vcf)
+        until(lambda: at_work(board, first))
+        reserved = [submit(site, path) for path in small]
+        until(lambda: said(site).count("received") == 4, what="four runs in one worker")
+        with site.worker():
+            old.send_signal(signal.SIGTERM)
+            until(lambda: all(state(board, run_id) == "SUCCESS" for run_id in reserved), 5)
+            assert at_work(board, first)
+            assert old.wait(60) == 0
+    assert state(board, first) == "SUCCESS"
+    assert "handed back 3 reserved runs" in said(site)
+
+
+def test_a_run_that_arrives_as_the_worker_is_told_to_end_is_not_kept(
+    site: Site, board: Board, long_vcf: Path, genome: Path, tmp_path: Path
+) -> None:
+    """Redis answers a pop that began before: without care the run would wait in a process that takes none."""
+    late = [submit(site, write_vcf(tmp_path / f"{seed}.vcf", genome, seed=seed)) for seed in range(4)]
+    queue = board._redis
+    queue.rename(site.queue, f"{site.queue}-later")
+    with site.worker(concurrency=2) as old:
+        first = submit(site, long_vcf)
+        until(lambda: at_work(board, first))
+        old.send_signal(signal.SIGTERM)
+        queue.rename(f"{site.queue}-later", site.queue)
+        until(lambda: "Warm shutdown" in said(site))
+        # The free process may have begun one before it was told; what is begun is finished.
+        until(lambda: queue.llen(site.queue) + sum(state(board, run) == "SUCCESS" for run in late) == 4)
+        os.killpg(old.pid, signal.SIGKILL)
+        with site.worker():
+            until(lambda: all(state(board, run_id) == "SUCCESS" for run_id in late), 30)
+
+
+def test_a_second_sigterm_hands_back_the_run_at_work_and_its_step_notices_nothing(
+    site: Site, board: Board, long_vcf: Path, tmp_path: Path
+) -> None:
+    with site.worker() as old:
+        step = site.start("-v", "annotate", str(long_vcf), "-o", str(tmp_path / "out.vcf"))
+        until(lambda: any("_outputvcf" in path.name for path in site.left_over()), what="a run at work")
+        old.send_signal(signal.SIGTERM)
+        until(lambda: "Warm shutdown" in said(site))
+        until(lambda: old.poll() is not None or repeated(old), 20, "the end of the old worker")
+        with site.worker():
+            _, err = step.communicate(timeout=60)
+    assert step.returncode == 0, err
+    assert said(site).count("received") == 2
+    assert site.left_over() == []
+
+
+def repeated(worker: subprocess.Popen[str]) -> bool:
+    """Send SIGTERM again, as a scheduler does when the time is up; False, to be used in a loop."""
+    time.sleep(0.5)
+    worker.send_signal(signal.SIGTERM)
+    return False
+
+
+def test_a_worker_whose_redis_is_gone_still_ends_when_told(
+    genome: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with private_redis(tmp_path_factory.mktemp("redis")) as url:
+        site = Site(tmp_path / "site", url, genome)
+        worker = site.start("worker", "--concurrency", "1", "--idle-timeout", "1h")
+        assert worker.stderr is not None
+        until(lambda: "ready." in worker.stderr.readline())  # type: ignore[union-attr]
+    worker.send_signal(signal.SIGTERM)
+    _, err = worker.communicate(timeout=20)
+    assert worker.returncode is not None, err
+
+
+@pytest.mark.parametrize("option", ["--idle-timeout", "--max-lifetime"])
+def test_a_lifetime_that_is_no_duration_is_wrong_usage(site: Site, option: str) -> None:
+    done = site.run("worker", option, "soon")
+    assert done.returncode == 2
+    assert option in done.stderr

@@ -1,0 +1,187 @@
+"""What is staged of an input: VCFs as they are, and of BCFs and selections what bcftools view gives."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pysam
+import pysam.bcftools
+import pytest
+
+from anyvar_step.errors import InputNotFound, InvalidInput
+from anyvar_step.step.intake import Intake
+from anyvar_step.vcf import VcfReader
+from anyvar_step.vcf.selection import Selection
+
+TEXT = """\
+##fileformat=VCFv4.3
+##FILTER=<ID=PASS,Description="All filters passed">
+##contig=<ID=chr1,length=1000>
+##contig=<ID=chr2,length=1000>
+##FILTER=<ID=q10,Description="Quality below 10">
+##INFO=<ID=DP,Number=1,Type=Integer,Description="Depth">
+##INFO=<ID=END,Number=1,Type=Integer,Description="End">
+##INFO=<ID=AF,Number=A,Type=Float,Description="Fräquency">
+##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">
+#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tS1\tS2
+chr1\t10\t.\tA\t<DEL>\t50\tPASS\tEND=300;DP=3\tGT\t0/1\t1|1
+chr1\t100\trs1\tACGT\tA\t50\tPASS\tDP=9;AF=0.25\tGT\t0/1\t./.
+chr1\t102\t.\tG\tC,T\t9.5\tq10\tAF=0.1,1e-05\tGT\t0/2\t1/2
+chr1\t400\t.\tG\t<NON_REF>\t.\t.\tEND=500\tGT\t0/0\t0/0
+chr2\t7\t.\tT\t.\t.\t.\t.\tGT\t0\t.
+chr2\t900\t.\tT\tTA\t1e+06\tPASS\t.\tGT\t0/1\t0/1
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One VCF as in.vcf, in.vcf.gz (indexed), plain.vcf.gz (not indexed) and in.bcf (indexed)."""
+    place = tmp_path_factory.mktemp("intake")
+    (place / "in.vcf").write_text(TEXT, encoding="utf-8")
+    for name, kind in (("in.vcf.gz", "z"), ("plain.vcf.gz", "z"), ("in.bcf", "b"), ("plain.bcf", "b")):
+        made = ("-O", kind, "-o", str(place / name), str(place / "in.vcf"))
+        pysam.bcftools.view("--no-version", *made, catch_stdout=False)
+        if name.startswith("in."):
+            pysam.bcftools.index(str(place / name))
+    return place
+
+
+def staged(intake: Intake) -> str:
+    with intake.open() as raw:
+        reader = VcfReader(raw, intake.name)
+        lines = [*reader.header, *(line for lines in reader.blocks() for line in lines)]
+    return "".join(f"{line.decode()}\n" for line in lines)
+
+
+def viewed(path: Path, *arguments: str) -> str:
+    return str(pysam.bcftools.view("--no-version", *arguments, str(path)))
+
+
+def test_a_vcf_is_staged_byte_for_byte(folder: Path) -> None:
+    for name in ("in.vcf", "in.vcf.gz"):
+        with Intake(folder / name).open() as raw:
+            assert raw.read() == (folder / name).read_bytes()
+
+
+def test_a_bcf_is_staged_as_the_vcf_that_htslib_makes_of_it(folder: Path) -> None:
+    assert staged(Intake(folder / "in.bcf")) == viewed(folder / "in.bcf") == TEXT
+    assert Intake(folder / "in.bcf").count() == 6
+
+
+SELECTIONS = {
+    "a position within a deletion": (Selection(regions="chr1:103"), ("-r", "chr1:103")),
+    "a region within END": (Selection(regions="chr1:200-210,chr2"), ("-r", "chr1:200-210,chr2")),
+    "regions out of order": (Selection(regions="chr1:400-500,chr1:1-101"), ("-r", "chr1:400-500,chr1:1-101")),
+    "regions that overlap": (Selection(regions="chr1:1-200,chr1:50-300"), ("-r", "chr1:1-200,chr1:50-300")),
+    "a contig without records": (Selection(regions="chrX"), ("-r", "chrX")),
+    "targets": (Selection(targets="chr1:101-300"), ("-t", "chr1:101-300")),
+    "all but targets": (Selection(targets="^chr1"), ("-t", "^chr1")),
+    "no failed filter": (Selection(pass_only=True), ("-f", "PASS,.")),
+    "no samples": (Selection(drop_genotypes=True), ("-G",)),
+    "regions and the rest": (
+        Selection(regions="chr1", pass_only=True, drop_genotypes=True),
+        ("-r", "chr1", "-f", "PASS,.", "-G"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["in.vcf", "in.vcf.gz", "plain.vcf.gz", "in.bcf", "plain.bcf"])
+@pytest.mark.parametrize("case", SELECTIONS)
+def test_a_selection_is_what_bcftools_view_selects(folder: Path, name: str, case: str) -> None:
+    selection, arguments = SELECTIONS[case]
+    assert staged(Intake(folder / name, selection)) == viewed(folder / "in.vcf.gz", *arguments)
+
+
+def test_regions_and_targets_come_from_files_too(folder: Path, tmp_path: Path) -> None:
+    bed = tmp_path / "exons.bed"
+    bed.write_text("chr1\t101\t102\nchr2\t0\t7\n")
+    table = tmp_path / "places.txt"
+    table.write_text("chr1\t100\n")
+    for name in ("in.vcf", "in.bcf"):
+        regions = Selection(regions_file=str(bed))
+        assert staged(Intake(folder / name, regions)) == viewed(folder / "in.bcf", "-R", str(bed))
+        targets = Selection(targets_file=f"^{table}")
+        assert staged(Intake(folder / name, targets)) == viewed(folder / "in.bcf", "-T", f"^{table}")
+    both = Selection(regions_file=str(bed), targets_file=f"^{table}")
+    arguments = ("-R", str(bed), "-T", f"^{table}")
+    assert staged(Intake(folder / "in.bcf", both)) == viewed(folder / "in.bcf", *arguments)
+    assert both.words() == ["--regions-file", "exons.bed", "--targets-file", "^places.txt"]
+
+
+def test_regions_and_targets_together_ask_for_an_index(folder: Path) -> None:
+    both = Selection(regions="chr1", targets="chr1:100")
+    with pytest.raises(InvalidInput, match="Index IN with `bcftools index`"):
+        staged(Intake(folder / "plain.vcf.gz", both))
+
+
+def test_an_index_older_than_its_file_is_not_believed(folder: Path, tmp_path: Path) -> None:
+    """It may be another file's; with it records would be missing without a word."""
+    stale = tmp_path / "in.vcf.gz"
+    (tmp_path / "in.vcf.gz.csi").write_bytes((folder / "in.vcf.gz.csi").read_bytes())
+    changed = TEXT.replace("chr2\t900", "chr2\t950").replace("chr1\t102", "chr1\t103")
+    pysam.tabix_compress(str(_written(tmp_path / "x.vcf", changed)), str(stale))
+    assert "chr2\t950" in staged(Intake(stale, Selection(regions="chr2")))
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["in.vcf", "in.vcf.gz", "in.bcf"])
+@pytest.mark.parametrize("selection", [Selection(), Selection(regions="chr1:300", drop_genotypes=True)])
+def test_standard_input_is_staged_as_a_file_is(folder: Path, name: str, selection: Selection) -> None:
+    code = (
+        "import sys; from anyvar_step.step.intake import Intake, Selection\n"
+        f"with Intake(None, {selection!r}).open() as raw: sys.stdout.buffer.write(raw.read())"
+    )
+    with subprocess.Popen(["cat", folder / name], stdout=subprocess.PIPE) as cat:
+        done = subprocess.run([sys.executable, "-c", code], stdin=cat.stdout, capture_output=True, check=True)
+    reader = VcfReader(io.BytesIO(done.stdout), "standard input")
+    lines = [*reader.header, *(line for lines in reader.blocks() for line in lines)]
+    assert "".join(f"{line.decode()}\n" for line in lines) == staged(Intake(folder / name, selection))
+
+
+def test_a_bcf_that_was_cut_is_named_and_never_passes_for_whole(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "in.bcf").read_bytes()
+    for length in (len(whole) - 28, len(whole) - 60, 300):
+        cut = tmp_path / "cut.bcf"
+        cut.write_bytes(whole[:length])
+        with pytest.raises(InvalidInput, match=r"cut\.bcf is truncated"):
+            Intake(cut).check()
+    with pytest.raises(InvalidInput, match=r"bcftools cannot read .*cut\.bcf"):
+        staged(Intake(cut))
+
+
+def test_a_file_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputNotFound, match=r"gone\.bcf does not exist"):
+        Intake(tmp_path / "gone.bcf").check()
+    with pytest.raises(InputNotFound, match=r"--targets-file \^gone\.bed does not exist"):
+        Intake(folder / "in.bcf", Selection(targets_file="^gone.bed")).check()
+
+
+def test_a_region_that_nobody_can_read_is_named(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match="chr1:x"):
+        staged(Intake(folder / "in.vcf.gz", Selection(regions="chr1:x-y")))
+
+
+def test_a_bad_bcf_on_standard_input_ends_the_step_at_once(folder: Path) -> None:
+    """Although its writer has not ended, and a thread waits for what may still come."""
+    code = (
+        "from anyvar_step.step.intake import Intake; from anyvar_step.errors import InvalidInput\n"
+        "try:\n"
+        " with Intake(None).open() as raw: raw.read()\n"
+        "except InvalidInput as error: print(error)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.buffer.write((folder / "in.bcf").read_bytes()[:200] + bytes(100_000))
+        process.stdin.flush()
+        assert "bcftools cannot read standard input" in process.stdout.read()
+        assert process.wait(timeout=30) == 0

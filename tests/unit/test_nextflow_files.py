@@ -1,0 +1,109 @@
+"""The files beside the Nextflow code agree with it: parameters, schemas, nf-core's meta.yml, exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ROOT
+
+from anyvar_step.errors import RETRYABLE
+
+jsonschema = pytest.importorskip("jsonschema", reason="comes with the workflow extra")
+yaml = pytest.importorskip("yaml", reason="comes with the workflow extra")
+
+PIPELINE = ROOT / "workflow" / "nextflow"
+MODULES = sorted((PIPELINE / "modules" / "anyvar_step").iterdir())
+KINDS = {"boolean": bool, "integer": int, "string": str}
+
+
+def schema() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((PIPELINE / "nextflow_schema.json").read_text())
+    return loaded
+
+
+def parameters() -> dict[str, Any]:
+    return {name: rule for group in schema()["$defs"].values() for name, rule in group["properties"].items()}
+
+
+def config_defaults() -> dict[str, object]:
+    text = (PIPELINE / "nextflow.config").read_text()
+    block = re.search(r"^params \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)
+    assert block
+    pairs = re.findall(r"^ +(\w+) += (.+)$", block[1], re.MULTILINE)
+    return {name: None if value == "null" else json.loads(value.replace("'", '"')) for name, value in pairs}
+
+
+def test_the_schemas_are_json_schemas() -> None:
+    for path in (PIPELINE / "nextflow_schema.json", PIPELINE / "assets" / "schema_input.json"):
+        jsonschema.Draft202012Validator.check_schema(json.loads(path.read_text()))
+
+
+def test_schema_and_config_have_the_same_parameters_and_defaults() -> None:
+    assert {name: rule.get("default") for name, rule in parameters().items()} == config_defaults()
+    given = {name: value for name, value in config_defaults().items() if value is not None}
+    jsonschema.validate({**given, "input": "samples.csv", "outdir": "results"}, schema())
+
+
+def test_the_schema_uses_nothing_that_the_pipelines_own_check_does_not_know() -> None:
+    known = {"type", "enum", "pattern", "minimum", "default", "description"}
+    for name, rule in parameters().items():
+        assert set(rule) <= known, name
+        assert rule["type"] in KINDS
+    referred = {entry["$ref"].rpartition("/")[2] for entry in schema()["allOf"]}
+    assert referred == set(schema()["$defs"])
+
+
+def test_every_parameter_is_used_and_every_used_one_is_known() -> None:
+    code = "".join(
+        path.read_text() for path in PIPELINE.rglob("*") if path.suffix in (".nf", ".groovy", ".config")
+    )
+    used = set(re.findall(r"\bparams\.(\w+)", code))
+    assert used - {"keySet"} == set(parameters())
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_a_module_has_what_nf_core_asks_for(module: Path) -> None:
+    meta = yaml.safe_load((module / "meta.yml").read_text())
+    code = (module / "main.nf").read_text()
+    assert meta["name"] == f"anyvar_step_{module.name}"
+    assert f"process ANYVAR_STEP_{module.name.upper()} {{" in code
+    assert len(meta["keywords"]) >= 3
+    assert {"description", "tools", "input", "output", "authors", "maintainers"} <= set(meta)
+    assert declared_inputs(code) == [[next(iter(entry)) for entry in channel] for channel in meta["input"]]
+    assert set(re.findall(r"emit: (\w+)", code)) == set(meta["output"])
+    for words in (
+        "task.ext.args ?: ''",
+        'task.ext.prefix ?: "${meta.id}"',
+        "task.ext.when == null || task.ext.when",
+        "stub:",
+        "versions.yml",
+        'conda "${moduleDir}/environment.yml"',
+        "label 'process_single'",
+    ):
+        assert words in code
+    environment = yaml.safe_load((module / "environment.yml").read_text())
+    workflow = yaml.safe_load((ROOT / "workflow" / "envs" / "anyvar-step.yaml").read_text())
+    assert environment["dependencies"] == workflow["dependencies"]
+    test = (module / "tests" / "main.nf.test").read_text()
+    assert f'process "ANYVAR_STEP_{module.name.upper()}"' in test
+    for name in set(meta["output"]) - {"versions"}:
+        assert f"process.out.{name}" in test
+
+
+def declared_inputs(code: str) -> list[list[str]]:
+    """The names in each input tuple of a process."""
+    block = re.search(r"input:\n(.*?)\n\n", code, re.DOTALL)
+    assert block
+    return [re.findall(r"(?:val|path)\((\w+)\)", line) for line in block[1].splitlines()]
+
+
+def test_the_error_strategy_retries_what_the_exit_codes_say() -> None:
+    config = (PIPELINE / "conf" / "anyvar_step.config").read_text()
+    listed = re.search(r"status in \[([^\]]+)\]", config)
+    assert listed
+    ours = {int(code) for code in re.findall(r"\b\d+\b", listed[1].partition("104")[0])}
+    assert ours == RETRYABLE

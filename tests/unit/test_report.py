@@ -1,0 +1,266 @@
+"""The reports of many runs together: page, MultiQC sections, schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from support import ROOT
+
+from anyvar_step.cli.report import command
+from anyvar_step.errors import InputNotFound, InvalidInput
+from anyvar_step.models import EXAMPLES, Counts, RunReport
+from anyvar_step.pipeline.judgement import count_contigs
+from anyvar_step.report import charts
+from anyvar_step.report.findings import findings
+from anyvar_step.report.page import render
+from anyvar_step.report.reading import Sample, read_samples
+from anyvar_step.report.schema import json_schema
+
+jsonschema = pytest.importorskip("jsonschema", reason="comes with the workflow extra")
+
+SCHEMA = ROOT / "docs" / "run-report-1.schema.json"
+HOSTILE = '<script>alert("1")</script>&amp;'
+
+
+def report(**changed: Any) -> RunReport:
+    """The report of a run that went well."""
+    counts = Counts(records=100, ids=210, alleles={"snv": 90, "insertion": 12}, contigs={"chr1": 100})
+    plain: dict[str, Any] = {
+        "run_id": "f" * 32 + "-1",
+        "input_name": "in.vcf",
+        "input_size": 1,
+        "input_sha256": "0" * 64,
+        "output_size": 2,
+        "output_sha256": "1" * 64,
+        "options": {},
+        "counts": counts,
+        "seconds": {"read": 1.0, "annotate": 20.0, "write": 4.0, "stage": 1.0, "wait": 30.0, "collect": 2.0},
+        "records_per_second": 4.0,
+        "versions": {"anyvar-step": "1"},
+    }
+    return RunReport.model_validate({**plain, **changed})
+
+
+def written(folder: Path, name: str, **changed: Any) -> Path:
+    path = folder / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report(**changed).model_dump_json())
+    return path
+
+
+class Tags(HTMLParser):
+    """The elements of a page with their attributes; fails on elements that are not closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self._open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def close(self) -> None:
+        super().close()
+        assert self._open == []
+
+
+def tags(page: str) -> Tags:
+    parser = Tags()
+    parser.feed(page)
+    parser.close()
+    return parser
+
+
+def test_the_published_schema_is_the_models() -> None:
+    assert json.loads(SCHEMA.read_text()) == json_schema(), (
+        "write it anew: anyvar-step report --schema > docs/run-report-1.schema.json"
+    )
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+
+
+def test_a_report_keeps_to_the_published_schema_and_an_unknown_field_does_not() -> None:
+    given = json.loads(report().model_dump_json())
+    jsonschema.validate(given, json.loads(SCHEMA.read_text()))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**given, "surprise": 1}, json.loads(SCHEMA.read_text()))
+
+
+def test_the_page_needs_no_network_and_runs_no_script() -> None:
+    page = render([Sample("a", report()), Sample("b", report(notes=["note"]))], "Last night")
+    found = tags(page).found
+    assert not {"script", "link", "img", "iframe", "object", "form"} & {tag for tag, _ in found}
+    assert not [attrs for _, attrs in found if {"src", "href", "style"} & attrs.keys()]
+    assert not [attrs for _, attrs in found if any(name.startswith("on") for name in attrs)]
+    assert "url(" not in page
+    assert "@import" not in page
+    policy = next(a["content"] for tag, a in found if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def test_whatever_stands_in_a_report_is_text_on_the_page() -> None:
+    counts = Counts(
+        records=3,
+        alleles={"snv": 1, HOSTILE: 1},
+        errors={HOSTILE: 1},
+        examples={HOSTILE: [HOSTILE]},
+        contigs={HOSTILE: 3},
+        unknown_contigs={HOSTILE: 1},
+    )
+    words = {"input_name": HOSTILE, "worker": HOSTILE, "notes": [HOSTILE], "run_id": HOSTILE}
+    tables = {"versions": {HOSTILE: HOSTILE}, "settings": {HOSTILE: HOSTILE}, "seconds": {HOSTILE: 1.0}}
+    page = render([Sample(HOSTILE, report(counts=counts, **words, **tables))], HOSTILE)
+    assert not {"script"} & {tag for tag, _ in tags(page).found}
+    assert HOSTILE not in page
+    assert page.count("&lt;script&gt;alert(") > 10
+
+
+def test_the_same_runs_give_the_same_page() -> None:
+    samples = [Sample("a", report()), Sample("b", report())]
+    assert render(samples, "t") == render(samples, "t")
+
+
+def test_a_run_of_anyvars_own_worker_tells_little_and_has_its_line_all_the_same() -> None:
+    little = report(counts={"records": 7}, seconds={}, records_per_second=None, versions={}, finished="")
+    page = render([Sample("alice", little)], "t")
+    assert not [tag for tag, attrs in tags(page).found if attrs.get("role") == "img"], "no empty plots"
+    row = page.partition('<th scope="row" title="alice">')[2].partition("</tr>")[0]
+    assert re.findall(r"<td>(.*?)</td>", row) == ["7", "0", "0", "0", *3 * ["\N{EN DASH}"]]
+
+
+def test_each_plot_says_its_numbers_to_those_who_do_not_see_it() -> None:
+    page = render([Sample("alice", report())], "t")
+    labels = [attrs["aria-label"] for tag, attrs in tags(page).found if attrs.get("role") == "img"]
+    assert labels == [
+        "SNV 90, insertion 12",
+        "records per second 4",
+        "stage 1.0 s, wait in the queue 5.0 s, read 1.0 s, annotate 20.0 s, compress and write 4.0 s, "
+        "collect and index 2.0 s",
+    ]
+
+
+def test_a_bar_is_as_long_as_its_number() -> None:
+    made = charts.chart({"a": {"x": 30, "y": 10}, "b": {"x": 7}}, ["x", "y", "z"])
+    assert made.series == ["x", "y"]
+    assert made.ticks == [(0, 0), (10, 25), (20, 50), (30, 75), (40, 100)]
+    assert [(part.start, part.width) for part in made.bars[0].parts] == [(0, 75), (75, 25)]
+    assert [(part.start, part.width) for part in made.bars[1].parts] == [(0, 17.5)]
+
+
+@pytest.mark.parametrize(
+    ("longest", "clock", "step"),
+    [
+        (0, False, 0),
+        (9, False, 2),
+        (1, False, 1),
+        (0.03, True, 0.01),
+        (6e6, False, 2e6),
+        (50, True, 10),
+        (200, True, 60),
+        (7300, True, 1800),
+        (1e6, True, 259_200),
+    ],
+)
+def test_ticks_stand_at_round_numbers(longest: float, clock: bool, step: float) -> None:
+    assert charts.tick_step(longest, clock) == pytest.approx(step)
+
+
+def test_all_alleles_are_in_the_bar_whatever_their_kind() -> None:
+    counts = Counts(records=9, alleles={"snv": 5, "breakend": 2, "symbolic": 1, "unheard_of": 1})
+    [bar] = charts.alleles([Sample("a", report(counts=counts))]).bars
+    assert {part.label: part.value for part in bar.parts} == {"SNV": 5, "others": 4}
+
+
+def test_what_went_wrong_last_night_stands_at_the_top() -> None:
+    fine = [Sample(f"s{n}", report()) for n in range(3)]
+    assert findings(fine) == []
+    assert "Nothing: every record" in render(fine, "t")
+    slow = report(records_per_second=1.9)
+    wrong = report(notes=["in.vcf has 1 of 100 records with a REF that differs"])
+    said = findings([*fine, Sample("slow", slow), Sample("wrong", wrong)])
+    assert [finding.sample for finding in said] == ["slow", "wrong"]
+    assert "1 of 100 records" in said[1].text
+    other = Sample("old", report(versions={"anyvar-step": "0"}))
+    assert "Not all runs had the same version" in render([*fine, other], "t")
+
+
+def test_a_sample_is_named_for_its_file_and_for_its_path_where_two_files_have_that_name(
+    tmp_path: Path,
+) -> None:
+    paths = [written(tmp_path / "x", "run"), written(tmp_path / "y", "run"), written(tmp_path, "alice")]
+    assert [sample.name for sample in read_samples(paths)] == [str(paths[0]), str(paths[1]), "alice"]
+
+
+def test_what_is_no_report_is_refused_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(InputNotFound, match=re.escape(str(tmp_path / "gone.json"))):
+        read_samples([tmp_path / "gone.json"])
+    for content in (
+        "",
+        "[]",
+        "{}",
+        report().model_dump_json().replace('"schema_version":1', '"schema_version":2'),
+    ):
+        (tmp_path / "bad.json").write_text(content)
+        with pytest.raises(InvalidInput, match=re.escape(str(tmp_path / "bad.json"))):
+            read_samples([tmp_path / "bad.json"])
+
+
+def test_the_command_writes_page_and_sections(tmp_path: Path) -> None:
+    counts = Counts(records=2, ids=2, alleles={"snv": 2}, errors={"ref_mismatch": 1})
+    runs = [written(tmp_path, "alice"), written(tmp_path, "bela", counts=counts)]
+    arguments = [*map(str, runs), "-o", str(tmp_path / "out.html"), "--multiqc", str(tmp_path / "mqc")]
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert (done.exit_code, done.output) == (0, "")
+    assert "alice" in (tmp_path / "out.html").read_text()
+    made = {path.name: json.loads(path.read_text()) for path in (tmp_path / "mqc").iterdir()}
+    assert sorted(made) == [
+        f"{name}_anyvar_step_mqc.json" for name in ("alleles", "errors", "general", "phases")
+    ]
+    assert made["alleles_anyvar_step_mqc.json"]["data"]["bela"] == {"SNV": 2}
+    assert made["errors_anyvar_step_mqc.json"]["data"] == {"bela": {"REF differs from the reference": 1}}
+    assert made["general_anyvar_step_mqc.json"]["data"]["alice"]["records_per_second"] == 4.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [([], "name the runs' reports"), (["x.json"], "name what to write")]
+)
+def test_a_call_that_would_do_nothing_is_wrong_usage(arguments: list[str], said: str) -> None:
+    done = CliRunner().invoke(command, arguments)
+    assert (done.exit_code, said in done.output) == (2, True)
+
+
+@pytest.mark.parametrize("contigs", ["a", "aab", "aba", "abcabc"])
+def test_records_are_counted_by_contig_in_whatever_order_they_come(contigs: str) -> None:
+    counts = Counts()
+    for _ in range(2):
+        count_contigs(counts, [f"{name}\t1\t.\tA\tC".encode() for name in contigs])
+    assert counts.contigs == {name: 2 * contigs.count(name) for name in dict.fromkeys(contigs)}
+
+
+def test_a_contigs_name_that_begins_with_anothers_is_another() -> None:
+    counts = Counts()
+    count_contigs(counts, [b"chr1\t1", b"chr10\t1", b"chr1\t1"])
+    assert counts.contigs == {"chr1": 2, "chr10": 1}
+
+
+def test_the_first_examples_are_kept_also_over_pieces() -> None:
+    whole = Counts()
+    for piece in range(3):
+        part = Counts()
+        for n in range(2 * EXAMPLES):
+            part.exemplify("ref_mismatch", f"{piece}-{n}")
+        whole.add(part)
+    assert whole.examples == {"ref_mismatch": [f"0-{n}" for n in range(EXAMPLES)]}

@@ -1,0 +1,161 @@
+"""VRS fields read back: which claims hold, which do not, and which cannot be told."""
+
+from __future__ import annotations
+
+import pytest
+from memory_reference import MemoryReference
+
+from anyvar_step.vrs import Annotator
+from anyvar_step.vrs.claims import Claim, claims_of, lacking
+from anyvar_step.vrs.existing import Conflict, Recomputed, Trusted
+
+GENOME = b"ACGTTTTGCA" + b"CAG" * 30 + b"NRAC"
+RECORDS = [b"chr1\t2\t.\tC\tT,G\t.\t.\tDP=1", b"chr1\t4\t.\tT\tTT\t.\t.\t.", b"chr1\t11\t.\tCAG\tC\t.\t.\t."]
+
+
+def reference() -> MemoryReference:
+    return MemoryReference(chr1=GENOME)
+
+
+def annotated(*lines: bytes) -> list[bytes]:
+    return Annotator(reference(), for_ref=True, attributes=True).annotate(list(lines or RECORDS))
+
+
+def check(lines: list[bytes]) -> tuple[list[Conflict], list[str]]:
+    """What holds by itself, and what does not."""
+    trusted = Trusted(reference())
+    conflicts = trusted.check(lines, [claims_of(line) for line in lines])
+    return conflicts, [allele.id for allele in trusted.alleles]
+
+
+def test_what_the_annotator_wrote_is_read_back_as_it_was() -> None:
+    annotator = Annotator(reference(), for_ref=True, attributes=True, keep_alleles=True)
+    lines = annotator.annotate(RECORDS)
+    trusted = Trusted(reference())
+    assert trusted.check(lines, [claims_of(line) for line in lines]) == []
+    assert list(trusted.alleles) == list(annotator.alleles)
+    assert (trusted.counts.records, trusted.counts.ids) == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b"VRS_Starts", b"0"),
+        (b"VRS_Ends", b"3"),
+        (b"VRS_States", b"A"),
+        (b"VRS_Allele_IDs", b"ga4gh:VA." + b"A" * 32),
+    ],
+)
+def test_a_claim_whose_parts_do_not_fit_is_left_out(field: bytes, value: bytes) -> None:
+    [line] = annotated(b"chr1\t2\t.\tC\tT\t.\t.\t.")
+    ref, alt = claims_of(line)
+    head, _, tail = line.partition(field + b"=")
+    values, semicolon, tail = tail.partition(b";")
+    broken = head + field + b"=" + values.split(b",")[0] + b"," + value + semicolon + tail
+    conflicts, alleles = check([broken])
+    assert alleles == [ref.id.decode()]
+    [conflict] = conflicts
+    assert conflict.place == 0
+    assert conflict.new_id.startswith(b"ga4gh:VA.")
+    assert (conflict.new_id == alt.id) == (field == b"VRS_Allele_IDs")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b"VRS_Starts", b"x"),
+        (b"VRS_Starts", b"9"),  # behind its end
+        (b"VRS_Ends", b"9999"),  # behind the contig's
+        (b"VRS_States", b"A"),  # not what the reference repeats
+        (b"VRS_Lengths", b"."),
+        (b"VRS_RepeatSubunitLengths", b"0"),
+        (b"VRS_RepeatSubunitLengths", b"2"),
+    ],
+)
+def test_a_claim_that_describes_no_allele_has_no_new_id(field: bytes, value: bytes) -> None:
+    [line] = annotated(b"chr1\t2\t.\tC\t<DEL>\t.\t.\t.")
+    head, _, tail = line.partition(field + b"=")
+    conflicts, alleles = check([head + field + b"=" + value + b"," + tail.partition(b",")[2]])
+    assert [conflict.new_id for conflict in conflicts] == [b""]
+    assert alleles == []
+
+
+def claim(line: bytes, state: bytes, id_: bytes | None = None) -> bytes:
+    """The record's one allele with another state and no lengths."""
+    [found] = claims_of(line)
+    start, end = found.texts[:2]
+    fields = [b"VRS_Allele_IDs=" + (id_ or found.id), b"VRS_Starts=" + start, b"VRS_Ends=" + end]
+    fields += [b"VRS_States=" + state, b"VRS_Lengths=.", b"VRS_RepeatSubunitLengths=."]
+    return b"\t".join([*line.split(b"\t")[:7], b";".join(fields)])
+
+
+def test_an_empty_state_is_settled_by_the_identifier_or_named_as_ambiguous() -> None:
+    [line] = Annotator(reference(), for_ref=False, attributes=True).annotate(
+        [b"chr1\t11\t.\tCAG\tC\t.\t.\t."]
+    )
+    conflicts, alleles = check([claim(line, b".")])
+    assert [(conflict.new_id, conflict.claim.is_ambiguous) for conflict in conflicts] == [(b"", True)]
+    assert alleles == []
+    from anyvar_step.vrs import digest
+
+    accession = reference().contigs()[0].accession
+    [found] = claims_of(line)
+    place = digest.sha512t24u(digest.location(digest.location_middle(accession), *found.texts[:2]))
+    empty = b"ga4gh:VA." + digest.sha512t24u(digest.ALLELE_HEAD + place + digest.literal_tail(b""))
+    conflicts, alleles = check([claim(line, b".", empty)])
+    assert (conflicts, alleles) == ([], [empty.decode()])
+
+
+def test_a_sequence_that_an_older_version_left_out_is_filled_in() -> None:
+    [line] = annotated(b"chr1\t4\t.\tT\tTT\t.\t.\t.")
+    without = line.replace(b"VRS_States=T,TTTTT", b"VRS_States=.,.")
+    assert without != line
+    trusted = Trusted(reference())
+    assert trusted.check([without], [claims_of(without)]) == []
+    assert [allele.sequence for allele in trusted.alleles] == ["T", "TTTTT"]
+
+
+def test_ids_are_computed_anew_from_ref_and_alt() -> None:
+    lines = annotated()
+    lines[1] = lines[1].replace(b"ga4gh:VA.", b"ga4gh:VA.x", 1)
+    plain = b"chr1\t2\t.\tC\tA\t.\t.\tDP=1"
+    recomputed = Recomputed(reference(), for_ref=True)
+    conflicts = recomputed.check([plain, *lines], [claims_of(line) for line in [plain, *lines]])
+    right = claims_of(annotated()[1])[0].id
+    assert [(conflict.place, conflict.new_id) for conflict in conflicts] == [(2, right)]
+    assert len(recomputed.alleles) == 7  # those of the records that make claims
+    assert recomputed.counts.records == 4
+
+
+def test_missing_values_and_unknown_contigs_are_no_conflicts() -> None:
+    lines = annotated(b"chr1\t2\t.\tC\t<DEL>\t.\t.\t.", b"chr1\t2\t.\tC\tT\t.\t.\t.")
+    lines[1] = b"other" + lines[1][4:]
+    conflicts, alleles = check(lines)
+    assert conflicts == []
+    assert len(alleles) == 1
+
+
+@pytest.mark.parametrize("info", [b".", b"DP=1", b"VRS_Error=none", b"VRS_Allele_IDs", b"XVRS_Allele_IDs=1"])
+def test_a_record_without_identifiers_makes_no_claim(info: bytes) -> None:
+    assert claims_of(b"chr1\t2\t.\tC\tT\t.\t.\t" + info) == []
+
+
+@pytest.mark.parametrize(
+    ("info", "reason"),
+    [
+        (b"VRS_Allele_IDs=a", "without VRS_Starts"),
+        (
+            b"VRS_Allele_IDs=a;VRS_Starts=1,2;VRS_Ends=2;VRS_States=A;VRS_Lengths=.;VRS_RepeatSubunitLengths=.",
+            "different numbers",
+        ),
+    ],
+)
+def test_fields_that_cannot_belong_together_are_refused(info: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        claims_of(b"chr1\t2\t.\tC\tT\t.\t.\t" + info)
+
+
+def test_the_header_must_declare_what_is_needed() -> None:
+    header = [b"##INFO=<ID=VRS_Allele_IDs,Number=R,Type=String>", b"##INFO=<ID=VRS_Starts,Number=R>"]
+    assert lacking(header) == [b"VRS_Ends", b"VRS_States", b"VRS_Lengths", b"VRS_RepeatSubunitLengths"]
+    assert Claim(b"a", (b"1", b"2", b".", b"3", b"1")).is_ambiguous is False

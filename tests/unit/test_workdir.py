@@ -1,0 +1,169 @@
+"""The work dir on a real filesystem: nothing half-made shows, nothing is renamed over or leads out."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from anyvar_step import files
+from anyvar_step.errors import AccessRefused, FileTrouble, RunLost
+from anyvar_step.models import AnnotateOptions, Manifest
+from anyvar_step.workdir import Staged, WorkDir
+
+
+@pytest.fixture
+def workdir(tmp_path: Path) -> WorkDir:
+    (tmp_path / "work").mkdir()
+    return WorkDir(tmp_path / "work", latency_wait=0.3)
+
+
+def manifest(staged: Staged, run_id: str = "run-1") -> Manifest:
+    return Manifest(
+        run_id=run_id,
+        digest="0" * 64,
+        input_name="in.vcf",
+        input_size=staged.size,
+        input_sha256=staged.sha256,
+        options=AnnotateOptions(),
+        folder=f"{staged.folder.parent.name}/{run_id}",
+        staged_input=staged.input_name,
+        submitted="2026-11-23T00:00:00+00:00",
+    )
+
+
+def test_a_staged_input_appears_with_its_manifest_all_at_once(workdir: WorkDir, tmp_path: Path) -> None:
+    content = os.urandom(9 << 20)
+    (tmp_path / "in").write_bytes(content)
+    with (tmp_path / "in").open("rb") as source:
+        staged = workdir.stage(source, "input.vcf")
+    assert workdir.find("run-1") is None
+    assert (staged.size, staged.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    folder = workdir.commit(staged, manifest(staged))
+    assert workdir.find("run-1") == folder
+    assert (folder / "input.vcf").read_bytes() == content
+    assert workdir.manifest(folder) == manifest(staged)
+    assert [path.name for path in folder.parent.iterdir()] == ["run-1"]
+
+
+def test_standard_input_is_staged_as_a_file_is(workdir: WorkDir) -> None:
+    reading, writing = os.pipe()
+    content = os.urandom(300_000)
+
+    def feed() -> None:
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(content)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    with os.fdopen(reading, "rb") as source:
+        staged = workdir.stage(source, "input.vcf")
+    thread.join()
+    assert staged.sha256 == hashlib.sha256(content).hexdigest()
+    assert (staged.folder / "input.vcf").read_bytes() == content
+
+
+class BreaksOff(io.BytesIO):
+    """A source that fails after its first block, as a lost mount does."""
+
+    def read(self, size: int | None = -1) -> bytes:  # noqa: ARG002
+        if self.tell():
+            raise OSError(5, "Input/output error")
+        return super().read(10)
+
+    def seekable(self) -> bool:
+        return False
+
+
+def test_a_copy_that_breaks_off_leaves_nothing(workdir: WorkDir) -> None:
+    with pytest.raises(FileTrouble, match="cannot stage the input"):
+        workdir.stage(BreaksOff(b"x" * 100), "input.vcf")
+    assert [path for path in workdir.root.rglob("*") if path.is_file() or path.name.startswith(".")] == []
+
+
+def test_the_kernels_copy_and_ours_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = os.urandom(5_000_000)
+    (tmp_path / "in").write_bytes(content)
+    expected = (len(content), hashlib.sha256(content).hexdigest())
+    for name in ("kernel", "ours"):
+        with (tmp_path / "in").open("rb") as source, (tmp_path / name).open("wb") as target:
+            assert files.copy_and_hash(source, target) == expected
+        assert (tmp_path / name).read_bytes() == content
+        monkeypatch.delattr(os, "copy_file_range", raising=False)
+
+
+def test_publishing_never_replaces_what_another_worker_published(workdir: WorkDir) -> None:
+    final = workdir.root / "out"
+    for content in (b"first", b"second"):
+        part = workdir.part_of(final)
+        part.write_bytes(content)
+        workdir.publish(part, final)
+    assert final.read_bytes() == b"first"
+    assert [path.name for path in workdir.root.iterdir()] == ["out"]
+
+
+def test_a_file_that_shows_late_is_waited_for(workdir: WorkDir) -> None:
+    path = workdir.root / "late"
+    threading.Timer(0.1, path.write_bytes, [b"12345"]).start()
+    workdir.await_file(path, 5)
+    with pytest.raises(FileTrouble, match="has not appeared whole"):
+        workdir.await_file(path, 6)
+
+
+def test_waiting_for_a_file_ends_when_its_run_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(RunLost):
+        WorkDir(tmp_path, latency_wait=30).await_file(tmp_path / "never", gone=lambda: True)
+
+
+def test_a_path_is_mapped_to_where_the_workers_see_it_and_back(tmp_path: Path) -> None:
+    workdir = WorkDir(tmp_path, worker_root=Path("/mnt/scratch"))
+    path = tmp_path / "20261123" / "run" / "input.vcf"
+    assert workdir.as_worker(path) == "/mnt/scratch/20261123/run/input.vcf"
+    assert workdir.as_step("/mnt/scratch/20261123/run/input.vcf") == path
+    for bad in ("/etc/passwd", "/mnt/scratch/../../etc/passwd"):
+        with pytest.raises((AccessRefused, FileTrouble)):
+            workdir.as_step(bad)
+
+
+def test_a_damaged_manifest_is_a_clear_failure(workdir: WorkDir) -> None:
+    (workdir.root / "manifest.json").write_text('{"run_id": 5')
+    with pytest.raises(FileTrouble, match=r"manifest .* cannot be read"):
+        workdir.manifest(workdir.root)
+
+
+@pytest.mark.parametrize(
+    "folder", ["", "/", "/run-1", "20261123/", "../run-1", "20261123/../run-1", "etc/run-1"]
+)
+def test_a_ticket_never_names_a_folder_but_its_runs_own(workdir: WorkDir, folder: str) -> None:
+    """Folders are removed by that name, and a ticket over HTTP has an empty one: the work dir itself."""
+    ticket = manifest(Staged(workdir.root / "20261123" / ".stage-1", "input.vcf", 1, "0" * 64))
+    assert workdir.folder(ticket) == workdir.root / "20261123" / "run-1"
+    with pytest.raises(AccessRefused, match="no run's folder"):
+        workdir.folder(ticket.model_copy(update={"folder": folder}))
+    with pytest.raises(AccessRefused, match="names no file"):
+        workdir.folder(ticket.model_copy(update={"staged_input": "../../input.vcf"}))
+
+
+@pytest.mark.parametrize("kind", ["fifo", "symlink", "huge"])
+def test_what_is_no_plain_small_manifest_is_refused_at_once(workdir: WorkDir, kind: str) -> None:
+    path = workdir.root / "manifest.json"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "symlink":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, 1 << 30)
+    with pytest.raises((AccessRefused, FileTrouble)):
+        workdir.manifest(workdir.root)
+
+
+@pytest.mark.parametrize("path", ["/work\0", "relative", "/" + "x" * 5000, "/loop/x"])
+def test_a_path_that_is_none_is_refused(workdir: WorkDir, path: str) -> None:
+    (workdir.root / "loop").symlink_to("loop")
+    with pytest.raises(AccessRefused):
+        workdir.contained(Path(path.replace("/loop", f"{workdir.root}/loop")))
