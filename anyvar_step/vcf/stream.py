@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["text", "bgzf", "gzip"]
 
-#: Characters that no VCF may hold (VCF 4.3 §1.2), apart from newline and carriage return.
-CONTROL = bytes(code for code in range(32) if code not in b"\t\n\r")
 #: Bytes of text in a block, about; also what is read at once for the header.
 BLOCK = 32768
 
@@ -84,7 +82,8 @@ class VcfReader:
         if blank or b"" in lines:
             line = blank or self._next_line + lines.index(b"")
             raise self._fault(line, "an empty line among the records", "Remove it")
-        if text.startswith(b"#") or b"\n#" in text:
+        # To look for one byte first is twenty times cheaper than for two, and few records have a "#".
+        if b"#" in text and (text.startswith(b"#") or b"\n#" in text):
             line = next(n for n, record in enumerate(lines, self._next_line) if record.startswith(b"#"))
             raise self._fault(
                 line, "a header line among the records", "Join VCFs with `bcftools concat`, not with cat"
@@ -153,12 +152,11 @@ class VcfReader:
         return gzipped.read_gzip(self._source, self._size)
 
     def _clean(self, text: bytes) -> bytes:
-        """The text with LF line ends; InvalidInput where it holds binary data."""
-        if len(text.translate(None, CONTROL)) != len(text):
-            at = next(place for place, code in enumerate(text) if code in CONTROL)
+        """The text with LF line ends; InvalidInput where it holds NUL, at which htslib would cut the line."""
+        if (at := text.find(b"\0")) >= 0:
             raise self._fault(
                 self._next_line + text.count(b"\n", 0, at),
-                f"a binary character (0x{text[at]:02x})",
+                "a NUL byte",
                 "The file is damaged, or no VCF: copy it again",
             )
         if b"\r" in text and b"\r\n" in text:
