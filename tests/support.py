@@ -53,6 +53,16 @@ def until(condition: Callable[[], object], seconds: float = 30.0, what: str = "t
         time.sleep(0.02)
 
 
+@contextlib.contextmanager
+def held(worker: subprocess.Popen[str]) -> Iterator[None]:
+    """Keep a worker's processes from going on while the block lasts; their claim lapses after 20 s."""
+    os.killpg(worker.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(worker.pid, signal.SIGCONT)
+
+
 _started: list[subprocess.Popen[str]] = []
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from smk import CONFIG, Running, lengthen, only, outputs, snakemake, text
-from support import Site, until
+from support import Site, held, until
 
 from anyvar_step.broker.board import Board
 from anyvar_step.environment import load
@@ -150,14 +150,16 @@ def test_redis_away_in_the_middle_costs_time_and_nothing_else(
 
 def test_an_interrupted_wait_loses_no_run(project: Path, demo_site: Site) -> None:
     only(project, "alice")
-    lengthen(project / "vcf/alice.vcf", 4 * LONG)  # it must outlast the interruption
+    lengthen(project / "vcf/alice.vcf", LONG)
     configure(project, submit_first=True)
     ticket = project / "results/tickets/alice.json"
-    with demo_site.worker():
+    with demo_site.worker() as worker:
         with Running("--cores", "1", environ=demo_site.environ) as running:
-            until(lambda: at_work(demo_site) and "rule wait" in running.said, what="a wait")
-            running.ctrl_c()
-            assert running.end(30) != 0
+            until(lambda: at_work(demo_site), what="a run at work")
+            with held(worker):  # so that the run outlasts the interruption
+                until(lambda: "rule wait" in running.said, what="a wait")
+                running.ctrl_c()
+                assert running.end(30) != 0
         run_id = json.loads(ticket.read_text())["run_id"]
         assert status_of(demo_site, run_id) in ("PROGRESS", "SUCCESS")
         again = snakemake("--cores", "1", environ=demo_site.environ)
