@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 Examples:
   anyvar-step report *.json -o report.html
   anyvar-step report *.json --multiqc mqc
+  anyvar-step report *.json --failed alice -o report.html
   anyvar-step report --schema > run-report.schema.json"""
 )
 @click.argument(
-    "runs", metavar="RUN.json…", nargs=-1, type=click.Path(readable=False, path_type=Path), required=False
+    "runs", metavar="[RUN.json…]", nargs=-1, type=click.Path(readable=False, path_type=Path), required=False
 )
 @click.option(
     "-o",
@@ -37,9 +38,20 @@ Examples:
     metavar="FOLDER",
     help="Write *_anyvar_step_mqc.json, which MultiQC finds by their names.",
 )
+@click.option(
+    "--failed",
+    multiple=True,
+    metavar="NAME",
+    help="Show a sample as failed: it has no RUN.json, or not all of them. Repeatable.",
+)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of RUN.json.")
 def command(
-    runs: tuple[Path, ...], output: Path | None, title: str, multiqc: Path | None, schema: bool
+    runs: tuple[Path, ...],
+    output: Path | None,
+    title: str,
+    multiqc: Path | None,
+    failed: tuple[str, ...],
+    schema: bool,
 ) -> None:
     """Put the reports of many runs together.
 
@@ -49,8 +61,8 @@ def command(
     if schema:
         _print_schema()
         return
-    if not runs:
-        raise click.UsageError("name the runs' reports: RUN.json…")
+    if not runs and not failed:
+        raise click.UsageError("name the runs' reports: RUN.json…, or what failed: --failed NAME")
     if not output and not multiqc:
         raise click.UsageError("name what to write: -o OUT.html or --multiqc FOLDER")
     from anyvar_step.cli.tickets import write_text
@@ -59,9 +71,9 @@ def command(
 
     samples = read_samples(runs)
     if output:
-        write_text(output, render(samples, title).rstrip("\n"))
+        write_text(output, render(samples, title, failed).rstrip("\n"))
     if multiqc:
-        _write_sections(multiqc, samples)
+        _write_sections(multiqc, samples, failed)
 
 
 def _print_schema() -> None:
@@ -72,7 +84,7 @@ def _print_schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-def _write_sections(folder: Path, samples: list[Sample]) -> None:
+def _write_sections(folder: Path, samples: list[Sample], failed: tuple[str, ...]) -> None:
     import json
 
     from anyvar_step.cli.tickets import write_text
@@ -83,5 +95,5 @@ def _write_sections(folder: Path, samples: list[Sample]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise from_os(error, f"cannot make {folder}") from error
-    for name, content in sections(samples).items():
+    for name, content in sections(samples, failed).items():
         write_text(folder / name, json.dumps(content, indent=1))

@@ -6,6 +6,7 @@ The form is MultiQC's: https://docs.seqera.io/multiqc/custom_content
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from anyvar_step.report.charts import KINDS, Chart, errors, phases
@@ -19,9 +20,13 @@ _PARENT = {
 }
 
 
-def sections(samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:
-    """The sections' contents by file name; a section that would be empty is left out."""
+def sections(samples: Sequence[Sample], failed: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """The sections' contents by file name; a section that would be empty is left out.
+
+    ``failed`` names samples whose run failed.
+    """
     made = {
+        "failed": _failed(failed),
         "general": _general(samples),
         "alleles": _bars("alleles", "Alleles by kind", "ALT alleles", _kinds(samples)),
         "errors": _bars(
@@ -30,6 +35,19 @@ def sections(samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:
         "phases": _bars("phases", "Time by phase", "Seconds", _parts(phases(samples))),
     }
     return {f"{name}_anyvar_step_mqc.json": content for name, content in made.items() if content["data"]}
+
+
+def _failed(names: Sequence[str]) -> dict[str, Any]:
+    """The names in a section of their own: a table of columns would have nothing to say of them."""
+    listed = "".join(f"<li>{escape(name)}</li>" for name in dict.fromkeys(names))
+    return {
+        **_PARENT,
+        "id": "anyvar_step_failed",
+        "section_name": "Failed",
+        "description": "Samples whose run failed; their logs say why.",
+        "plot_type": "html",
+        "data": listed and f"<ul>{listed}</ul>",
+    }
 
 
 def _general(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from anyvar_step.report.reading import Sample
 CONTIGS = 30
 
 
-def render(samples: Sequence[Sample], title: str) -> str:
-    """The page as HTML; the same samples give the same bytes."""
+def render(samples: Sequence[Sample], title: str, failed: Sequence[str] = ()) -> str:
+    """The page as HTML; ``failed`` names samples whose run failed. The same samples give the same bytes."""
     environment = Environment(
         loader=PackageLoader("anyvar_step.report"),
         autoescape=True,
@@ -32,6 +32,7 @@ def render(samples: Sequence[Sample], title: str) -> str:
         title=title,
         version=__version__,
         samples=samples,
+        failed=list(dict.fromkeys(failed)),
         totals=totals(samples),
         findings=findings(samples),
         mixed=mixed_versions(samples),

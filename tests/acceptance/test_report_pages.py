@@ -90,14 +90,21 @@ def test_a_page_of_hundreds_of_samples_stays_short(reports: list[Path], tmp_path
 
 
 def test_multiqc_shows_the_samples_and_the_plots(reports: list[Path], tmp_path: Path, tools: Path) -> None:
-    command("report", *reports, "--multiqc", tmp_path / "sections")
+    command("report", *reports, "--failed", "<b>dora</b>", "--multiqc", tmp_path / "sections")
     argv = [str(tools / "multiqc"), "--no-version-check", "--strict", "sections", "--outdir", "seen"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     report = tmp_path / "seen" / "multiqc_report.html"
     shown = Browser(tmp_path).dom(report)
-    for heading in ("Alleles by kind", "Records without identifiers, by cause", "Time by phase", "VRS ids"):
+    for heading in (
+        "Alleles by kind",
+        "Records without identifiers, by cause",
+        "Time by phase",
+        "VRS ids",
+        "Failed",
+    ):
         assert heading in shown
+    assert "<li>&lt;b&gt;dora&lt;/b&gt;</li>" in shown
     plots = shown.partition('<svg class="main-svg"')[2]
     assert "carol" in plots, "drawn, not only carried along"
     assert "SNV" in plots

@@ -197,6 +197,28 @@ def test_what_went_wrong_last_night_stands_at_the_top() -> None:
     assert "Not all runs had the same version" in render([*fine, other], "t")
 
 
+def test_samples_that_failed_stand_on_top_of_the_page_and_are_counted() -> None:
+    page = render([Sample("alice", report())], "t", ["bela", HOSTILE, "bela"])
+    assert re.findall(r"<h2.*?>(.*?)</h2>", page)[:2] == ["Failed", "To look at"]
+    tiles = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd></div>", page))
+    assert (tiles["samples"], tiles["failed"]) == ("3", "2")
+    assert re.findall(r"<li>(.*?)</li>", page.partition('<ul class="failed">')[2])[0] == "bela"
+    assert HOSTILE not in page
+    assert "<dt>failed</dt>" not in render([Sample("alice", report())], "t")
+
+
+def test_a_night_on_which_all_failed_has_its_page_and_its_sections(tmp_path: Path) -> None:
+    arguments = ["--failed", "alice", "--failed", "bela", "-o", str(tmp_path / "out.html")]
+    arguments += ["--multiqc", str(tmp_path / "mqc")]
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert (done.exit_code, done.output) == (0, "")
+    page = (tmp_path / "out.html").read_text()
+    assert re.findall(r"<h2.*?>(.*?)</h2>", page) == ["Failed"]
+    tags(page)
+    [section] = (tmp_path / "mqc").iterdir()
+    assert json.loads(section.read_text())["data"] == "<ul><li>alice</li><li>bela</li></ul>"
+
+
 def test_a_sample_is_named_for_its_file_and_for_its_path_where_two_files_have_that_name(
     tmp_path: Path,
 ) -> None:
