@@ -8,7 +8,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from anyvar_step import VRS_VERSION, __version__
 from anyvar_step.models.runs import AnnotateOptions, IngestOptions, Manifest, Model
@@ -17,10 +17,10 @@ from anyvar_step.models.runs import AnnotateOptions, IngestOptions, Manifest, Mo
 EXAMPLES = 5
 
 
-class Counts(BaseModel):
+class Counts(Model):
     """What was met in one VCF; the annotator adds to it block by block."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(frozen=False)
 
     records: int = 0
     ids: int = Field(default=0, description="VRS ids written, REF and ALT")

@@ -32,9 +32,12 @@ class State(StrEnum):
 
 
 class Model(BaseModel):
-    """Frozen, and strict about fields nobody knows."""
+    """Frozen. A later version may say more: what we do not know is passed over.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    The published schemas are strict all the same, since they say what this version writes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", json_schema_extra={"additionalProperties": False})
 
 
 class AnnotateOptions(Model):

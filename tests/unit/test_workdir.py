@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import threading
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from anyvar_step import files
 from anyvar_step.errors import AccessRefused, FileTrouble, RunLost
-from anyvar_step.models import AnnotateOptions, Manifest
+from anyvar_step.models import AnnotateOptions, Counts, IngestOptions, Manifest, Registered, RunReport
 from anyvar_step.workdir import Staged, WorkDir
 
 
@@ -167,3 +168,25 @@ def test_a_path_that_is_none_is_refused(workdir: WorkDir, path: str) -> None:
     (workdir.root / "loop").symlink_to("loop")
     with pytest.raises(AccessRefused):
         workdir.contained(Path(path.replace("/loop", f"{workdir.root}/loop")))
+
+
+@pytest.mark.parametrize("options", [AnnotateOptions(for_ref=False), IngestOptions(require_validation=True)])
+def test_what_a_later_version_says_beyond_us_is_passed_over(
+    workdir: WorkDir, options: AnnotateOptions | IngestOptions
+) -> None:
+    staging = workdir.begin("input.vcf")
+    staging.write(b"x")
+    staged = staging.finish()
+    ticket = manifest(staged).model_copy(update={"options": options})
+    folder = workdir.commit(staged, ticket)
+    did = {"output_size": 1, "output_sha256": "", "options": options, "seconds": {"read": 1.0}}
+    report = RunReport.on(
+        ticket, counts=Counts(records=3), registered=Registered(alleles=3, added=None), **did
+    )
+    asked, told = ticket.model_dump(), report.model_dump()
+    for part in (asked, asked["options"], told, told["options"], told["counts"], told["registered"]):
+        part["news"] = [1]
+    (folder / "manifest.json").write_text(json.dumps(asked))
+    (folder / "input.vcf_report.json").write_text(json.dumps(told))
+    assert workdir.manifest(folder) == ticket
+    assert workdir.report(folder, ticket) == report
