@@ -87,6 +87,18 @@ def test_an_array_annotates_one_vcf_per_task_and_the_idle_pilot_goes_home(
     assert "no run for 8 s: taking nothing new" in cluster.log(pilot)
 
 
+def test_an_array_refuses_vcfs_that_would_be_written_to_one_file(cluster: Cluster, tmp_path: Path) -> None:
+    """Neither is annotated: which of them would be the result, nobody could tell."""
+    vcfs = [tmp_path / name for name in ("a/s.vcf", "b/s.vcf", "c/s.vcf.gz", "d/s.vcf.bgz", "e/s.bcf")]
+    listed = write_list(tmp_path, *vcfs, tmp_path / "a/s1.vcf")
+    job = cluster.sbatch("annotate.sbatch", listed, tmp_path / "out", options=("--array=1-5", "--mem=50M"))
+    tasks = [f"{job}_{number}" for number in range(1, 6)]
+    assert [cluster.slurm.ended(task) for task in tasks] == ["FAILED"] * 5
+    for task in tasks:
+        assert cluster.slurm.exit_code(task) == 65
+        assert cluster.log(task).splitlines()[1:] == list(map(str, vcfs))
+
+
 def test_scancel_revokes_the_run_and_removes_its_files(
     cluster: Cluster, genome: Path, tmp_path: Path
 ) -> None:
