@@ -129,6 +129,23 @@ def test_a_resumed_wait_whose_run_is_long_gone_annotates_anew(
     assert sorted(row["status"] for row in nextflow.trace()) == ["CACHED"] * 3 + ["COMPLETED"] * 3
 
 
+def test_a_wait_that_runs_out_of_time_cancels_its_run_and_is_annotated_anew_when_resumed(
+    nextflow: Nextflow, vcfs: list[Path], site: Site, tmp_path: Path
+) -> None:
+    late = tmp_path / "late.config"
+    late.write_text("process { withName: 'ANYVAR_STEP_COLLECT' { ext.args = '--timeout 1s' } }\n")
+    arguments = ["--input", nextflow.sheet(vcfs[0]), "--outdir", "results", "--submit_first"]
+    done = nextflow.run(*arguments, "-c", late)  # no worker at all
+    assert done.returncode != 0
+    assert nextflow.attempts("alice") == ["0", "124", "124"], done.stdout
+    assert site.left_over() == []
+    with site.worker():
+        resumed = nextflow.run(*arguments, "-resume")
+    assert resumed.returncode == 0, resumed.stdout
+    assert nextflow.attempts("alice") == ["0", "0"]
+    assert "annotated/alice.vrs.vcf.gz" in nextflow.made()
+
+
 @pytest.mark.parametrize("mode", ["annotate", "submit_first", "ingest"])
 def test_a_stub_run_makes_every_output_without_any_worker(
     nextflow: Nextflow, arguments: list[str], mode: str

@@ -1,5 +1,6 @@
-// Waits for a submitted run and fetches its output. A ticket can be older than its run (a task resumed after the
-// result expired, a lost worker: exit code 75): then the VCF is annotated as if it came without one.
+// Waits for a submitted run and fetches its output. A run that does not end in time (exit code 124) is cancelled.
+// A ticket can be older than its run (cancelled, expired before the task was resumed, lost with its worker): then
+// the VCF is annotated as if it came without one.
 
 process ANYVAR_STEP_COLLECT {
     tag "${meta.id}"
@@ -28,7 +29,10 @@ process ANYVAR_STEP_COLLECT {
     }
     """
     status=0
-    anyvar-step wait ${ticket} ${args} || status=\$?
+    case "\$(anyvar-step status ${ticket})" in
+        *" REVOKED"*) status=75 ;;
+        *) anyvar-step wait ${ticket} ${args} || status=\$? ;;
+    esac
     if [ \$status -eq 0 ]; then
         anyvar-step collect \\
             ${ticket} \\
@@ -44,6 +48,7 @@ process ANYVAR_STEP_COLLECT {
             --report ${prefix}.json \\
             ${args} ${args2}
     elif [ \$status -ne 0 ]; then
+        [ \$status -ne 124 ] || anyvar-step cancel ${ticket} || true
         exit \$status
     fi
 
