@@ -46,8 +46,9 @@ def ingest_file(
     """Register the alleles that the VCF ``source`` names; the conflict log goes to ``target``.
 
     With ``options.require_validation`` all alleles are computed anew from REF and ALT, and those are what is
-    registered; an identifier in the file that differs is a conflict. Without, location and state are taken
-    as they stand, and an allele whose identifier does not follow from them is a conflict and left out.
+    registered; an allele whose identifier, location or state differs in the file is a conflict. Without,
+    location and state are taken as they stand, and an allele whose identifier does not follow from them is
+    a conflict and left out.
 
     ``force`` goes on where contig lengths or REF alleles say that the reference is another one. ``target`` is
     fsynced when this returns and gone when it raises. Raises InvalidInput, also where the

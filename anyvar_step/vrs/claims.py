@@ -48,7 +48,7 @@ def claims_of(line: bytes) -> list[Claim]:
     values = [info[name].split(b",") for name in NEEDED]
     if len({len(value) for value in values}) > 1:
         raise ValueError("its VRS fields have different numbers of values")
-    return [Claim(id_, texts) for id_, *texts in zip(*values, strict=True)]  # type: ignore[arg-type]
+    return [Claim(id_, tuple(texts)) for id_, *texts in zip(*values, strict=True)]
 
 
 def ids_of(line: bytes) -> list[bytes]:

@@ -1,7 +1,7 @@
 """Two ways to check what records already claim in their VRS fields.
 
 ``Trusted`` takes location and state as they stand and looks whether the identifier follows from them;
-``Recomputed`` looks whether it follows from REF and ALT.
+``Recomputed`` looks whether all three follow from REF and ALT.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from anyvar_step.vrs import digest, fields
 from anyvar_step.vrs.allele import is_nucleotides
 from anyvar_step.vrs.annotate import Annotator, RecordError
 from anyvar_step.vrs.block import Block
-from anyvar_step.vrs.claims import Claim, ids_of
+from anyvar_step.vrs.claims import Claim, claims_of
 from anyvar_step.vrs.digest import STRIDE
 from anyvar_step.vrs.kept import KeptAlleles
 from anyvar_step.vrs.normalize import SHOWN, Normalized
@@ -26,7 +26,7 @@ from anyvar_step.vrs.record import DIGITS, add
 class Conflict(NamedTuple):
     """A claim that does not hold: its record's ``place`` in the block, and the identifier it should have.
 
-    ``new_id`` is empty where location and state do not say which allele is meant.
+    ``new_id`` is empty where that cannot be told, and the claim's own where its location or state is wrong.
     """
 
     place: int
@@ -86,7 +86,8 @@ class Recomputed:
     """Checks claims against what REF and ALT give; ``alleles`` are those of a block's REF and ALT."""
 
     def __init__(self, reference: Reference, *, for_ref: bool) -> None:
-        self._annotator = Annotator(reference, for_ref=for_ref, attributes=False, keep_alleles=True)
+        self._annotator = Annotator(reference, for_ref=for_ref, attributes=True, keep_alleles=True)
+        self._reference = reference
         self.counts = self._annotator.counts
 
     @property
@@ -95,7 +96,10 @@ class Recomputed:
         return self._annotator.alleles
 
     def check(self, lines: Sequence[bytes], claims: Sequence[Sequence[Claim]]) -> list[Conflict]:
-        """The claims of a block's records that differ. Raises RecordError."""
+        """The claims of a block's records that differ in identifier, location or state.
+
+        Those on unknown contigs are passed over. Raises RecordError.
+        """
         places = [place for place, named in enumerate(claims) if named]
         try:
             annotated = self._annotator.annotate([lines[place] for place in places])
@@ -104,17 +108,30 @@ class Recomputed:
         self.counts.records += len(lines) - len(places)
         conflicts: list[Conflict] = []
         for place, line in zip(places, annotated, strict=True):
-            named, ids = claims[place], ids_of(line)
-            if [claim.id for claim in named] != ids:
-                conflicts += _differences(place, named, ids)
+            if line != lines[place]:  # what we have written comes out as it was
+                conflicts += self._differences(place, line, claims[place])
         return conflicts
 
+    def _differences(self, index: int, line: bytes, claims: Sequence[Claim]) -> Iterator[Conflict]:
+        """The claims that are not what stands in their place in the record as annotated anew.
 
-def _differences(index: int, claims: Sequence[Claim], ids: Sequence[bytes]) -> Iterator[Conflict]:
-    """The claims that are not what stands in their place; an identifier that was missing is no conflict."""
-    for claim, found in zip_longest(claims, ids, fillvalue=b"."):
-        if isinstance(claim, Claim) and claim.id not in (b".", found):
-            yield Conflict(index, claim, b"" if found == b"." else found)
+        An identifier that was missing is no conflict.
+        """
+        contig = self._reference.contig(line.split(b"\t", 1)[0].decode("utf-8", "backslashreplace"))
+        if contig is None:
+            return
+        nothing = Claim(b".", fields.NO_TEXTS)
+        for claim, found in zip_longest(claims, claims_of(line), fillvalue=nothing):
+            if claim.id != b"." and not (claim.id == found.id and _same(contig, claim, found)):
+                yield Conflict(index, claim, b"" if found.id == b"." else found.id)
+
+
+def _same(contig: Contig, claim: Claim, found: Claim) -> bool:
+    """Whether location and state are those found, were they also written in another way."""
+    if claim.texts == found.texts:
+        return True
+    allele = _allele(contig, claim)
+    return allele is not None and fields.texts(allele) == found.texts
 
 
 def _meant(known: tuple[Contig, bytes], claim: Claim) -> Normalized | None:

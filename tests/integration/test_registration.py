@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,6 +126,27 @@ def test_a_wrong_id_is_listed_and_never_stored(
     assert wrong not in stored
     assert (right in stored) == validation
     assert stored | {right} == ids_in(tmp_path / "annotated.vcf")
+
+
+@pytest.mark.parametrize("options", [[], ["--require-validation"]])
+def test_a_wrong_location_beside_the_right_id_is_listed(
+    served: Site, storing: Site, vcf: Path, tmp_path: Path, options: list[str]
+) -> None:
+    source = annotated(served, vcf, tmp_path / "annotated.vcf")
+    lines = source.read_text().splitlines(keepends=True)
+    place = next(n for n, line in enumerate(lines) if not line.startswith("#"))
+    lines[place] = re.sub(
+        "(?<=VRS_Starts=)[0-9,]+|(?<=VRS_Ends=)[0-9,]+",
+        lambda found: ",".join(str(int(number) + 1) for number in found[0].split(",")),
+        lines[place],
+    )
+    source.write_text("".join(lines))
+    done = storing.run("ingest", source, "--conflicts", tmp_path / "c.csv", *options)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "c.csv").open(newline="") as log:
+        conflicts = list(csv.DictReader(log))
+    named = lines[place].partition("VRS_Allele_IDs=")[2].partition(";")[0].split(",")
+    assert [conflict["vrs_id"] for conflict in conflicts] == named
 
 
 def test_a_vcf_without_vrs_fields_is_refused_with_their_names(

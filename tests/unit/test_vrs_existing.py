@@ -127,6 +127,42 @@ def test_ids_are_computed_anew_from_ref_and_alt() -> None:
     assert recomputed.counts.records == 4
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b"VRS_Starts", b"0"),
+        (b"VRS_Ends", b"3"),
+        (b"VRS_States", b"A"),
+        (b"VRS_Lengths", b"1"),
+        (b"VRS_RepeatSubunitLengths", b"1"),
+    ],
+)
+def test_a_location_or_state_that_is_not_that_of_ref_and_alt_is_a_conflict_beside_the_right_id(
+    field: bytes, value: bytes
+) -> None:
+    [line] = annotated(b"chr1\t2\t.\tC\tT\t.\t.\t.")
+    head, _, tail = line.partition(field + b"=")
+    values, semicolon, tail = tail.partition(b";")
+    broken = head + field + b"=" + values.split(b",")[0] + b"," + value + semicolon + tail
+    recomputed = Recomputed(reference(), for_ref=True)
+    [conflict] = recomputed.check([broken], [claims_of(broken)])
+    _, alt = claims_of(line)
+    assert (conflict.claim.id, conflict.new_id) == (alt.id, alt.id)
+    assert conflict.claim != alt
+    assert [allele.id for allele in recomputed.alleles] == [claim.id.decode() for claim in claims_of(line)]
+
+
+def test_the_right_allele_written_in_another_way_is_no_conflict() -> None:
+    """A sequence that an older version left out, fields in another order; unknown contigs cannot be told."""
+    [line] = annotated(b"chr1\t4\t.\tT\tTT\t.\t.\t.")
+    columns = line.split(b"\t")
+    columns[7] = b";".join(reversed(columns[7].split(b";"))).replace(b"States=T,TTTTT", b"States=.,.")
+    other = b"\t".join(columns)
+    unknown = b"chrUn" + line[4:]
+    recomputed = Recomputed(reference(), for_ref=True)
+    assert recomputed.check([other, unknown], [claims_of(other), claims_of(unknown)]) == []
+
+
 def test_missing_values_and_unknown_contigs_are_no_conflicts() -> None:
     lines = annotated(b"chr1\t2\t.\tC\t<DEL>\t.\t.\t.", b"chr1\t2\t.\tC\tT\t.\t.\t.")
     lines[1] = b"other" + lines[1][4:]
