@@ -89,7 +89,7 @@ def annotate_file(
                 watch.lap("register")
         watch.lap("write")
     doubts = doubt.notes if doubt else ()
-    notes = (*reader.notes, *doubts, *notes_on(annotator.counts, reference, name))
+    notes = (*reader.notes, *doubts, *notes_on(annotator.counts, reference.assembly, name))
     stored = registered(registration, later=later)
     return Outcome(
         annotator.counts, notes, watch.seconds, writer.size, writer.sha256, stored, annotator.sequences

@@ -76,7 +76,8 @@ def ingest_file(
             watch.lap("register")
         watch.lap("write")
     stored = registered(registration, later=later, conflicts=ingestion.conflicts)
-    notes = (*reader.notes, *notes_on(ingestion.counts, reference, name), *ingestion.notes())
+    found = notes_on(ingestion.counts, reference.assembly, name, annotated=False)
+    notes = (*reader.notes, *found, *ingestion.notes())
     return Outcome(ingestion.counts, notes, watch.seconds, log.size, log.sha256, stored)
 
 

@@ -49,20 +49,24 @@ def check_contigs(counts: Counts, reference: Reference, name: str) -> None:
         )
 
 
-def notes_on(counts: Counts, reference: Reference, name: str) -> Iterator[str]:
-    """What the user should know of a run that went well."""
+def notes_on(counts: Counts, assembly: str, name: str, *, annotated: bool = True) -> Iterator[str]:
+    """What the user should know of a run that went well; ``annotated``: it wrote VRS fields."""
     if unknown := counts.unknown_contigs:
+        left = ", left without VRS ids" if annotated else ""
         yield (
             f"{name} has {sum(unknown.values()):,} of {counts.records:,} records on contigs that the "
-            f"reference {reference.assembly} does not have, left without VRS ids: {_listed(unknown)}"
+            f"reference {assembly} does not have{left}: {_listed(unknown)}"
         )
     if counts.kept:
         yield f"{name} has {counts.kept:,} of {counts.records:,} records whose VRS fields were kept"
     if wrong := misfits(counts):
+        carry = "; they carry VRS_Error" if annotated else ""
         yield (
             f"{name} has {wrong:,} of {counts.records:,} records with a REF that differs from the "
-            f"reference {reference.assembly}; they carry VRS_Error"
+            f"reference {assembly}{carry}"
         )
+    if others := sum(counts.errors.values()) - wrong:
+        yield f"{name} has {others:,} of {counts.records:,} records with another VRS_Error"
 
 
 def _listed(names: Collection[str]) -> str:

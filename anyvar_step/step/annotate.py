@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from anyvar_step.broker.status import failure
 from anyvar_step.errors import FileSpoiled, FileTrouble, RunCancelled, RunLost, StepError, Unavailable
-from anyvar_step.models import Counts, Manifest, RunReport, RunRequest, RunStatus
+from anyvar_step.models import Manifest, RunReport, RunRequest, RunStatus
 from anyvar_step.step.delivery import Delivered, Target, deliver
 from anyvar_step.step.intake import Intake
 from anyvar_step.step.waiting import Patience, Watch, interruptible, wait_all
@@ -119,7 +119,7 @@ def collect(
         delivered = deliver(fetched, ticket, target, lambda: source.count() if source else None)
     forget(transport, ticket)
     report = report_of(ticket, fetched, delivered)
-    tell(ticket, report)
+    tell(report)
     return report
 
 
@@ -131,10 +131,10 @@ def forget(transport: Transport, ticket: Manifest) -> None:
         _logger.info("run %s is left to expiry and sweeping: %s", ticket.run_id, trouble)
 
 
-def tell(ticket: Manifest, report: RunReport) -> None:
+def tell(report: RunReport) -> None:
     """Say what the user should know of a run that went well."""
     for note in report.notes:
-        _logger.warning("%s: %s", ticket.input_name, note)
+        _logger.warning("%s: %s", report.input_name, note)
 
 
 def ended_badly(transport: Transport, ticket: Manifest, status: RunStatus) -> StepError:
@@ -192,14 +192,19 @@ def left_to_nobody(transport: Transport, tickets: Sequence[Manifest] = ()) -> It
 
 
 def report_of(ticket: Manifest, fetched: Fetched, delivered: Delivered) -> RunReport:
-    """Our worker's report, or what is known of a run of AnyVar's own; with OUT's size and digest."""
+    """Our worker's report, or what OUT says of a run of AnyVar's own; with OUT's size and digest."""
     output = {"output_size": delivered.size, "output_sha256": delivered.sha256}
     if fetched.report:
         return fetched.report.model_copy(update=output)
+    # Here, since our own workers judge for themselves.
+    from anyvar_step.pipeline.judgement import notes_on
+
+    counts = delivered.counts
     return RunReport.on(
         ticket,
         options=ticket.options,
-        counts=Counts(records=delivered.records),
+        counts=counts,
         seconds={},
+        notes=tuple(notes_on(counts, ticket.options.assembly, ticket.input_name)),
         **output,
     )

@@ -6,14 +6,14 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from anyvar_step.errors import AccessRefused, ConfigurationError, FileSpoiled, FileTrouble, InvalidInput
 from anyvar_step.files import copy_and_hash, file_sha256, sync_folder
-from anyvar_step.models import Manifest, OutputFormat
+from anyvar_step.models import Counts, Manifest, OutputFormat
 from anyvar_step.step.companions import Companions, drafted
 from anyvar_step.step.drafts import temporary
 from anyvar_step.transport import Fetched
@@ -60,11 +60,11 @@ def _check(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What OUT holds: bytes, hex SHA-256, and record lines."""
+    """What OUT holds: bytes, hex SHA-256, and what was counted in it."""
 
     size: int
     sha256: str
-    records: int
+    counts: Counts
 
 
 def deliver(fetched: Fetched, ticket: Manifest, target: Target, expected: ExpectedRecords) -> Delivered:
@@ -72,7 +72,7 @@ def deliver(fetched: Fetched, ticket: Manifest, target: Target, expected: Expect
     with drafted(target.companions) as drafts, published(target) as part:
         delivered = _write(fetched, part, target, expected, unvouched(fetched, ticket))
         drafts.fill(part, fetched.report)
-        return Delivered(*become_bcf(part, target), delivered.records) if target.bcf else delivered
+        return Delivered(*become_bcf(part, target), delivered.counts) if target.bcf else delivered
 
 
 @contextmanager
@@ -115,34 +115,49 @@ def _write(
             with part.open("wb") as out:
                 size, sha256 = copy_and_hash(raw, out)
                 os.fsync(out.fileno())
-            delivered, read = Delivered(size, sha256, report.counts.records), sha256
+            delivered, read = Delivered(size, sha256, report.counts), sha256
         else:
             digest = hashlib.sha256()
-            delivered = _convert(VcfReader(raw, str(fetched.path), digest), part, target, command)
+            reader = VcfReader(raw, str(fetched.path), digest)
+            delivered = _convert(reader, part, target, command, report.counts if report else None)
             read = digest.hexdigest()
     if report and read != report.output_sha256:
         raise FileSpoiled(
             f"{fetched.path} is not what the worker wrote", "Check the shared filesystem, run it again"
         )
-    records = None if report else expected()
-    if records not in (None, delivered.records):
-        raise FileSpoiled(
-            f"the worker's output has {delivered.records} records, the input {records}", "Run it again"
-        )
+    records, found = None if report else expected(), delivered.counts.records
+    if records not in (None, found):
+        raise FileSpoiled(f"the worker's output has {found} records, the input {records}", "Run it again")
     return delivered
 
 
-def _convert(reader: VcfReader, part: Path, target: Target, command: str) -> Delivered:
-    records = 0
+def _convert(
+    reader: VcfReader, part: Path, target: Target, command: str, reported: Counts | None
+) -> Delivered:
+    counts = reported or Counts()
     try:
         with VcfWriter(part, target.output_format, level=target.level) as writer:
             writer.write(with_provenance(reader.header, command) if command else reader.header)
             for lines in reader.blocks():
                 writer.write(lines)
-                records += len(lines)
+                if reported is None:
+                    count(lines, counts)
     except InvalidInput as error:
         raise FileSpoiled(f"the worker's output is not whole: {error}") from error
-    return Delivered(writer.size, writer.sha256, records)
+    return Delivered(writer.size, writer.sha256, counts)
+
+
+def count(lines: Sequence[bytes], counts: Counts) -> None:
+    """Count a block of what AnyVar's worker wrote, which reports nothing. Raises FileSpoiled."""
+    # Here, since our own workers count, and then the step needs no engine.
+    from anyvar_step.pipeline.judgement import count_contigs
+    from anyvar_step.vrs.tally import tally
+
+    try:
+        tally(lines, counts)
+    except ValueError as error:
+        raise FileSpoiled(f"the worker's output is not whole: {error}") from None
+    count_contigs(counts, lines)
 
 
 def become_bcf(part: Path, target: Target) -> tuple[int, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anyvar_step.errors import FileSpoiled, FileTrouble
 from anyvar_step.files import copy_and_hash
-from anyvar_step.models import Manifest, RunReport, RunRequest, RunStatus
+from anyvar_step.models import Counts, Manifest, RunReport, RunRequest, RunStatus
 from anyvar_step.step.annotate import (
     dropped_if_spoiled,
     finished,
@@ -55,10 +55,10 @@ def ingest(
 def _collect(transport: Transport, ticket: Manifest, status: RunStatus, conflicts: Path | None) -> RunReport:
     """Deliver the conflict log, and only then forget the run."""
     with dropped_if_spoiled(transport, ticket), transport.fetch(ticket, status) as fetched:
-        delivered = _deliver(fetched, conflicts) if conflicts else Delivered(0, "", 0)
+        delivered = _deliver(fetched, conflicts) if conflicts else Delivered(0, "", Counts())
     forget(transport, ticket)
     report = fetched.report or report_of(ticket, fetched, delivered)
-    tell(ticket, report)
+    tell(report)
     return report
 
 
@@ -77,4 +77,4 @@ def _deliver(fetched: Fetched, conflicts: Path) -> Delivered:
                 f"{fetched.path} is not what the worker wrote", "Check the shared filesystem, run it again"
             )
         part.replace(conflicts)
-    return Delivered(size, sha256, 0)
+    return Delivered(size, sha256, Counts())

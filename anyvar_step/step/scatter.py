@@ -16,9 +16,17 @@ from typing import Any
 
 from anyvar_step.errors import FileSpoiled, InvalidInput, StepError
 from anyvar_step.models import Counts, Manifest, Progress, RunReport, RunRequest, RunStatus, State, throughput
-from anyvar_step.step.annotate import annotate, dropped_if_spoiled, ended_badly, forget, left_to_nobody
+from anyvar_step.step.annotate import (
+    annotate,
+    dropped_if_spoiled,
+    ended_badly,
+    forget,
+    left_to_nobody,
+    report_of,
+    tell,
+)
 from anyvar_step.step.companions import drafted
-from anyvar_step.step.delivery import Target, become_bcf, published, unvouched
+from anyvar_step.step.delivery import Delivered, Target, become_bcf, count, published, unvouched
 from anyvar_step.step.intake import Intake
 from anyvar_step.step.waiting import Patience, Watch, interruptible, wait_all
 from anyvar_step.transport import Fetched, Transport
@@ -79,7 +87,9 @@ def annotate_in_pieces(
         "output_size": size,
         "output_sha256": sha256,
     }
-    return _merged(source.name, request, tickets, reports, took, files)
+    report = _merged(source.name, request, tickets, reports, took, files)
+    tell(report)
+    return report
 
 
 def _gather(
@@ -89,14 +99,14 @@ def _gather(
     pieces: Sequence[Piece],
     patience: Patience,
     watch: Watch,
-) -> tuple[list[RunReport | None], int, str]:
+) -> tuple[list[RunReport], int, str]:
     """Join the outputs in order, each as soon as it and all before it are there.
 
     Their reports, and size and hex SHA-256 of the whole.
     """
     overall = _overall(tickets, pieces, watch)
     finished: dict[int, RunStatus] = {}
-    reports: list[RunReport | None] = []
+    reports: list[RunReport] = []
     with drafted(target.companions) as drafts, published(target) as part:
         with part.open("w+b") as out:
             joiner = Joiner(out, target.output_format, target.level)
@@ -112,8 +122,8 @@ def _gather(
                         transport.fetch(ticket, finished[number]) as fetched,
                     ):
                         sha256 = joiner.add(fetched.path, unvouched(fetched, ticket))
-                        _check(fetched, pieces[number], sha256)
-                        reports.append(fetched.report)
+                        counts = _checked(fetched, pieces[number], sha256)
+                        reports.append(report_of(ticket, fetched, Delivered(0, sha256, counts)))
             joiner.close()
             out.flush()
             os.fsync(out.fileno())
@@ -140,15 +150,19 @@ def _records(piece: Piece) -> int:
         return sum(len(lines) for lines in VcfReader(stream, piece.path.name).blocks())
 
 
-def _check(fetched: Fetched, piece: Piece, sha256: str) -> None:
-    """Whether the output is what the worker wrote; AnyVar's worker vouches for nothing, so it is counted."""
+def _checked(fetched: Fetched, piece: Piece, sha256: str) -> Counts:
+    """What was counted in the output, if it is what the worker wrote; AnyVar's worker vouches for nothing."""
     if fetched.report:
         if sha256 != fetched.report.output_sha256:
             raise FileSpoiled(f"{fetched.path} is not what the worker wrote", "Run it again")
-        return
-    expected = _records(piece)
-    if count_records(fetched.path) != expected:
+        return fetched.report.counts
+    expected, counts = _records(piece), Counts()
+    with fetched.path.open("rb") as raw:
+        for lines in VcfReader(raw, str(fetched.path)).blocks():
+            count(lines, counts)
+    if counts.records != expected:
         raise FileSpoiled(f"{fetched.path} does not have the {expected} records of its input", "Run it again")
+    return counts
 
 
 def _overall(
@@ -180,15 +194,14 @@ def _merged(
     name: str,
     request: RunRequest,
     tickets: Sequence[Manifest],
-    reports: Sequence[RunReport | None],
+    reports: Sequence[RunReport],
     took: dict[str, float],
     files: dict[str, Any],
 ) -> RunReport:
     """One report over all pieces, with sizes and digests of IN and OUT; seconds of work are added up."""
-    known = [report for report in reports if report]
-    counts = Counts(records=0)
+    counts = Counts()
     seconds: Counter[str] = Counter()
-    for report in known:
+    for report in reports:
         counts.add(report.counts)
         seconds.update(report.seconds)
     return RunReport(
@@ -199,10 +212,10 @@ def _merged(
         counts=counts,
         seconds={**seconds, **took},
         records_per_second=throughput(counts.records, seconds),
-        finished=max((report.finished for report in known), default=""),
-        worker=", ".join(sorted({report.worker for report in known})),
-        versions=known[0].versions if known else {},
-        settings=known[0].settings if known else {},
-        sequences={name: sq for report in known for name, sq in report.sequences.items()},
-        notes=tuple(dict.fromkeys(note for report in known for note in report.notes)),
+        finished=max(report.finished for report in reports),
+        worker=", ".join(sorted({report.worker for report in reports if report.worker})),
+        versions=reports[0].versions,
+        settings=reports[0].settings,
+        sequences={name: sq for report in reports for name, sq in report.sequences.items()},
+        notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
     )

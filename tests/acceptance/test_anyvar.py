@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
 import time
@@ -160,6 +161,37 @@ def test_of_anyvars_worker_a_table_can_be_had_and_objects_are_refused(
     assert code == 78
     assert "it is AnyVar's own" in err
     assert not any(path.exists() for path in (out, ndjson))
+
+
+@pytest.mark.parametrize(("letter", "options"), [("a", []), ("a", ["--chunks", "3"]), ("b", [])])
+def test_the_step_counts_what_anyvars_worker_does_not_report(
+    letter: str, options: list[str], deployment: AnyVar, source: Path, tmp_path: Path
+) -> None:
+    """And says on standard error what our worker would have had it say."""
+    flawed = tmp_path / "flawed.vcf"
+    lines = source.read_text().splitlines()
+    first = next(n for n, line in enumerate(lines) if not line.startswith("#"))
+    samples = lines[first].split("\t")[9:]
+    wrong = lines[first].split("\t")
+    wrong[3], wrong[4] = ("C", "T") if wrong[3][0] != "C" else ("G", "T")
+    lines[first] = "\t".join(wrong)
+    lines.insert(first - 1, "##contig=<ID=chrEBV>")
+    unknown = ["chrEBV", "5", ".", "A", "C", ".", ".", ".", "GT", *["0/1" for _ in samples]]
+    flawed.write_text("\n".join([*lines, "\t".join(unknown)]) + "\n")
+    told = []
+    for name, worker in (("anyvars", letter), ("ours", "")):
+        report = tmp_path / f"{name}.json"
+        with combination(worker, deployment) if worker else deployment.site.worker() as url:
+            arguments = [*(options if worker else []), "--report", report]
+            code, err = run_step(deployment, url if worker else "", flawed, tmp_path / "out.vcf", *arguments)
+        assert code == 0, err
+        assert "1 of " in err
+        assert "records on contigs that the reference GRCh38 does not have" in err
+        told.append(json.loads(report.read_text()))
+    anyvars, ours = told
+    for field in ("records", "ids", "alleles", "contigs", "errors", "unknown_contigs"):
+        assert anyvars["counts"][field] == ours["counts"][field]
+    assert anyvars["notes"]
 
 
 @pytest.mark.parametrize("letter", COMBINATIONS)

@@ -71,3 +71,11 @@ def test_a_vcf_in_pieces_has_the_counts_of_the_whole(served: Site, flawed: Path)
     assert pieces["counts"] == whole["counts"]
     assert pieces["records_per_second"] > 0
     assert pieces["settings"] == whole["settings"]
+
+
+def test_what_the_user_should_know_is_said_of_a_vcf_in_pieces_too(served: Site, flawed: Path) -> None:
+    out, report = served.folder / "said.vcf", served.folder / "said.json"
+    done = served.run("annotate", flawed, "-o", out, "--chunks", "3", "--report", report)
+    notes = json.loads(report.read_text())["notes"]
+    assert len(notes) == 3
+    assert all(note in done.stderr for note in notes)
