@@ -8,7 +8,7 @@ and REVOKED, in Celery's own form.
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Literal, Self
 
 from anyvar_step.broker.connection import QUICK, connect, reaching
@@ -29,9 +29,9 @@ class Board:
     """States, results and flags of runs; not thread-safe, one for each thread."""
 
     def __init__(self, settings: Settings, tries: int = QUICK) -> None:
-        self._url = settings.backend_url
         self._expires = settings.result_expires
-        self._redis = connect(self._url, tries)
+        self._redis = connect(settings.backend_url, tries)
+        self._reaching = partial(reaching, settings.backend_url, "CELERY_BACKEND_URL")
         self.leases = Leases(self._redis, self._reaching)
         self.handouts = Handouts(self._redis, self._reaching, self._expires)
 
@@ -44,9 +44,6 @@ class Board:
     def close(self) -> None:
         """Give the connection back."""
         self._redis.close()
-
-    def _reaching(self) -> AbstractContextManager[None]:
-        return reaching(self._url, "CELERY_BACKEND_URL")
 
     # -- states and results, in Celery's keys ------------------------------------------------------------
 

@@ -124,7 +124,7 @@ class _Records:
             if doubt is not None:
                 doubt.judge(annotator.counts)
             if self.registration is not None:
-                self.registration.add(annotator.alleles)
+                self.registration.add(annotator.alleles, report.again)
                 watch.lap("register")
             report(records, reader.consumed)
         watch.lap("read")

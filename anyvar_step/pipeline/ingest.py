@@ -68,7 +68,7 @@ def ingest_file(
                 report(0, reader.consumed)
                 for lines in reader.blocks():
                     watch.lap("read")
-                    log.write(ingestion.take(lines))
+                    log.write(ingestion.take(lines, report.again))
                     reference.release()
                     watch.lap("annotate")
                     report(ingestion.counts.records, reader.consumed)
@@ -112,15 +112,15 @@ class _Ingestion:
         self._registration = registration
         self._without = 0
 
-    def take(self, lines: list[bytes]) -> list[bytes]:
-        """Register a block's alleles; the lines of the conflict log."""
+    def take(self, lines: list[bytes], tick: Callable[[], None]) -> list[bytes]:
+        """Register a block's alleles; the lines of the conflict log. ``tick`` is called while waiting."""
         claims = [self._named(place, line) for place, line in enumerate(lines)]
         conflicts = self._checked(lines, claims)
         count_contigs(self.counts, lines)
         if self._doubt is not None:
             self._doubt.judge(self.counts)
         if self._registration is not None:
-            self._registration.add(self._checker.alleles)
+            self._registration.add(self._checker.alleles, tick)
         self._without += claims.count([])
         self.conflicts += len(conflicts)
         return [_row(conflict, lines[conflict.place], self._assembly) for conflict in conflicts]

@@ -24,7 +24,7 @@ def registering(
     try:
         yield
         if later:
-            registration.detach()
+            registration.detach(tick)
         else:
             registration.finish(tick)
     except BaseException:

@@ -25,6 +25,8 @@ BATCH = 20_000
 WAITING = 2
 #: Digests remembered, at least, to pass over alleles that repeat within a run.
 RECENT = 100_000
+#: Seconds between two calls of a run that waits for the store.
+TICK = 0.5
 #: Seconds for which a failure that may pass is tried again, and the pauses between.
 PATIENCE = 60.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -48,10 +50,12 @@ class Registration:
     deletes come back with the next run: what is remembered of a run ends with it.
     """
 
-    def __init__(self, put: Callable[[tuple[Registration, list[KeptAllele]]], None], patience: float) -> None:
+    def __init__(
+        self, waiting: queue.Queue[tuple[Registration, list[KeptAllele]] | None], patience: float
+    ) -> None:
         self.alleles = 0
         self.added = 0
-        self._put = put
+        self._queue = waiting
         self._patience = patience
         self._recent: set[bytes] = set()
         self._older: set[bytes] = set()
@@ -61,8 +65,8 @@ class Registration:
         self._dropped = threading.Event()
         self._failure: StepError | None = None
 
-    def add(self, alleles: Alleles) -> None:
-        """Take the alleles of a block; waits while the store is behind.
+    def add(self, alleles: Alleles, tick: Callable[[], None] = lambda: None) -> None:
+        """Take the alleles of a block; waits while the store is behind, and calls ``tick`` meanwhile.
 
         Raises what an earlier batch failed with.
         """
@@ -72,38 +76,42 @@ class Registration:
                 recent.add(digest)
                 batch.append(alleles[place])
         if len(batch) >= BATCH:
-            self._send()
+            self._send(tick)
         if len(recent) >= RECENT:
             self._older, self._recent = recent, set()
 
     def finish(self, tick: Callable[[], None] = lambda: None) -> None:
         """Return once everything is committed; ``tick`` is called now and then and may raise to give up."""
-        self._send()
+        self._send(tick)
         while True:
             with self._state:
-                if self._failure or self._state.wait_for(lambda: not self._open_batches, timeout=0.5):
+                if self._failure or self._state.wait_for(lambda: not self._open_batches, timeout=TICK):
                     break
             tick()
         self._raise_failure()
 
-    def detach(self) -> None:
+    def detach(self, tick: Callable[[], None] = lambda: None) -> None:
         """Leave what is not yet written to the registrar; its failures are only logged from now on."""
-        self._send()
+        self._send(tick)
 
     def drop(self) -> None:
         """Give up: what waits is not written any more."""
         self._batch = []
         self._dropped.set()
 
-    def _send(self) -> None:
+    def _send(self, tick: Callable[[], None]) -> None:
         self._raise_failure()
         if not self._batch:
-            return
+            return None
         batch, self._batch = self._batch, []
         self.alleles += len(batch)
         with self._state:
             self._open_batches += 1
-        self._put((self, batch))
+        while True:
+            try:
+                return self._queue.put((self, batch), timeout=TICK)
+            except queue.Full:
+                tick()
 
     def _raise_failure(self) -> None:
         if self._failure:
@@ -160,7 +168,7 @@ class Registrar:
                 thread = threading.Thread(target=self._serve, args=(store,), name="registrar", daemon=True)
                 thread.start()
                 self._threads.append(thread)
-        return Registration(self._queue.put, self._patience)
+        return Registration(self._queue, self._patience)
 
     def _serve(self, store: Store) -> None:
         while (job := self._queue.get()) is not None:

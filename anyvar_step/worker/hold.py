@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from anyvar_step.broker.board import CLAIM_SECONDS, Board
 from anyvar_step.broker.connection import PATIENT
-from anyvar_step.errors import RunCancelled, StepError, Unavailable
+from anyvar_step.errors import RunCancelled, StepError, TimeLimitReached, Unavailable
 from anyvar_step.models import Progress, State
 from anyvar_step.settings import Settings
 
@@ -32,13 +33,16 @@ class Hold:
 
     Raises TakenElsewhere when another worker renews its claim meanwhile, and takes the run over when that
     claim lapses. A claim is never given back after a run's end: between that and the moment Celery stores
-    the result, the run would look abandoned.
+    the result, the run would look abandoned. ``overdue`` says whether the run's time is up.
     """
 
-    def __init__(self, settings: Settings, run_id: str, worker: str) -> None:
+    def __init__(
+        self, settings: Settings, run_id: str, worker: str, overdue: Callable[[], bool] = lambda: False
+    ) -> None:
         self._settings = settings
         self._run_id = run_id
         self._worker = worker
+        self._overdue = overdue
         self._latest = Progress(worker=worker)
         self._cancelled = threading.Event()
         self._ended = threading.Event()
@@ -70,8 +74,14 @@ class Hold:
                 board.release(self._run_id, self._worker)
 
     def tell(self, progress: Progress) -> None:
-        """Note how far the run is; raises RunCancelled once somebody has cancelled it."""
+        """Note how far the run is; raises as ``check`` does."""
         self._latest = progress.model_copy(update={"worker": self._worker})
+        self.check()
+
+    def check(self) -> None:
+        """Raise RunCancelled once somebody has cancelled the run, TimeLimitReached once its time is up."""
+        if self._overdue():
+            raise TimeLimitReached(f"run {self._run_id} has reached the soft time limit")
         if self._cancelled.is_set():
             raise RunCancelled(f"run {self._run_id} was cancelled")
 

@@ -63,12 +63,14 @@ class Job:
         registrations: Registrations,
         run_id: str,
         observe: Observe = unobserved,
+        overdue: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._references = references
         self._registrations = registrations
         self._run_id = run_id
         self._observe = observe
+        self._overdue = overdue
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._workdir = WorkDir(
             settings.required_work_dir(), mode=settings.work_dir_mode, latency_wait=settings.latency_wait
@@ -129,7 +131,7 @@ class Job:
         """The task's result, from work that no other worker does meanwhile, or has done before."""
         self._workdir.contained(task.path)
         try:
-            with Hold(self._settings, self._run_id, self._worker) as hold:
+            with Hold(self._settings, self._run_id, self._worker, self._overdue) as hold:
                 if (finished := self._finished(task)) is not None:
                     return finished
                 hold.keep()
@@ -168,13 +170,17 @@ class Job:
         manifest = self._manifest(path)
         part = self._workdir.part_of(task.output)
         _logger.info("run %s: at work on %s", self._run_id, path)
-        outcome = task.work(part, manifest, hold)
-        if manifest:
-            report = self._report(manifest, task, outcome)
-            self._workdir.write(with_suffix(path, REPORT_SUFFIX), report.model_dump_json().encode())
-        if manifest or task.result:
-            self._publish(part, task.output)
-        part.unlink(missing_ok=True)
+        try:
+            outcome = task.work(part, manifest, hold)
+            hold.check()
+            if manifest:
+                report = self._report(manifest, task, outcome)
+                self._workdir.write(with_suffix(path, REPORT_SUFFIX), report.model_dump_json().encode())
+            if manifest or task.result:
+                self._publish(part, task.output)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
         path.unlink(missing_ok=True)  # only now, as AnyVar's worker does
         self._observe(task.options, outcome)
         seconds = sum(outcome.seconds.values())

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
-from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+from billiard.exceptions import TimeLimitExceeded
 from celery import Celery, Task
 from celery.exceptions import Ignore
 
 from anyvar_step import __version__, reference
 from anyvar_step.broker.names import ANNOTATE_VCF, INGEST_ANNOTATED_VCF, VERSION_MARK
-from anyvar_step.errors import ConfigurationError
+from anyvar_step.errors import ConfigurationError, TimeLimitReached
 from anyvar_step.models import AnnotateOptions, IngestOptions
 from anyvar_step.settings import Settings
 from anyvar_step.worker.job import Job, NothingToDo, Observe
@@ -42,9 +44,33 @@ class References:
         return self._open[assembly]
 
 
+class SoftLimit:
+    """Notes that billiard's parent process says that the soft time limit has passed, by SIGUSR1.
+
+    Billiard's own handler raises, once, wherever the process happens to be: in a destructor or in a library
+    that catches all it is lost, and elsewhere it leaves locks and connections half done. Runs ask instead,
+    between two blocks and while they wait. What cannot ask ends at the hard limit, with the same failure.
+    """
+
+    def __init__(self) -> None:
+        self._passed = False
+
+    def begin(self) -> None:
+        """The clock of a new run starts; billiard has set its handler after the fork."""
+        self._passed = False
+        signal.signal(signal.SIGUSR1, self._note)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self._passed = True
+
+    def passed(self) -> bool:
+        """Whether this process's run should end."""
+        return self._passed
+
+
 def register(app: Celery, settings: Settings, observe: Observe) -> None:
     """Make the app serve AnyVar's tasks; ``observe`` is told of what each run did."""
-    references, registrations = References(settings), Registrations(settings)
+    references, registrations, limit = References(settings), Registrations(settings), SoftLimit()
     mark = {VERSION_MARK: __version__}
 
     @app.task(name=ANNOTATE_VCF, bind=True, **mark)  # type: ignore[untyped-decorator]
@@ -64,7 +90,8 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
             allow_async_write=allow_async_write,
             add_vrs_attributes=add_vrs_attributes,
         )
-        job = Job(settings, references, registrations, self.request.id, observe)
+        limit.begin()
+        job = Job(settings, references, registrations, self.request.id, observe, limit.passed)
         return delivered(job.annotate, path, options, limit=settings.soft_time_limit)
 
     @app.task(name=INGEST_ANNOTATED_VCF, bind=True, **mark)  # type: ignore[untyped-decorator]
@@ -82,7 +109,8 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
             allow_async_write=allow_async_write,
             require_validation=require_validation,
         )
-        job = Job(settings, references, registrations, self.request.id, observe)
+        limit.begin()
+        job = Job(settings, references, registrations, self.request.id, observe, limit.passed)
         return delivered(job.ingest, path, options, limit=settings.soft_time_limit)
 
 
@@ -106,6 +134,6 @@ def delivered(work: Any, path: Path, options: Any, *, limit: int) -> str:
     except NothingToDo as reason:
         _logger.info("%s", reason)
         raise Ignore(str(reason)) from None
-    except SoftTimeLimitExceeded:
+    except TimeLimitReached:
         raise TimeLimitExceeded(limit) from None
     return result

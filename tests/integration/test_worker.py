@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Site, until, write_vcf
+from support import ROOT, Site, until, write_vcf
 
 from anyvar_step.broker.app import make_app
 from anyvar_step.broker.board import Board
@@ -222,6 +223,19 @@ def test_the_soft_time_limit_fires_and_ends_the_run_as_time_limit_exceeded(
         done = site.run("annotate", source, "-o", tmp_path / "out.vcf")
     assert done.returncode == 124, done.stderr
     assert "time limit" in done.stderr
+    assert site.left_over() == []
+
+
+def test_the_soft_time_limit_is_heard_wherever_its_signal_meets_the_worker(
+    site: Site, genome: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "long.vcf"
+    source.write_bytes(long_vcf(source, genome))
+    deaf = copy.copy(site)
+    deaf.extra = {"PYTHONPATH": f"{Path(__file__).with_name('deaf')}:{ROOT}"}
+    with deaf.worker():
+        done = site.run("annotate", source, "-o", tmp_path / "out.vcf")
+    assert done.returncode == 124, done.stderr
     assert site.left_over() == []
 
 

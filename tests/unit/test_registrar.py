@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 
@@ -179,3 +180,26 @@ def test_who_waits_for_the_end_is_asked_whether_to_go_on() -> None:
         registration.finish(tick)
     gate.set()
     registrar.close()
+
+
+def test_a_run_that_waits_for_a_store_that_hangs_can_be_given_up() -> None:
+    going_on = threading.Event()
+
+    def hang() -> None:
+        going_on.wait()
+
+    def tick() -> None:
+        raise TimeoutError
+
+    registration, rows, registrar = begin(hang)
+
+    def add_for_ever() -> None:
+        for first in itertools.count(step=BATCH):
+            registration.add(Numbered(range(first, first + BATCH)), tick)
+
+    with pytest.raises(TimeoutError):
+        add_for_ever()
+    registration.drop()
+    going_on.set()
+    registrar.close()
+    assert len(rows) < registration.alleles
