@@ -38,6 +38,7 @@ PHASES = {
     "write": "compress and write",
     "register": "register",
     "collect": "collect and index",
+    "wait": "wait and work",
 }
 
 
@@ -125,7 +126,7 @@ def alleles(samples: Sequence[Sample]) -> Chart:
 
 
 def errors(samples: Sequence[Sample]) -> Chart:
-    """Records without identifiers by cause, of the samples that have any."""
+    """Records with VRS_Error by cause and those on unknown contigs, of the samples that have any."""
     values: dict[str, dict[str, float]] = {}
     for name, report in samples:
         parts: dict[str, float] = {CAUSES.get(cause, cause): n for cause, n in report.counts.errors.items()}
@@ -145,12 +146,12 @@ def speeds(samples: Sequence[Sample]) -> Chart:
 
 
 def phases(samples: Sequence[Sample]) -> Chart:
-    """Seconds by phase; what the wait had besides the worker's work was spent in the queue."""
+    """Seconds by phase; a wait without the worker's work, where that is known, was spent in the queue."""
     values = {}
     for name, report in samples:
         seconds = dict(report.seconds)
         work = sum(seconds.get(phase, 0.0) for phase in WORK)
-        seconds["queue"] = max(0.0, seconds.pop("wait", 0.0) - work)
+        seconds["queue" if work else "wait"] = max(0.0, seconds.pop("wait", 0.0) - work)
         if any(seconds.values()):
             values[name] = {PHASES.get(phase, phase): value for phase, value in seconds.items() if value}
     others = (phase for parts in values.values() for phase in parts)

@@ -25,13 +25,12 @@ def sections(samples: Sequence[Sample], failed: Sequence[str] = ()) -> dict[str,
 
     ``failed`` names samples whose run failed.
     """
+    annotated = [sample for sample in samples if not sample.ingested]
     made = {
         "failed": _failed(failed),
         "general": _general(samples),
-        "alleles": _bars("alleles", "Alleles by kind", "ALT alleles", _kinds(samples)),
-        "errors": _bars(
-            "errors", "Records without identifiers, by cause", "Records", _parts(errors(samples))
-        ),
+        "alleles": _bars("alleles", "Alleles by kind", "ALT alleles", _kinds(annotated)),
+        "errors": _bars("errors", "VRS_Error and unknown contigs", "Records", _parts(errors(annotated))),
         "phases": _bars("phases", "Time by phase", "Seconds", _parts(phases(samples))),
     }
     return {f"{name}_anyvar_step_mqc.json": content for name, content in made.items() if content["data"]}
@@ -56,34 +55,58 @@ def _general(samples: Sequence[Sample]) -> dict[str, Any]:
         "records": ("Records", "Records of the VCF", "{:,.0f}"),
         "ids": ("VRS ids", "VRS identifiers written", "{:,.0f}"),
         "errors": ("VRS_Error", "Records with VRS_Error", "{:,.0f}"),
+        "unknown": ("Unknown contig", "Records on contigs that the reference lacks", "{:,.0f}"),
         "records_per_second": ("Records/s", "Records per second of the worker", "{:,.0f}"),
+        "registered": ("Registered", "Alleles handed to the store", "{:,.0f}"),
+        "conflicts": ("Wrong VRS fields", "Ingested alleles whose VRS fields are wrong", "{:,.0f}"),
     }
     data: dict[str, dict[str, float]] = {}
-    for name, report in samples:
-        counts = report.counts
-        row = {"records": counts.records, "ids": counts.ids, "errors": sum(counts.errors.values())}
-        speed = report.records_per_second
-        data[name] = {**row, "records_per_second": speed} if speed else {**row}
+    for sample in samples:
+        row = {key: value for key, value in _row(sample).items() if value is not None}
+        if sample.ingested:
+            data[sample.sample] = row | data.get(sample.sample, {})
+        else:
+            data[sample.sample] = data.get(sample.sample, {}) | row
+    used = {key for row in data.values() for key in row}
     headers = {
         key: {"title": title, "description": description, "format": form, "scale": False}
         for key, (title, description, form) in columns.items()
+        if key in used
     }
     # A list of columns, one dictionary each: MultiQC's form for the general statistics.
     return {
         "id": "anyvar_step_general",
         "plot_type": "generalstats",
         "pconfig": [{key: header} for key, header in headers.items()],
-        "data": data,
+        "data": {name: row for name, row in data.items() if row},
     }
 
 
+def _row(sample: Sample) -> dict[str, float | None]:
+    """What is known of a run; a sample's annotation and its ingestion share a line."""
+    report, counts = sample.report, sample.report.counts
+    stored = report.registered
+    row: dict[str, float | None] = {
+        "records_per_second": report.records_per_second,
+        "registered": stored.alleles if stored else None,
+    }
+    if sample.ingested:
+        conflicts = stored.conflicts if stored else None
+        return {**row, "records": counts.records if sample.counted else None, "conflicts": conflicts}
+    unknown = sum(counts.unknown_contigs.values())
+    errors = sum(counts.errors.values())
+    return {**row, "records": counts.records, "ids": counts.ids, "errors": errors, "unknown": unknown}
+
+
 def _bars(name: str, heading: str, unit: str, data: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """A bar graph, one bar a sample."""
+    """A bar graph, one bar a sample; where all bars are of one part, MultiQC's has no legend to name it."""
     identifier = f"anyvar_step_{name}"
+    parts = list(dict.fromkeys(part for bar in data.values() for part in bar))
     return {
         **_PARENT,
         "id": identifier,
         "section_name": heading,
+        **({"description": f"All: {escape(parts[0])}."} if len(parts) == 1 else {}),
         "plot_type": "bargraph",
         "pconfig": {"id": f"{identifier}_plot", "title": f"anyvar-step: {heading}", "ylab": unit},
         "data": {sample: dict(parts) for sample, parts in data.items()},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -25,6 +25,8 @@ def render(samples: Sequence[Sample], title: str, failed: Sequence[str] = ()) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    annotated = [sample for sample in samples if not sample.ingested]
+    ingested = [sample for sample in samples if sample.ingested]
     forms = {"number": number, "seconds": seconds, "size": size, "head": head}
     environment.filters.update(forms)
     environment.globals.update(forms)
@@ -32,28 +34,57 @@ def render(samples: Sequence[Sample], title: str, failed: Sequence[str] = ()) ->
         title=title,
         version=__version__,
         samples=samples,
+        annotated=annotated,
+        ingested=ingested,
         failed=list(dict.fromkeys(failed)),
-        totals=totals(samples),
+        tiles=[*_heads(samples, failed), *_annotation(annotated), *_ingestion(ingested, bool(annotated))],
         findings=findings(samples),
         mixed=mixed_versions(samples),
-        alleles=charts.alleles(samples),
-        errors=charts.errors(samples),
+        alleles=charts.alleles(annotated),
+        errors=charts.errors(annotated),
         speeds=charts.speeds(samples),
         phases=charts.phases(samples),
-        kinds=used_kinds(samples),
-        registering=any(report.registered for _, report in samples),
+        kinds=used_kinds(annotated),
+        registering=any(report.registered for _, report in annotated),
     )
 
 
-def totals(samples: Sequence[Sample]) -> dict[str, int]:
-    """Sums over all samples."""
-    counts = [report.counts for _, report in samples]
-    return {
-        "records": sum(each.records for each in counts),
-        "ids": sum(each.ids for each in counts),
-        "errors": sum(sum(each.errors.values()) for each in counts),
-        "unknown": sum(sum(each.unknown_contigs.values()) for each in counts),
-    }
+class Tile(NamedTuple):
+    """A sum over samples in the page's head; None = not known of any."""
+
+    label: str
+    value: int | None
+    bad: bool = False
+
+
+def _heads(samples: Sequence[Sample], failed: Sequence[str]) -> Iterator[Tile]:
+    """How many samples there are, and how many failed."""
+    names = {*(sample.sample for sample in samples), *failed}
+    yield Tile("sample" if len(names) == 1 else "samples", len(names))
+    if failed:
+        yield Tile("failed", len(set(failed)), bad=True)
+
+
+def _annotation(samples: Sequence[Sample]) -> Iterator[Tile]:
+    if samples:
+        counts = [report.counts for _, report in samples]
+        yield Tile("records", sum(each.records for each in counts))
+        yield Tile("VRS identifiers", sum(each.ids for each in counts))
+        yield Tile("records with VRS_Error", sum(sum(each.errors.values()) for each in counts))
+        yield Tile("records on unknown contigs", sum(sum(each.unknown_contigs.values()) for each in counts))
+
+
+def _ingestion(samples: Sequence[Sample], annotated: bool) -> Iterator[Tile]:
+    """``annotated``: the page has annotations, too, whose records these are."""
+    if samples:
+        stored = [report.registered for _, report in samples if report.registered]
+        if not annotated:
+            counted = [sample.report.counts.records for sample in samples if sample.counted]
+            yield Tile("records", sum(counted) if counted else None)
+        yield Tile("alleles registered", sum(each.alleles for each in stored) if stored else None)
+        yield Tile(
+            "alleles with wrong VRS fields", sum(each.conflicts for each in stored) if stored else None
+        )
 
 
 def used_kinds(samples: Sequence[Sample]) -> dict[str, str]:
@@ -70,8 +101,10 @@ def head(contigs: dict[str, int]) -> Iterable[tuple[str, int]]:
         yield f"{len(items) - CONTIGS:,} others", sum(records for _, records in items[CONTIGS:])
 
 
-def number(value: float) -> str:
-    """A number with thousands separated; a small fraction keeps three digits."""
+def number(value: float | None) -> str:
+    """A number with thousands separated, a small fraction with three digits; a dash where it is not known."""
+    if value is None:
+        return "\N{EN DASH}"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 

@@ -10,8 +10,10 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from anyvar_step.errors import InputNotFound, InvalidInput
-from anyvar_step.models import RunReport
+from anyvar_step.models import IngestOptions, RunReport
 
+#: What the name of an ingestion ends with where the same sample's annotation is on the page, too.
+_INGESTED = " (ingested)"
 #: No count, size or duration is larger; arithmetic of charts holds to here.
 _LARGEST = 1e18
 
@@ -22,15 +24,40 @@ class Sample(NamedTuple):
     name: str
     report: RunReport
 
+    @property
+    def sample(self) -> str:
+        """The sample's own name."""
+        return self.name.removesuffix(_INGESTED)
+
+    @property
+    def ingested(self) -> bool:
+        """Whether the run read VRS fields, and did not write them."""
+        return isinstance(self.report.options, IngestOptions)
+
+    @property
+    def counted(self) -> bool:
+        """Whether its counts are known: of an ingestion, AnyVar's own worker tells none."""
+        return bool(self.report.worker) or not self.ingested
+
 
 def read_samples(paths: Sequence[Path]) -> list[Sample]:
     """The samples in the order given, named for their report files (``results/alice.json`` is alice).
 
-    Where several files have one name, the paths are the names. Raises InputNotFound and InvalidInput.
+    Annotation and ingestion of one name are told apart; where several of either have it, their paths are the
+    names. Raises InputNotFound and InvalidInput.
     """
-    paths = list(dict.fromkeys(paths))
-    names = Counter(path.stem for path in paths)
-    return [Sample(path.stem if names[path.stem] == 1 else str(path), read_report(path)) for path in paths]
+    runs = {path: Sample(path.stem, read_report(path)) for path in paths}
+    names = Counter((run.name, run.ingested) for run in runs.values())
+    return [
+        run._replace(
+            name=str(path)
+            if names[run.name, run.ingested] > 1
+            else run.name + _INGESTED
+            if run.ingested and (run.name, False) in names
+            else run.name
+        )
+        for path, run in runs.items()
+    ]
 
 
 def read_report(path: Path) -> RunReport:

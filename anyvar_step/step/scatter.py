@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from anyvar_step.errors import FileSpoiled, InvalidInput, StepError
-from anyvar_step.models import Counts, Manifest, Progress, RunReport, RunRequest, RunStatus, State, throughput
+from anyvar_step.models import (
+    Counts,
+    Manifest,
+    Progress,
+    Registered,
+    RunReport,
+    RunRequest,
+    RunStatus,
+    State,
+    throughput,
+)
 from anyvar_step.step.annotate import (
     annotate,
     dropped_if_spoiled,
@@ -210,6 +220,7 @@ def _merged(
         **files,
         options=request.options,
         counts=counts,
+        registered=_registered(reports),
         seconds={**seconds, **took},
         records_per_second=throughput(counts.records, seconds),
         finished=max(report.finished for report in reports),
@@ -219,3 +230,13 @@ def _merged(
         sequences={name: sq for report in reports for name, sq in report.sequences.items()},
         notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
     )
+
+
+def _registered(reports: Sequence[RunReport]) -> Registered | None:
+    """The sums of what the pieces put into the store; None where their workers have none."""
+    known = [report.registered for report in reports if report.registered]
+    if not known:
+        return None
+    added = [each.added for each in known if each.added is not None]
+    all_told = len(added) == len(known)
+    return Registered(alleles=sum(each.alleles for each in known), added=sum(added) if all_told else None)

@@ -98,7 +98,7 @@ def test_multiqc_shows_the_samples_and_the_plots(reports: list[Path], tmp_path: 
     shown = Browser(tmp_path).dom(report)
     for heading in (
         "Alleles by kind",
-        "Records without identifiers, by cause",
+        "VRS_Error and unknown contigs",
         "Time by phase",
         "VRS ids",
         "Failed",

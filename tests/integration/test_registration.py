@@ -76,6 +76,17 @@ def test_every_id_of_the_output_is_in_the_store(storing: Site, vcf: Path, file: 
     assert {table: duckdb_rows(file, table) for table in TABLES} == before
 
 
+def test_the_report_of_a_vcf_in_pieces_says_what_all_of_them_registered(
+    storing: Site, vcf: Path, file: Path, tmp_path: Path
+) -> None:
+    out, report = tmp_path / "out.vcf", tmp_path / "run.json"
+    done = storing.run("annotate", vcf, "-o", out, "--chunks", "3", "--report", report)
+    assert done.returncode == 0, done.stderr
+    registered = json.loads(report.read_text())["registered"]
+    assert registered["added"] == len(duckdb_rows(file, "alleles")) == len(ids_in(out))
+    assert registered["alleles"] >= registered["added"]
+
+
 def test_only_what_was_asked_for_is_registered(storing: Site, vcf: Path, file: Path, tmp_path: Path) -> None:
     assert storing.run("annotate", vcf, "-o", tmp_path / "out.vcf", "--no-for-ref").returncode == 0
     assert {row[0] for row in duckdb_rows(file, "alleles")} == ids_in(tmp_path / "out.vcf")

@@ -14,10 +14,11 @@ from support import ROOT
 
 from anyvar_step.cli.report import command
 from anyvar_step.errors import InputNotFound, InvalidInput
-from anyvar_step.models import EXAMPLES, Counts, RunReport
+from anyvar_step.models import EXAMPLES, Counts, IngestOptions, Registered, RunReport
 from anyvar_step.pipeline.judgement import count_contigs
 from anyvar_step.report import charts
 from anyvar_step.report.findings import findings
+from anyvar_step.report.multiqc import sections
 from anyvar_step.report.page import render
 from anyvar_step.report.reading import Sample, read_samples
 from anyvar_step.report.schema import json_schema
@@ -25,6 +26,7 @@ from anyvar_step.report.schema import json_schema
 jsonschema = pytest.importorskip("jsonschema", reason="comes with the workflow extra")
 
 SCHEMA = ROOT / "docs" / "run-report-1.schema.json"
+DASH = "\N{EN DASH}"
 HOSTILE = '<script>alert("1")</script>&amp;'
 
 
@@ -133,12 +135,102 @@ def test_the_same_runs_give_the_same_page() -> None:
     assert render(samples, "t") == render(samples, "t")
 
 
-def test_a_run_of_anyvars_own_worker_tells_little_and_has_its_line_all_the_same() -> None:
-    little = report(counts={"records": 7}, seconds={}, records_per_second=None, versions={}, finished="")
-    page = render([Sample("alice", little)], "t")
+def numbers_of(page: str, sample: str) -> list[str]:
+    """The row of a sample in the first table that has one."""
+    row = page.partition(f'<th scope="row" title="{sample}">')[2].partition("</tr>")[0]
+    return re.findall(r"<td>(.*?)</td>", row)
+
+
+def tiles(page: str) -> dict[str, str]:
+    """The sums in the page's head."""
+    return dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd></div>", page))
+
+
+def test_a_run_of_anyvars_own_worker_has_no_throughput_and_its_wait_is_not_the_queues() -> None:
+    unknown = {"records_per_second": None, "versions": {}, "finished": ""}
+    page = render([Sample("alice", report(seconds={"stage": 1.0, "wait": 30.0}, **unknown))], "t")
+    assert numbers_of(page, "alice") == ["100", "210", "0", "0", DASH, "31.0 s", DASH]
+    assert "stage 1.0 s, wait and work 30.0 s" in page
+    assert "queue" not in page
+    assert "AnyVar&#39;s own" in page.replace("AnyVar's own", "AnyVar&#39;s own")
+
+
+def ingestion(**changed: Any) -> RunReport:
+    """The report of an ingestion by our worker."""
+    plain: dict[str, Any] = {
+        "options": IngestOptions(),
+        "counts": Counts(records=90, ids=180, unknown_contigs={"chrUn": 2}),
+        "registered": Registered(alleles=170, added=20, conflicts=3),
+        "worker": "host",
+    }
+    return report(**{**plain, **changed})
+
+
+def test_annotation_and_ingestion_of_the_same_samples_are_told_apart(tmp_path: Path) -> None:
+    paths = [written(tmp_path / "reports", name) for name in ("alice", "bela")]
+    for name in ("alice", "carol"):
+        path = tmp_path / "registered" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(ingestion().model_dump_json())
+        paths.append(path)
+    samples = read_samples(paths)
+    assert [sample.name for sample in samples] == ["alice", "bela", "alice (ingested)", "carol"]
+    page = render(samples, "t")
+    assert numbers_of(page, "alice")[:2] == ["100", "210"]
+    assert numbers_of(page, "carol")[:5] == ["90", "2", "3", "170", "20"]
+    assert tiles(page) == {
+        "samples": "3",
+        "records": "200",
+        "VRS identifiers": "420",
+        "records with VRS_Error": "0",
+        "records on unknown contigs": "0",
+        "alleles registered": "340",
+        "alleles with wrong VRS fields": "6",
+    }
+    alleles, *others = [bar.name for bar in charts.alleles(samples[:2]).bars]
+    assert (alleles, others) == ("alice", ["bela"])
+    assert [bar.name for bar in charts.phases(samples).bars] == [sample.name for sample in samples]
+    general = sections(samples)["general_anyvar_step_mqc.json"]["data"]
+    assert general["alice"] == {
+        "records": 100,
+        "ids": 210,
+        "errors": 0,
+        "unknown": 0,
+        "records_per_second": 4.0,
+        "registered": 170,
+        "conflicts": 3,
+    }
+    assert list(general) == ["alice", "bela", "carol"]
+
+
+def test_a_page_of_ingestions_speaks_of_nothing_else() -> None:
+    page = render([Sample("alice", ingestion(registered=Registered(alleles=9, added=None)))], "t")
+    assert numbers_of(page, "alice")[:5] == ["90", "2", "0", "9", DASH]
+    assert re.findall(r"<h2.*?>(.*?)</h2>", page) == [
+        *("To look at", "Ingested", "Throughput", "Time by phase", "Each run")
+    ]
+    assert "Nothing: no wrong VRS field" in page
+
+
+def test_what_anyvars_worker_does_not_tell_of_an_ingestion_is_shown_as_not_known() -> None:
+    silent = {"counts": {}, "registered": None, "worker": "", "seconds": {}, "records_per_second": None}
+    samples = [Sample("alice", ingestion(**silent))]
+    page = render(samples, "t")
+    assert numbers_of(page, "alice") == [DASH] * 8
+    assert set(tiles(page).values()) == {"1", DASH}
+    assert [finding.text for finding in findings(samples)] == [
+        "nothing is known of what was met: AnyVar's worker does not count"
+    ]
     assert not [tag for tag, attrs in tags(page).found if attrs.get("role") == "img"], "no empty plots"
-    row = page.partition('<th scope="row" title="alice">')[2].partition("</tr>")[0]
-    assert re.findall(r"<td>(.*?)</td>", row) == ["7", "0", "0", "0", *3 * ["\N{EN DASH}"]]
+
+
+def test_multiqc_names_a_cause_that_is_the_only_one() -> None:
+    """Its plots have no legend then."""
+    one = Sample("a", report(counts=Counts(records=2, errors={"ref_mismatch": 1})))
+    two = Sample("b", report(counts=Counts(records=2, unknown_contigs={"chrUn": 1})))
+    name = "errors_anyvar_step_mqc.json"
+    assert sections([one])[name]["description"] == "All: REF differs from the reference."
+    assert "description" not in sections([one, two])[name]
 
 
 def test_each_plot_says_its_numbers_to_those_who_do_not_see_it() -> None:
@@ -187,7 +279,7 @@ def test_all_alleles_are_in_the_bar_whatever_their_kind() -> None:
 def test_what_went_wrong_last_night_stands_at_the_top() -> None:
     fine = [Sample(f"s{n}", report()) for n in range(3)]
     assert findings(fine) == []
-    assert "Nothing: every record" in render(fine, "t")
+    assert "Nothing: no VRS_Error, no unknown contig." in render(fine, "t")
     slow = report(records_per_second=1.9)
     wrong = report(notes=["in.vcf has 1 of 100 records with a REF that differs"])
     said = findings([*fine, Sample("slow", slow), Sample("wrong", wrong)])
@@ -200,8 +292,7 @@ def test_what_went_wrong_last_night_stands_at_the_top() -> None:
 def test_samples_that_failed_stand_on_top_of_the_page_and_are_counted() -> None:
     page = render([Sample("alice", report())], "t", ["bela", HOSTILE, "bela"])
     assert re.findall(r"<h2.*?>(.*?)</h2>", page)[:2] == ["Failed", "To look at"]
-    tiles = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd></div>", page))
-    assert (tiles["samples"], tiles["failed"]) == ("3", "2")
+    assert (tiles(page)["samples"], tiles(page)["failed"]) == ("3", "2")
     assert re.findall(r"<li>(.*?)</li>", page.partition('<ul class="failed">')[2])[0] == "bela"
     assert HOSTILE not in page
     assert "<dt>failed</dt>" not in render([Sample("alice", report())], "t")
