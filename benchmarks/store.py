@@ -66,7 +66,7 @@ def ours(vcf: Path, reference: Reference, uri: str, server: Callable[[], float])
     for _ in range(2):
         wall, cpu, servers = time.perf_counter(), time.process_time(), server()
         outcome = annotate_file(
-            vcf, vcf.with_suffix(".out"), reference, AnnotateOptions(), registration=registrar.begin()
+            vcf, vcf.with_suffix(".out"), reference, AnnotateOptions(), registration=registrar.begin("run 1")
         )
         wall, cpu, servers = time.perf_counter() - wall, time.process_time() - cpu, server() - servers
         assert outcome.registered is not None

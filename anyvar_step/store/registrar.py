@@ -31,6 +31,9 @@ TICK = 0.5
 PATIENCE = 60.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
+#: A batch and the run that it belongs to.
+Job = tuple["Registration", list[KeptAllele]]
+
 
 class Alleles(Protocol):
     """A block's alleles; ``digests`` tell repeats without making them."""
@@ -50,13 +53,12 @@ class Registration:
     deletes come back with the next run: what is remembered of a run ends with it.
     """
 
-    def __init__(
-        self, waiting: queue.Queue[tuple[Registration, list[KeptAllele]] | None], patience: float
-    ) -> None:
+    def __init__(self, waiting: queue.Queue[Job | None], patience: float, name: str) -> None:
         self.alleles = 0
         self.added = 0
         self._queue = waiting
         self._patience = patience
+        self._name = name
         self._recent: set[bytes] = set()
         self._older: set[bytes] = set()
         self._batch: list[KeptAllele] = []
@@ -64,6 +66,8 @@ class Registration:
         self._open_batches = 0
         self._dropped = threading.Event()
         self._failure: StepError | None = None
+        self._detached = False
+        self._lost = 0
 
     def add(self, alleles: Alleles, tick: Callable[[], None] = lambda: None) -> None:
         """Take the alleles of a block; waits while the store is behind, and calls ``tick`` meanwhile.
@@ -93,6 +97,9 @@ class Registration:
     def detach(self, tick: Callable[[], None] = lambda: None) -> None:
         """Leave what is not yet written to the registrar; its failures are only logged from now on."""
         self._send(tick)
+        with self._state:
+            self._raise_failure()
+            self._detached = True
 
     def drop(self) -> None:
         """Give up: what waits is not written any more."""
@@ -119,23 +126,24 @@ class Registration:
 
     def write(self, store: Store, batch: list[KeptAllele]) -> None:
         """Write one batch, in a writer's thread; never raises."""
-        added, failure = 0, None
+        added, lost, failure = 0, len(batch), None
         try:
             if not self._dropped.is_set():
-                added = self._insist(store, batch)
+                added, lost = self._insist(store, batch), 0
         except StepError as error:
             failure = error
         except Exception as error:
             failure = StepError(f"registration failed: {type(error).__name__}: {error}")
-        if failure and not self._failure:
-            _logger.error("%s", failure)
         with self._state:
             self.added += added
+            self._lost += lost
             self._failure = self._failure or failure
             if failure:
                 self._dropped.set()
             self._open_batches -= 1
             self._state.notify_all()
+            if self._detached and self._lost and not self._open_batches:
+                _logger.error("%s: %d alleles were not registered: %s", self._name, self._lost, self._failure)
 
     def _insist(self, store: Store, batch: list[KeptAllele]) -> int:
         """Write the batch, again after failures that may pass; a batch that is written twice adds nothing."""
@@ -146,7 +154,7 @@ class Registration:
             except Unavailable as trouble:
                 if time.monotonic() + pause > deadline or self._dropped.wait(pause):
                     raise
-                _logger.warning("%s; trying again", trouble)
+                _logger.warning("%s: %s; trying again", self._name, trouble)
                 pause = min(pause * 2, LONGEST_PAUSE)
 
 
@@ -156,11 +164,14 @@ class Registrar:
     def __init__(self, open_one: Callable[[], Store], *, patience: float = PATIENCE) -> None:
         self._open_one = open_one
         self._patience = patience
-        self._queue: queue.Queue[tuple[Registration, list[KeptAllele]] | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[Job | None] = queue.Queue(WAITING)
         self._threads: list[threading.Thread] = []
 
-    def begin(self) -> Registration:
-        """The registration of one run. Raises ConfigurationError where there can be no such store."""
+    def begin(self, name: str) -> Registration:
+        """The registration of one run, by the name that the log calls it.
+
+        Raises ConfigurationError where there can be no such store.
+        """
         if not self._threads:
             first = self._open_one()
             stores = [first, *(self._open_one() for _ in range(first.writers - 1))]
@@ -168,7 +179,7 @@ class Registrar:
                 thread = threading.Thread(target=self._serve, args=(store,), name="registrar", daemon=True)
                 thread.start()
                 self._threads.append(thread)
-        return Registration(self._queue, self._patience)
+        return Registration(self._queue, self._patience, name)
 
     def _serve(self, store: Store) -> None:
         while (job := self._queue.get()) is not None:

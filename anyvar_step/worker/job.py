@@ -95,7 +95,7 @@ class Job:
                 command=manifest.command if manifest else "",
                 force=bool(manifest and manifest.force),
                 on_progress=hold.tell,
-                registration=self._registrations.begin(),
+                registration=self._registrations.begin(self._run_id),
             )
 
         output = with_suffix(path, OUTPUT_SUFFIX)
@@ -108,7 +108,7 @@ class Job:
         """
 
         def work(part: Path, manifest: Manifest | None, hold: Hold) -> pipeline.Outcome:
-            registration = self._registrations.begin()
+            registration = self._registrations.begin(self._run_id)
             if registration is None and not options.require_validation:
                 raise ConfigurationError(
                     "the worker has no store to ingest into", "Start it with ANYVAR_STORAGE_URI"

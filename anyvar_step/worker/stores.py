@@ -57,13 +57,13 @@ class Registrations:
         self._registrar: Registrar | None = None
         worker_process_shutdown.connect(self.drain)
 
-    def begin(self) -> Registration | None:
-        """The registration of one run; None where there is no store."""
+    def begin(self, run_id: str) -> Registration | None:
+        """The registration of that run; None where there is no store."""
         if not self._settings.storage_uri:
             return None
         if self._registrar is None:
             self._registrar = Registrar(self._open, patience=self._settings.store_patience)
-        return self._registrar.begin()
+        return self._registrar.begin(f"run {run_id}")
 
     def _open(self) -> Store:
         store = configured_store(self._settings)

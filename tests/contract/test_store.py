@@ -137,12 +137,12 @@ class StoreContract:
     def test_a_registration_writes_every_allele_once(self, uri: str, rows: Any) -> None:
         prepare(uri)
         registrar = Registrar(lambda: open_store(uri))
-        registration = registrar.begin()
+        registration = registrar.begin("run 1")
         for start in range(0, 50_000, 500):
             registration.add(Alleles(allele(n) for n in range(start, start + 520)))
         registration.finish()
         assert (registration.alleles, registration.added) == (50_020, 50_020)
-        again = registrar.begin()
+        again = registrar.begin("run 1")
         again.add(Alleles(allele(n) for n in range(1000)))
         again.finish()
         assert (again.alleles, again.added) == (1000, 0)
@@ -152,7 +152,7 @@ class StoreContract:
     def test_what_is_left_to_the_registrar_is_written_when_it_closes(self, uri: str, rows: Any) -> None:
         prepare(uri)
         registrar = Registrar(lambda: open_store(uri))
-        registration = registrar.begin()
+        registration = registrar.begin("run 1")
         registration.add(Alleles(allele(n) for n in range(30_000)))
         registration.detach()
         registrar.close()
@@ -164,7 +164,7 @@ class StoreContract:
         prepare(uri)
         registrar = Registrar(lambda: open_store(uri))
         for _ in range(2):
-            registration = registrar.begin()
+            registration = registrar.begin("run 1")
             registration.add(Alleles(allele(n) for n in range(100)))
             registration.finish()
             assert len(rows("alleles")) == 100
@@ -177,7 +177,7 @@ class StoreContract:
 
         def work(first: int) -> None:
             registrar = Registrar(lambda: open_store(uri))
-            registration = registrar.begin()
+            registration = registrar.begin("run 1")
             try:
                 for start in range(first, 6000, 500):
                     registration.add(Alleles(allele(n) for n in reversed(range(start, start + 500))))
@@ -252,7 +252,7 @@ class TestDuckDb(StoreContract):
             with pytest.raises(Unavailable, match="Another process"):
                 store.write([allele(0)])
             registrar = Registrar(lambda: open_store(uri))
-            registration = registrar.begin()
+            registration = registrar.begin("run 1")
             registration.add(Alleles([allele(0)]))
             threading.Timer(0.5, holder.communicate).start()
             registration.finish()

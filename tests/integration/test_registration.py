@@ -340,7 +340,7 @@ source, target, fasta, uri = sys.argv[1:]
 store = open_store(uri); store.prepare(); store.close()
 registrar = Registrar(lambda: open_store(uri))
 reference = open_reference("GRCh38", Path(fasta))
-annotate_file(Path(source), Path(target), reference, AnnotateOptions(), registration=registrar.begin())
+annotate_file(Path(source), Path(target), reference, AnnotateOptions(), registration=registrar.begin("run 1"))
 registrar.close()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

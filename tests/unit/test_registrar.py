@@ -70,7 +70,7 @@ def begin(
         return Memory(rows, fail)
 
     registrar = Registrar(one, patience=patience)
-    return registrar.begin(), rows, registrar
+    return registrar.begin("run 1"), rows, registrar
 
 
 def test_alleles_that_repeat_nearby_are_handed_over_once() -> None:
@@ -115,7 +115,7 @@ def test_a_failure_that_cannot_pass_is_raised_at_once_and_stops_the_run() -> Non
     with pytest.raises(AccessRefused):
         run()
     assert fail.calls < 10
-    again = registrar.begin()  # the next run is none of its business
+    again = registrar.begin("run 1")  # the next run is none of its business
     again.add(Numbered(range(5)))
     again.finish()
     registrar.close()
@@ -153,6 +153,25 @@ def test_a_store_that_is_behind_holds_the_run_back() -> None:
     assert len(rows) == 20 * BATCH
 
 
+def test_what_a_run_could_not_write_late_is_counted_in_one_line_with_its_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gate = threading.Event()
+
+    def fail() -> None:
+        gate.wait(30)
+        raise AccessRefused("no right")
+
+    registration, rows, registrar = begin(fail)
+    registration.add(Numbered(range(BATCH)))
+    registration.add(Numbered(range(BATCH, BATCH + 7)))
+    registration.detach()
+    gate.set()
+    registrar.close()
+    assert rows == set()
+    assert caplog.messages == [f"run 1: {BATCH + 7} alleles were not registered: no right"]
+
+
 def test_a_run_that_is_given_up_writes_no_more_and_its_successor_does() -> None:
     gate = threading.Event()
     registration, rows, registrar = begin(lambda: bool(gate.wait(30)))
@@ -160,7 +179,7 @@ def test_a_run_that_is_given_up_writes_no_more_and_its_successor_does() -> None:
         registration.add(Numbered(range(start, start + BATCH)))
     registration.drop()
     gate.set()
-    following = registrar.begin()
+    following = registrar.begin("run 1")
     following.add(Numbered(range(1_000_000, 1_000_010)))
     following.finish()
     registrar.close()
