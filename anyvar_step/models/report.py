@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from typing import Any, Literal
@@ -72,6 +73,18 @@ class Registered(Model):
     added: int | None = Field(description="of these, new to the store; None = written after the run")
     conflicts: int = Field(default=0, description="alleles of an ingested VCF whose VRS fields are wrong")
 
+    @classmethod
+    def total(cls, parts: Sequence[Registered]) -> Registered | None:
+        """What all of them put into the store together; None for none."""
+        if not parts:
+            return None
+        added = [part.added for part in parts if part.added is not None]
+        return cls(
+            alleles=sum(part.alleles for part in parts),
+            added=sum(added) if len(added) == len(parts) else None,
+            conflicts=sum(part.conflicts for part in parts),
+        )
+
 
 #: What a worker does with a VCF; the other phases of a run's ``seconds`` are its step's.
 WORK = ("read", "annotate", "write", "register")
@@ -123,6 +136,43 @@ class RunReport(Model):
             versions=versions(),
             **found,
         )
+
+    @classmethod
+    def merged(cls, pieces: Sequence[RunReport], **whole: Any) -> RunReport:
+        """One report on a VCF that was annotated in pieces; ``whole`` is what is known of it as one.
+
+        Counts and seconds are sums; of what else differs from piece to piece all values are listed.
+        """
+        counts, seconds = Counts(), Counter[str]()
+        for piece in pieces:
+            counts.add(piece.counts)
+            seconds.update(piece.seconds)
+        timed = sum(piece.counts.records for piece in pieces if piece.seconds.keys() & set(WORK))
+        found: dict[str, Any] = {
+            "run_id": _listed(piece.run_id for piece in pieces),
+            "options": pieces[0].options,
+            "counts": counts,
+            "registered": Registered.total([piece.registered for piece in pieces if piece.registered]),
+            "seconds": dict(seconds),
+            "records_per_second": throughput(timed, seconds),
+            "finished": max(piece.finished for piece in pieces),
+            "worker": _listed(piece.worker for piece in pieces),
+            "versions": _listed_by_key([piece.versions for piece in pieces]),
+            "settings": _listed_by_key([piece.settings for piece in pieces]),
+            "sequences": {name: sq for piece in pieces for name, sq in piece.sequences.items()},
+            "notes": tuple(dict.fromkeys(note for piece in pieces for note in piece.notes)),
+        }
+        return cls(**{**found, **whole})
+
+
+def _listed(values: Iterable[str]) -> str:
+    """The different ones, in the order of the pieces."""
+    return ", ".join(dict.fromkeys(filter(None, values)))
+
+
+def _listed_by_key(pieces: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    keys = dict.fromkeys(key for piece in pieces for key in piece)
+    return {key: _listed(piece.get(key, "") for piece in pieces) for key in keys}
 
 
 @cache

@@ -9,23 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from anyvar_step.errors import FileSpoiled, InvalidInput, StepError
-from anyvar_step.models import (
-    Counts,
-    Manifest,
-    Progress,
-    Registered,
-    RunReport,
-    RunRequest,
-    RunStatus,
-    State,
-    throughput,
-)
+from anyvar_step.models import Counts, Manifest, Progress, RunReport, RunRequest, RunStatus, State
 from anyvar_step.step.annotate import (
     annotate,
     dropped_if_spoiled,
@@ -90,14 +78,16 @@ def annotate_in_pieces(
         reports, size, sha256 = _gather(transport, tickets, target, pieces, patience, watch)
     for ticket in tickets:
         forget(transport, ticket)
+    merged = RunReport.merged(
+        reports,
+        input_name=source.name,
+        input_size=source.stat().st_size,
+        input_sha256=digest.hexdigest(),
+        output_size=size,
+        output_sha256=sha256,
+    )
     took = {"stage": staged, "wait": time.monotonic() - begin - staged}
-    files = {
-        "input_size": source.stat().st_size,
-        "input_sha256": digest.hexdigest(),
-        "output_size": size,
-        "output_sha256": sha256,
-    }
-    report = _merged(source.name, request, tickets, reports, took, files)
+    report = merged.model_copy(update={"seconds": {**merged.seconds, **took}})
     tell(report)
     return report
 
@@ -198,45 +188,3 @@ def _overall(
         watch(status.model_copy(update={"status": State.PROGRESS, "progress": overall}))
 
     return follow
-
-
-def _merged(
-    name: str,
-    request: RunRequest,
-    tickets: Sequence[Manifest],
-    reports: Sequence[RunReport],
-    took: dict[str, float],
-    files: dict[str, Any],
-) -> RunReport:
-    """One report over all pieces, with sizes and digests of IN and OUT; seconds of work are added up."""
-    counts = Counts()
-    seconds: Counter[str] = Counter()
-    for report in reports:
-        counts.add(report.counts)
-        seconds.update(report.seconds)
-    return RunReport(
-        run_id=tickets[0].run_id,
-        input_name=name,
-        **files,
-        options=request.options,
-        counts=counts,
-        registered=_registered(reports),
-        seconds={**seconds, **took},
-        records_per_second=throughput(counts.records, seconds),
-        finished=max(report.finished for report in reports),
-        worker=", ".join(sorted({report.worker for report in reports if report.worker})),
-        versions=reports[0].versions,
-        settings=reports[0].settings,
-        sequences={name: sq for report in reports for name, sq in report.sequences.items()},
-        notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
-    )
-
-
-def _registered(reports: Sequence[RunReport]) -> Registered | None:
-    """The sums of what the pieces put into the store; None where their workers have none."""
-    known = [report.registered for report in reports if report.registered]
-    if not known:
-        return None
-    added = [each.added for each in known if each.added is not None]
-    all_told = len(added) == len(known)
-    return Registered(alleles=sum(each.alleles for each in known), added=sum(added) if all_told else None)

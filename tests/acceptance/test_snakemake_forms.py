@@ -75,6 +75,7 @@ def test_every_form_gives_the_same_records_counts_and_index(
             for folder in (project / "results", whole)
         ]
         assert reports[0]["counts"] == reports[1]["counts"]
+        assert reports[0]["sequences"] == reports[1]["sequences"] != {}
         with pysam.VariantFile(str(project / f"results/annotated/{sample}.vcf.gz")) as vcf:
             assert (
                 sum(1 for contig in vcf.header.contigs for _ in vcf.fetch(contig))

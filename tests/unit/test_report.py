@@ -377,3 +377,59 @@ def test_the_first_examples_are_kept_also_over_pieces() -> None:
             part.exemplify("ref_mismatch", f"{piece}-{n}")
         whole.add(part)
     assert whole.examples == {"ref_mismatch": [f"0-{n}" for n in range(EXAMPLES)]}
+
+
+def test_one_report_on_pieces_adds_up_what_they_did_and_lists_what_differs() -> None:
+    store = {"alleles": 5, "added": 3, "conflicts": 0}
+    first = report(
+        run_id="a-1",
+        registered=store,
+        sequences={"chr1": "SQ.1"},
+        versions={"anyvar-step": "1", "vrs": "2"},
+        worker="host:1:x",
+        finished="2026-01-01T00:00:02+00:00",
+        notes=["odd"],
+    )
+    second = report(
+        run_id="b-1",
+        registered={**store, "added": 1},
+        sequences={"chr2": "SQ.2"},
+        versions={"anyvar-step": "2", "vrs": "2"},
+        settings={"CELERY_TIMEZONE": "UTC"},
+        worker="host:1:x",
+        finished="2026-01-01T00:00:01+00:00",
+        notes=["odd", "strange"],
+    )
+    whole = RunReport.merged(
+        [first, second],
+        input_name="whole.vcf",
+        input_size=9,
+        input_sha256="2" * 64,
+        output_size=10,
+        output_sha256="3" * 64,
+    )
+    assert (whole.input_name, whole.input_size, whole.output_size) == ("whole.vcf", 9, 10)
+    assert (whole.counts.records, whole.counts.ids, whole.counts.alleles["snv"]) == (200, 420, 180)
+    assert whole.registered == Registered(alleles=10, added=4, conflicts=0)
+    assert whole.seconds["annotate"] == 40.0
+    assert whole.records_per_second == 4.0
+    assert whole.sequences == {"chr1": "SQ.1", "chr2": "SQ.2"}
+    assert whole.versions == {"anyvar-step": "1, 2", "vrs": "2"}
+    assert whole.settings == {"CELERY_TIMEZONE": "UTC"}
+    assert (whole.run_id, whole.worker) == ("a-1, b-1", "host:1:x")
+    assert whole.finished == "2026-01-01T00:00:02+00:00"
+    assert whole.notes == ("odd", "strange")
+
+
+def test_what_one_piece_does_not_tell_is_not_made_up_for_the_whole() -> None:
+    store = {"alleles": 5, "added": 3}
+    silent = report(seconds={}, records_per_second=None)
+    whole = {"input_name": "", "input_size": 1, "input_sha256": "", "output_size": 1, "output_sha256": ""}
+    later = report(registered={"alleles": 2, "added": None})
+    assert RunReport.merged([report(registered=store), later], **whole).registered == Registered(
+        alleles=7, added=None
+    )
+    assert RunReport.merged([silent, silent], **whole).registered is None
+    mixed = RunReport.merged([report(), silent], **whole)
+    assert mixed.records_per_second == report().records_per_second
+    assert mixed.counts.records == 200
