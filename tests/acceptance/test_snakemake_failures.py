@@ -49,16 +49,35 @@ def status_of(site: Site, run_id: str) -> str:
     return str(meta["status"]) if meta else "gone"
 
 
-def test_one_bad_sample_does_not_stop_the_others(project: Path, demo_site: Site) -> None:
+def test_one_bad_sample_does_not_stop_the_others_and_the_page_names_it(
+    project: Path, demo_site: Site
+) -> None:
     (project / "vcf/bela.vcf").write_text("this is no VCF\n")
     with demo_site.worker():
         done = snakemake("--cores", "2", "--keep-going", environ=demo_site.environ)
     assert done.returncode == 1
+    assert "results/summary.html names what failed: 1 of 3 samples" in done.stderr
+    page = project / "results/summary.html"
+    assert "<li>bela</li>" in page.read_text()
+    assert all(f"<summary>{sample}</summary>" in page.read_text() for sample in ("alice", "carol"))
+    assert (project / "results/multiqc/failed_anyvar_step_mqc.json").exists()
     annotated = {path.name for path in (project / "results/annotated").iterdir()}
     assert annotated == {f"{name}.vcf.gz{suffix}" for name in ("alice", "carol") for suffix in ("", ".tbi")}
     assert {path.name for path in (project / "results/reports").iterdir()} == {"alice.json", "carol.json"}
     assert "bela.vcf" in (project / "logs/annotate/bela.log").read_text()
     assert demo_site.left_over() == []
+    only(project, "alice", "carol")  # bela is given up: the page is out of date, though no report is new
+    again = snakemake("--cores", "1", environ=demo_site.environ)
+    assert again.returncode == 0, again.stderr
+    assert "bela" not in page.read_text()
+    assert not (project / "results/multiqc/failed_anyvar_step_mqc.json").exists()
+
+
+def test_a_page_that_was_not_asked_for_is_not_made(project: Path, demo_site: Site) -> None:
+    (project / "vcf/bela.vcf").write_text("this is no VCF\n")
+    done = snakemake("--cores", "1", "results/annotated/bela.vcf.gz", environ=demo_site.environ)
+    assert done.returncode == 1
+    assert not (project / "results/summary.html").exists()
 
 
 def test_a_lost_worker_is_worth_a_second_start(project: Path, demo_site: Site) -> None:

@@ -169,6 +169,8 @@ def test_ingest_registers_what_was_annotated_and_finds_no_conflict(
     registered = json.loads((project / "results/registered/alice.json").read_text())["registered"]
     assert registered["alleles"] > 1000
     assert registered["added"] == 0, "the run that annotated has registered them already"
+    page = (project / "results/summary.html").read_text()
+    assert all(f"<summary>{run}</summary>" in page for run in ("alice", "alice (ingested)"))
     assert count_alleles(store) > 1000
     (header,) = (project / "results/conflicts/alice.csv").read_text().splitlines()
     assert header.startswith("vrs_id,")
@@ -186,7 +188,9 @@ def test_ingest_alone_registers_vcfs_that_carry_ids_and_lists_the_wrong_ones(
     with demo_site.worker():
         done = snakemake("--cores", "1", environ=demo_site.environ)
         assert done.returncode == 0, done.stderr + (project / "logs/ingest/alice.log").read_text()
-    assert outputs(project / "results") == ["conflicts/alice.csv", "registered/alice.json"]
+    made = [name for name in outputs(project / "results") if "multiqc" not in name]
+    assert made == ["conflicts/alice.csv", "registered/alice.json", "summary.html"]
+    assert "alleles whose VRS fields are wrong" in (project / "results/summary.html").read_text()
     conflicts = (project / "results/conflicts/alice.csv").read_text().splitlines()
     assert len(conflicts) > 1
     assert all(line.endswith(right) for line in conflicts[1:])

@@ -63,15 +63,21 @@ def wanted():
     """The files that the configured steps make, for all samples."""
     patterns = []
     if "annotate" in config["steps"]:
-        patterns += [
+        patterns = [
             "results/annotated/{sample}.vcf.gz",
             "results/annotated/{sample}.vcf.gz.tbi",
-            "results/reports/{sample}.json",
-            "results/summary.html",
         ]
-    if "ingest" in config["steps"]:
-        patterns.append("results/registered/{sample}.json")
-    return expand(patterns, sample=SAMPLES)
+    return [*expand(patterns, sample=SAMPLES), *reports(), "results/summary.html"]
+
+
+def reports():
+    """The reports of all samples, by step."""
+    folders = {"annotate": "reports", "ingest": "registered"}
+    return expand(
+        "results/{folder}/{sample}.json",
+        folder=[folders[step] for step in config["steps"]],
+        sample=SAMPLES,
+    )
 
 
 def vcf_of(wildcards):

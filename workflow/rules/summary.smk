@@ -7,7 +7,7 @@ localrules:
 
 rule summary:
     input:
-        expand("results/reports/{sample}.json", sample=SAMPLES),
+        reports(),
     output:
         page=report(
             "results/summary.html",
