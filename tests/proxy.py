@@ -13,7 +13,10 @@ from urllib.parse import urlsplit
 
 @dataclass
 class Fault:
-    """What happens to one request of that method: an answer of the proxy's own, a cut or a lost answer."""
+    """What happens to one request of that method: an answer of the proxy's own, a cut or a lost answer.
+
+    ``path`` is how the request's path ends; any, where it is empty.
+    """
 
     method: str
     status: int = 0
@@ -21,6 +24,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     cut: int | None = None
     lose: bool = False
+    path: str = ""
 
 
 @dataclass
@@ -31,9 +35,9 @@ class Proxy:
     faults: list[Fault] = field(default_factory=list)
     seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
-    def take(self, method: str) -> Fault:
+    def take(self, method: str, path: str) -> Fault:
         for fault in self.faults:
-            if fault.method == method:
+            if fault.method == method and path.endswith(fault.path):
                 self.faults.remove(fault)
                 return fault
         return Fault(method)
@@ -54,7 +58,7 @@ def proxy_before(upstream: str) -> Iterator[Proxy]:
 
         def handle_any(self) -> None:
             proxy.seen.append((self.command, self.path, dict(self.headers)))
-            fault = proxy.take(self.command)
+            fault = proxy.take(self.command, self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if fault.status:
                 self.answer(

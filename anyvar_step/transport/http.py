@@ -20,7 +20,7 @@ from anyvar_step.files import copy_and_hash
 from anyvar_step.models import AnnotateOptions, Manifest, RunReport, RunRequest, RunStatus
 from anyvar_step.transport import Fetched
 from anyvar_step.transport.answers import run_path as _path
-from anyvar_step.transport.client import CONNECT, TryLater
+from anyvar_step.transport.client import CONNECT, Backoff, TryLater
 from anyvar_step.transport.looks import Looks
 from anyvar_step.transport.rest import HOLDER
 from anyvar_step.transport.submission import Submission
@@ -83,13 +83,21 @@ class HttpTransport(Looks):
         yield Fetched(Path(status.output), self._report(ticket.run_id))
 
     def _report(self, run_id: str) -> RunReport | None:
-        """Our worker's report; None from AnyVar's web API, and from one of another version than ours."""
-        try:
-            response, body = self._client.ask("GET", f"{_path(run_id)}/report")
-            return RunReport.model_validate(body) if response.status_code == 200 else None
-        except (TryLater, ValidationError) as trouble:
-            _logger.info("no report on run %s: %s", run_id, trouble)
-            return None
+        """Our worker's report; None from AnyVar's, and from AnyVar's web API, which knows no such path."""
+        backoff = Backoff(self._client.outage)
+        while True:
+            try:
+                response, body = self._client.ask("GET", f"{_path(run_id)}/report")
+                if response.status_code not in (200, 404):
+                    raise self._client.trouble(response, body)
+                return RunReport.model_validate(body) if response.status_code == 200 else None
+            except TryLater as trouble:
+                backoff.wait(trouble)
+            except ValidationError as error:
+                what = f"the report on run {run_id} from {self._client.url} cannot be read"
+                raise FileTrouble(
+                    what, "See the web API's log, and whether its version is that of this step"
+                ) from error
 
     def again(self, ticket: Manifest) -> Manifest | None:  # noqa: ARG002
         """None: the staged input is the web API's; the caller's own ``--retries`` sends it again."""

@@ -243,6 +243,28 @@ def test_a_proxys_trouble_is_no_failed_run(
     assert proxy.faults == []
 
 
+@pytest.mark.parametrize("options", [[], ["--existing", "keep"]])
+def test_an_outage_behind_the_download_takes_nothing_from_the_report(
+    proxy: Proxy, remote: Site, vcf: Path, tmp_path: Path, options: list[str]
+) -> None:
+    proxy.faults = [Fault("GET", 503, path="/report"), Fault("GET", lose=True, path="/report")]
+    report = tmp_path / "report.json"
+    done = remote.run("annotate", vcf, "-o", tmp_path / "out.vcf", "--report", report, *options)
+    assert done.returncode == 0, done.stderr
+    assert proxy.faults == []
+    assert json.loads(report.read_text())["worker"]
+
+
+def test_a_report_that_cannot_be_read_is_no_run_of_anyvars(
+    proxy: Proxy, remote: Site, vcf: Path, tmp_path: Path
+) -> None:
+    proxy.faults = [Fault("GET", 200, b"{}", path="/report")]
+    done = remote.run("annotate", vcf, "-o", tmp_path / "out.vcf")
+    assert done.returncode == 74
+    assert "the report on run" in done.stderr
+    assert remote.run("annotate", vcf, "-o", tmp_path / "out.vcf").returncode == 0
+
+
 def test_retry_after_is_honoured(proxy: Proxy, remote: Site, vcf: Path, tmp_path: Path) -> None:
     proxy.faults = [
         Fault("PUT", 503, headers={"Retry-After": "2"}),
