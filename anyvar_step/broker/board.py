@@ -95,9 +95,10 @@ class Board:
         """A number no earlier attempt at that content had, from 1."""
         key = step_key("attempts", digest)
         with self._reaching():
-            number = int(self._redis.incr(key))
-            self._redis.expire(key, ATTEMPT_SECONDS)
-        return number
+            pipe = self._redis.pipeline()
+            pipe.incr(key)
+            pipe.expire(key, ATTEMPT_SECONDS)
+            return int(pipe.execute()[0])
 
     def make_current(self, digest: str, run_id: str, instead_of: str | None) -> str:
         """Make that run the current one if nobody was quicker; the id of the one that is."""

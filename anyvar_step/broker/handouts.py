@@ -37,8 +37,10 @@ class Handouts:
     def tell(self, run_id: str) -> None:
         """Note that somebody has the run's result whole, or knows of its failure."""
         with self._reaching():
-            self._redis.zadd(step_key("told", ""), {run_id: now(self._redis)}, nx=True)
-            self._redis.expire(step_key("told", ""), self._expires)  # the results are gone by then
+            pipe = self._redis.pipeline()
+            pipe.zadd(step_key("told", ""), {run_id: now(self._redis)}, nx=True)
+            pipe.expire(step_key("told", ""), self._expires)  # the results are gone by then
+            pipe.execute()
 
     def was_told(self, run_id: str) -> bool:
         """Whether somebody has the run's result or knows of its failure."""

@@ -30,8 +30,15 @@ class Leases:
         key = step_key("leases", run_id)
         with self._reaching():
             until = float("inf") if holder == DETACHED else now(self._redis) + LEASE_SECONDS
-            self._redis.zadd(key, {holder: until})
-            self._redis.expire(key, REMEMBERED)
+            pipe = self._redis.pipeline()
+            pipe.zadd(key, {holder: until})
+            pipe.expire(key, REMEMBERED)
+            pipe.execute()
+
+    def holders(self, run_id: str) -> list[str]:
+        """Who has, or had, a lease on the run."""
+        with self._reaching():
+            return [str(holder) for holder in self._redis.zrange(step_key("leases", run_id), 0, -1)]
 
     def end(self, run_id: str, holder: str) -> bool:
         """Note that the holder is done with the run; whether it was the last one who wanted it."""

@@ -114,8 +114,10 @@ def post(settings: Settings, token: str, look: Look) -> None:
     """A worker's answer, for whoever asked."""
     key = step_key("look", token)
     with reaching(settings.backend_url, "CELERY_BACKEND_URL"), connect(settings.backend_url) as redis:
-        redis.rpush(key, look.model_dump_json())
-        redis.expire(key, _KEPT)
+        pipe = redis.pipeline()
+        pipe.rpush(key, look.model_dump_json())
+        pipe.expire(key, _KEPT)
+        pipe.execute()
 
 
 def gather(settings: Settings, token: str, number: int, seconds: float) -> list[Look]:

@@ -10,6 +10,7 @@ from anyvar_step.errors import ConfigurationError, RunLost
 from anyvar_step.files import remove_tree
 from anyvar_step.models import AnnotateOptions, IngestOptions, Manifest, State
 from anyvar_step.transport.deployment import Deployment
+from anyvar_step.transport.holders import is_predecessor
 
 #: Seconds that another step may take between announcing a run and queueing it.
 PUBLISH_SECONDS = 5.0
@@ -64,11 +65,15 @@ class KnownRuns(Deployment):
         return manifest if status.running or status.status_code == 200 else None
 
     def _shared(self, running: Manifest | None) -> Manifest:
-        """Take a lease on a run that another step has begun."""
+        """Take a lease on a run that another step has begun; a predecessor's ends."""
         if running is None:
             raise RunLost("the run of another step with the same input has just ended", "Run it again")
         self._held[running.run_id] = running
-        self.board.leases.take(running.run_id, self._holder)
+        leases = self.board.leases
+        leases.take(running.run_id, self._holder)
+        for other in leases.holders(running.run_id):
+            if is_predecessor(other, self._holder):
+                leases.end(running.run_id, other)
         return running
 
     def _new_id(self, digest: str) -> str:

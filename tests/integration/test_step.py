@@ -136,6 +136,26 @@ def test_a_killed_step_started_again_finds_its_run(site: Site, vcf: Path, tmp_pa
     assert site.left_over() == []
 
 
+def test_a_step_that_is_told_to_end_leaves_another_with_the_same_output_alone(
+    site: Site, vcf: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.vcf"
+    first = site.start("annotate", str(vcf), "-o", str(out))
+    folder = committed(site)
+    until(lambda: "SENT" in site.run("status", folder.name).stdout)
+    second = site.start("-v", "annotate", str(vcf), "-o", str(out))
+    assert second.stderr is not None
+    until(lambda: f"run {folder.name} found at work" in second.stderr.readline())
+    second.terminate()
+    second.communicate()
+    assert second.returncode == 143
+    with site.worker():
+        _, err = first.communicate(timeout=60)
+    assert first.returncode == 0, err
+    assert out.read_text().count("VRS_Allele_IDs") == 201  # one header line
+    assert site.left_over() == []
+
+
 def test_a_result_that_nobody_collected_is_found_by_the_next_call(
     site: Site, vcf: Path, tmp_path: Path
 ) -> None:
