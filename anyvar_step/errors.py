@@ -21,6 +21,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from collections.abc import Iterator
 from typing import ClassVar
 
 #: Exit codes after which the same call may well succeed.
@@ -115,9 +116,17 @@ class Interrupted(StepError):
 
 
 def named(name: str) -> type[StepError]:
-    """The error class of that name, as it stands in a Celery result's ``exc_type``; else StepError."""
-    kinds = [*StepError.__subclasses__(), *FileTrouble.__subclasses__()]
-    return {kind.__name__: kind for kind in kinds}.get(name, StepError)
+    """The error class of that name, as it stands in a Celery result's ``exc_type``; else StepError.
+
+    Interrupted is never a run's: it tells of the signal that a step got.
+    """
+    return {kind.__name__: kind for kind in _below(StepError) if kind is not Interrupted}.get(name, StepError)
+
+
+def _below(kind: type[StepError]) -> Iterator[type[StepError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _below(each)
 
 
 def from_os(error: OSError, doing: str, remedy: str = "") -> StepError:

@@ -34,4 +34,4 @@ def failed(about: str, error: StepError, worker: str = "") -> Finding:
 def exit_code(findings: Iterable[Finding]) -> int:
     """The code of the worst error, 0 without errors."""
     codes = {finding.exit_code for finding in findings} - {0}
-    return next((code for code in ORDER if code in codes), 0)
+    return next((code for code in ORDER if code in codes), max(codes, default=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import click
@@ -57,8 +58,6 @@ def command(
     it takes nothing new, hands back what it has reserved, and ends once the runs at work are finished. A
     second SIGTERM hands back those, too: other workers start them again.
     """
-    import os
-
     from anyvar_step.worker.lifetime import Lifetime
     from anyvar_step.worker.start import serve
 
@@ -68,7 +67,7 @@ def command(
     logging.getLogger().setLevel(level)
     if metrics_port is not None:
         making.with_extra("metrics", "anyvar_step.worker.metrics", "prometheus_client")
-    processes = concurrency or len(os.sched_getaffinity(0))
+    processes = concurrency or processors()
     serve(
         settings,
         concurrency=processes,
@@ -77,3 +76,11 @@ def command(
         lifetime=Lifetime(idle_timeout, max_lifetime),
         metrics_at=None if metrics_port is None else (metrics_host, metrics_port),
     )
+
+
+def processors() -> int:
+    """Those that this process may use, where the system says so (macOS does not); else all of the host."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1

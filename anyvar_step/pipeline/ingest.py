@@ -77,7 +77,7 @@ def ingest_file(
         watch.lap("write")
     stored = registered(registration, later=later, conflicts=ingestion.conflicts)
     found = notes_on(ingestion.counts, reference.assembly, name, annotated=False)
-    notes = (*reader.notes, *found, *ingestion.notes())
+    notes = (*reader.notes, *(doubt.notes if doubt else ()), *found, *ingestion.notes())
     return Outcome(ingestion.counts, notes, watch.seconds, log.size, log.sha256, stored)
 
 

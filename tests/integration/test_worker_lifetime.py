@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,10 @@ import pytest
 from support import Site, until, write_vcf
 
 from anyvar_step.broker.board import Board
+from anyvar_step.cli.worker import processors
 from anyvar_step.embedded import private_redis
 from anyvar_step.environment import load
+from anyvar_step.worker.lifetime import SAME_ORDER_SECONDS
 
 
 @pytest.fixture
@@ -124,19 +125,15 @@ def test_a_second_sigterm_hands_back_the_run_at_work_and_its_step_notices_nothin
         until(lambda: any("_outputvcf" in path.name for path in site.left_over()), what="a run at work")
         old.send_signal(signal.SIGTERM)
         until(lambda: "Warm shutdown" in said(site))
-        until(lambda: old.poll() is not None or repeated(old), 20, "the end of the old worker")
+        told = time.monotonic()
+        until(lambda: time.monotonic() - told > SAME_ORDER_SECONDS)  # else it is the first one, repeated
+        old.send_signal(signal.SIGTERM)
+        until(lambda: old.poll() is not None, 20, "the end of the old worker")
         with site.worker():
             _, err = step.communicate(timeout=60)
     assert step.returncode == 0, err
     assert said(site).count("received") == 2
     assert site.left_over() == []
-
-
-def repeated(worker: subprocess.Popen[str]) -> bool:
-    """Send SIGTERM again, as a scheduler does when the time is up; False, to be used in a loop."""
-    time.sleep(0.5)
-    worker.send_signal(signal.SIGTERM)
-    return False
 
 
 def test_a_worker_whose_redis_is_gone_still_ends_when_told(
@@ -157,3 +154,10 @@ def test_a_lifetime_that_is_no_duration_is_wrong_usage(site: Site, option: str) 
     done = site.run("worker", option, "soon")
     assert done.returncode == 2
     assert option in done.stderr
+
+
+def test_a_worker_takes_all_processors_where_none_are_set_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7})
+    assert processors() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    assert processors() == os.cpu_count()

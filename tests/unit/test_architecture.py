@@ -99,11 +99,30 @@ def test_every_failure_has_an_exit_code_that_help_and_readme_name() -> None:
     from anyvar_step.cli import EXIT_CODES
 
     readme = (ROOT / "README.md").read_text()
-    for kind in errors.StepError.__subclasses__():
+    for kind in errors._below(errors.StepError):
         if kind is not errors.Interrupted:
             assert re.search(rf"\b{kind.exit_code}\b", EXIT_CODES)
             assert f"| {kind.exit_code} |" in readme or f"| {kind.exit_code}, " in readme
             assert errors.named(kind.__name__) is kind
+
+
+def test_a_failure_keeps_its_exit_code_however_deep_in_the_tree_it_stands() -> None:
+    from anyvar_step import errors
+
+    class Deep(errors.FileSpoiled):
+        """Two levels below StepError's own children."""
+
+    assert errors.named("Deep") is Deep
+
+
+def test_an_interruption_in_a_runs_result_is_a_failed_run() -> None:
+    from anyvar_step import errors
+    from anyvar_step.broker.status import failure, run_status
+
+    result = {"exc_type": "Interrupted", "exc_message": ["interrupted by SIGTERM"], "exc_module": "x"}
+    problem = failure(run_status("run-1", {"status": "FAILURE", "result": result}, 500))
+    assert type(problem) is errors.StepError
+    assert "interrupted by SIGTERM" in str(problem)
 
 
 def test_a_failure_survives_the_way_through_the_result_backend() -> None:

@@ -14,7 +14,7 @@ from support import ROOT, SHARED_DATA
 
 from anyvar_step import pipeline
 from anyvar_step.errors import FileTrouble, InputNotFound, InvalidInput, RunCancelled
-from anyvar_step.models import AnnotateOptions, Progress
+from anyvar_step.models import AnnotateOptions, IngestOptions, Progress
 from anyvar_step.pipeline.assembly import Doubt
 from anyvar_step.reference import Reference, open_reference
 from anyvar_step.vcf import verify_output
@@ -289,6 +289,16 @@ def test_a_reference_of_cut_outs_passes_as_far_as_refs_agree(tmp_path, reference
     assert any("has 249250621 bases, the reference GRCh38 has 20000" in note for note in outcome.notes)
     with pytest.raises(InvalidInput, match="33% of the first 3 records"):
         annotate(declaring(vcf(tmp_path / "bad.vcf", records(3, wrong=1)), declared), reference)
+
+
+def test_an_ingestion_notes_contig_lengths_that_are_not_the_references(tmp_path, reference):
+    declared = b"##contig=<ID=chr1,length=249250621>\n"
+    source, annotated = declaring(vcf(tmp_path / "in.vcf", records(3)), declared), tmp_path / "annotated.vcf"
+    pipeline.annotate_file(source, annotated, reference, AnnotateOptions(add_vrs_attributes=True))
+    for validating in (False, True):
+        options = IngestOptions(require_validation=validating)
+        outcome = pipeline.ingest_file(annotated, tmp_path / "conflicts.csv", reference, options)
+        assert any("has 249250621 bases, the reference GRCh38 has 20000" in note for note in outcome.notes)
 
 
 def test_contig_lengths_say_nothing_of_contigs_that_the_reference_lacks(tmp_path, reference):
