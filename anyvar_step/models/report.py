@@ -33,7 +33,8 @@ class Counts(Model):
     )
     contigs: dict[str, int] = Field(default_factory=dict, description="records, by contig name")
     errors: dict[str, int] = Field(
-        default_factory=dict, description="records with VRS_Error, by cause: ref_mismatch, position, other"
+        default_factory=dict,
+        description="records with VRS_Error, by cause: ref_mismatch, ref_n (REF is N), position, other",
     )
     examples: dict[str, list[str]] = Field(
         default_factory=dict, description="the first few records with VRS_Error, by cause"

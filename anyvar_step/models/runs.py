@@ -65,6 +65,12 @@ class Wishes(Model):
     force: bool = Field(default=False, description="go on although the reference seems to be another one")
     existing: Existing = Field(default="replace", description="what becomes of VRS fields in the input")
     command: CommandLine = Field(default="", description="for the header's provenance lines; empty = none")
+    piece: int = Field(
+        default=0,
+        ge=0,
+        description="number of this piece of a VCF, 0 = a whole one; whether a reference fits is not told by "
+        "a piece alone",
+    )
 
 
 class RunRequest(Wishes):

@@ -52,6 +52,7 @@ def annotate_file(
     output_format: OutputFormat = "v",
     level: int = 6,
     force: bool = False,
+    piece: int = 0,
     existing: Existing = "replace",
     command: str = "",
     on_progress: Callable[[Progress], None] | None = None,
@@ -61,7 +62,8 @@ def annotate_file(
 
     ``name`` is what messages call the source. ``target`` is fsynced when this returns and gone when it
     raises, whatever it raises. ``on_progress`` is called at the start, then between blocks, and may raise
-    to cancel. ``force`` goes on where contig lengths or REF alleles say that the reference is another one.
+    to cancel. ``force`` goes on where contigs or REF alleles say that the reference is another one; so does
+    a ``piece`` of a VCF (1 = the first, 0 = a whole one) where only the whole can tell.
     ``existing`` says what becomes of VRS fields that are there already, ``command`` what the header's
     provenance lines say. All alleles go to ``registration``, and are committed when this returns unless
     ``options.allow_async_write``.
@@ -71,25 +73,27 @@ def annotate_file(
     """
     name = name or source.name
     flags = {"for_ref": options.for_ref, "attributes": options.add_vrs_attributes}
-    annotator = Annotator(reference, **flags, keep_alleles=registration is not None, existing=existing)
     watch = Stopwatch()
     later = options.allow_async_write
     with open_vcf(source, name) as raw:
         reader = VcfReader(raw, name)
         header = heading(reader.header, options, existing, command, name)
-        doubt = None if force else Doubt(reader.header, reference, name)
+        doubt = Doubt(reader.header, reference, name, force=force, piece=piece)
+        annotator = Annotator(
+            doubt.reference, **flags, keep_alleles=registration is not None, existing=existing
+        )
         report = Reporter(on_progress, source.stat().st_size)
         with VcfWriter(target, output_format, level=level) as writer:
             with registering(registration, later=later, tick=report.again):
                 writer.write(header)
                 records = _Records(reference, annotator, reader, writer, registration, watch)
                 records.annotate(report, doubt)
-                check_contigs(annotator.counts, reference, name)
+                if not (force or piece):
+                    check_contigs(annotator.counts, options.assembly, name, reference)
             if registration is not None:
                 watch.lap("register")
         watch.lap("write")
-    doubts = doubt.notes if doubt else ()
-    notes = (*reader.notes, *doubts, *notes_on(annotator.counts, reference.assembly, name))
+    notes = (*reader.notes, *doubt.notes, *notes_on(annotator.counts, reference.assembly, name))
     stored = registered(registration, later=later)
     return Outcome(
         annotator.counts, notes, watch.seconds, writer.size, writer.sha256, stored, annotator.sequences
@@ -107,7 +111,7 @@ class _Records:
     registration: Registration | None
     watch: Stopwatch
 
-    def annotate(self, report: Reporter, doubt: Doubt | None) -> None:
+    def annotate(self, report: Reporter, doubt: Doubt) -> None:
         """All of them, block by block."""
         annotator, reader, watch = self.annotator, self.reader, self.watch
         records = 0
@@ -121,8 +125,7 @@ class _Records:
             watch.lap("write")
             records += len(lines)
             count_contigs(annotator.counts, lines)
-            if doubt is not None:
-                doubt.judge(annotator.counts)
+            doubt.judge(annotator.counts)
             if self.registration is not None:
                 self.registration.add(annotator.alleles, report.again)
                 watch.lap("register")

@@ -50,7 +50,7 @@ def ingest_file(
     location and state are taken as they stand, and an allele whose identifier does not follow from them is
     a conflict and left out.
 
-    ``force`` goes on where contig lengths or REF alleles say that the reference is another one. ``target`` is
+    ``force`` goes on where contigs or REF alleles say that the reference is another one. ``target`` is
     fsynced when this returns and gone when it raises. Raises InvalidInput, also where the
     header lacks VRS fields, and what annotate_file raises.
     """
@@ -59,9 +59,9 @@ def ingest_file(
     with open_vcf(source, name) as raw:
         reader = VcfReader(raw, name)
         _check_header(reader)
-        doubt = None if force else Doubt(reader.header, reference, name)
+        doubt = Doubt(reader.header, reference, name, force=force)
         report = Reporter(on_progress, source.stat().st_size)
-        ingestion = _Ingestion(reader, reference, options, registration, doubt)
+        ingestion = _Ingestion(reader, options, registration, doubt)
         with VcfWriter(target) as log:
             log.write([",".join(COLUMNS).encode()])
             with registering(registration, later=later, tick=report.again):
@@ -72,12 +72,13 @@ def ingest_file(
                     reference.release()
                     watch.lap("annotate")
                     report(ingestion.counts.records, reader.consumed)
-                check_contigs(ingestion.counts, reference, name)
+                if not force:
+                    check_contigs(ingestion.counts, options.assembly, name, reference)
             watch.lap("register")
         watch.lap("write")
     stored = registered(registration, later=later, conflicts=ingestion.conflicts)
     found = notes_on(ingestion.counts, reference.assembly, name, annotated=False)
-    notes = (*reader.notes, *(doubt.notes if doubt else ()), *found, *ingestion.notes())
+    notes = (*reader.notes, *doubt.notes, *found, *ingestion.notes())
     return Outcome(ingestion.counts, notes, watch.seconds, log.size, log.sha256, stored)
 
 
@@ -95,11 +96,11 @@ class _Ingestion:
     def __init__(
         self,
         reader: VcfReader,
-        reference: Reference,
         options: IngestOptions,
         registration: Registration | None,
-        doubt: Doubt | None,
+        doubt: Doubt,
     ) -> None:
+        reference = doubt.reference
         for_ref = includes_ref(reader.header)
         validating = options.require_validation
         self._checker = Recomputed(reference, for_ref=for_ref) if validating else Trusted(reference)
@@ -107,8 +108,8 @@ class _Ingestion:
         self.conflicts = 0
         self._reader = reader
         self._assembly = reference.assembly
-        self._doubt = doubt if validating else None
-        self._left_out = not validating
+        self._doubt = doubt
+        self._validating = validating
         self._registration = registration
         self._without = 0
 
@@ -117,7 +118,7 @@ class _Ingestion:
         claims = [self._named(place, line) for place, line in enumerate(lines)]
         conflicts = self._checked(lines, claims)
         count_contigs(self.counts, lines)
-        if self._doubt is not None:
+        if self._validating:
             self._doubt.judge(self.counts)
         if self._registration is not None:
             self._registration.add(self._checker.alleles, tick)
@@ -150,9 +151,9 @@ class _Ingestion:
             yield f"{name} has {self._without:,} of {records:,} records without VRS ids, passed over"
         if self.conflicts:
             yield f"{name} has {self.conflicts:,} alleles whose VRS fields are wrong; " + (
-                "left out: --require-validation registers what REF and ALT say"
-                if self._left_out
-                else "what REF and ALT say is registered instead"
+                "what REF and ALT say is registered instead"
+                if self._validating
+                else "left out: --require-validation registers what REF and ALT say"
             )
         if self._registration is None:
             yield f"the alleles of {name} were checked, not registered: the worker has no ANYVAR_STORAGE_URI"

@@ -10,8 +10,11 @@ from anyvar_step.errors import InvalidInput
 from anyvar_step.models import Counts
 from anyvar_step.reference import Reference
 
-#: Causes of VRS_Error that say that the reference is not the file's.
+#: Causes of VRS_Error that say that the reference is not the file's; a REF of N alone says nothing.
 MISFITS = ("ref_mismatch", "position")
+#: Records on known contigs after which REFs are judged, and the share of mismatches that damns the file.
+SAMPLE = 1000
+MISMATCHES = 0.1
 #: Contig names shown in a message.
 SHOWN = 5
 
@@ -33,19 +36,41 @@ def on_known_contigs(counts: Counts) -> int:
     return counts.records - sum(counts.unknown_contigs.values())
 
 
+def compared(counts: Counts) -> int:
+    """Records that could say whether the reference is the file's."""
+    return on_known_contigs(counts) - counts.errors.get("ref_n", 0)
+
+
 def misfits(counts: Counts) -> int:
     """Records that say that the reference is not the file's."""
     return sum(counts.errors.get(cause, 0) for cause in MISFITS)
 
 
-def check_contigs(counts: Counts, reference: Reference, name: str) -> None:
-    """A file none of whose contigs is known was meant for another reference (CONTRACTS.md §4)."""
-    if counts.records and not on_known_contigs(counts):
+def check_refs(counts: Counts, assembly: str, name: str) -> None:
+    """A file too many of whose first REFs differ from the reference was called on another assembly."""
+    number = compared(counts)
+    share = misfits(counts) / number
+    if share > MISMATCHES:
         raise InvalidInput(
-            f"{name} has no contig that the reference {reference.assembly} knows: the file has "
-            f"{_listed(counts.unknown_contigs)}; the reference has "
-            f"{_listed([contig.name for contig in reference.contigs()])}",
-            "Use the reference that the file was called on, or give its other names with --reference-aliases",
+            f"{name} does not fit the reference {assembly}: REF differs from it in {share:.0%} of the first "
+            f"{number:,} records",
+            "Probably the file is of another assembly (hg38 is GRCh38, hg19 is GRCh37): name that with "
+            "--assembly, or use --force to go on with the records that fit",
+        )
+
+
+def check_contigs(counts: Counts, assembly: str, name: str, reference: Reference | None = None) -> None:
+    """A file none of whose contigs is known was meant for another reference (CONTRACTS.md §4).
+
+    The message names those of the ``reference``, where it is at hand.
+    """
+    if counts.records and not on_known_contigs(counts):
+        has = f"; the reference has {_listed([c.name for c in reference.contigs()])}" if reference else ""
+        raise InvalidInput(
+            f"{name} has no contig that the reference {assembly} knows: the file has "
+            f"{_listed(counts.unknown_contigs)}{has}",
+            "Use the reference that the file was called on, or give its other names to the workers with "
+            "ANYVAR_STEP_REFERENCE_ALIASES; --force goes on without VRS ids",
         )
 
 
@@ -59,13 +84,18 @@ def notes_on(counts: Counts, assembly: str, name: str, *, annotated: bool = True
         )
     if counts.kept:
         yield f"{name} has {counts.kept:,} of {counts.records:,} records whose VRS fields were kept"
+    carry = "; they carry VRS_Error" if annotated else ""
     if wrong := misfits(counts):
-        carry = "; they carry VRS_Error" if annotated else ""
         yield (
             f"{name} has {wrong:,} of {counts.records:,} records with a REF that differs from the "
             f"reference {assembly}{carry}"
         )
-    if others := sum(counts.errors.values()) - wrong:
+    if blank := counts.errors.get("ref_n", 0):
+        yield (
+            f"{name} has {blank:,} of {counts.records:,} records with N for REF where the reference "
+            f"{assembly} has bases{carry}"
+        )
+    if others := sum(counts.errors.values()) - wrong - blank:
         yield f"{name} has {others:,} of {counts.records:,} records with another VRS_Error"
 
 

@@ -27,6 +27,7 @@ KINDS = {
 COLOURED = 5
 CAUSES = {
     "ref_mismatch": "REF differs from the reference",
+    "ref_n": "REF is N, the reference has bases",
     "position": "beyond the end of the contig",
     "unknown_contig": "on a contig the reference lacks",
 }

@@ -26,6 +26,7 @@ from anyvar_step.step.annotate import (
 from anyvar_step.step.companions import drafted
 from anyvar_step.step.delivery import Delivered, Target, become_bcf, count, published, unvouched
 from anyvar_step.step.intake import Intake
+from anyvar_step.step.judging import Judge
 from anyvar_step.step.waiting import Patience, Watch, interruptible, wait_all
 from anyvar_step.transport import Fetched, Transport
 from anyvar_step.vcf import VcfReader, check_input, count_records
@@ -73,9 +74,11 @@ def annotate_in_pieces(
         for number, piece in enumerate(pieces, 1):
             with piece.open(digest) as stream:
                 name = f"{source.name} (piece {number} of {len(pieces)})"
-                tickets.append(transport.submit(stream, name, request)[0])
+                asked = request.model_copy(update={"piece": number})
+                tickets.append(transport.submit(stream, name, asked)[0])
         staged = time.monotonic() - begin
-        reports, size, sha256 = _gather(transport, tickets, target, pieces, patience, watch)
+        judge = Judge(source.name, request.options.assembly, force=request.force)
+        reports, size, sha256 = _gather(transport, tickets, target, pieces, patience, watch, judge)
     for ticket in tickets:
         forget(transport, ticket)
     merged = RunReport.merged(
@@ -99,6 +102,7 @@ def _gather(
     pieces: Sequence[Piece],
     patience: Patience,
     watch: Watch,
+    judge: Judge,
 ) -> tuple[list[RunReport], int, str]:
     """Join the outputs in order, each as soon as it and all before it are there.
 
@@ -124,6 +128,8 @@ def _gather(
                         sha256 = joiner.add(fetched.path, unvouched(fetched, ticket))
                         counts = _checked(fetched, pieces[number], sha256)
                         reports.append(report_of(ticket, fetched, Delivered(0, sha256, counts)))
+                        judge.hear(fetched.report)
+            judge.end()
             joiner.close()
             out.flush()
             os.fsync(out.fileno())

@@ -127,7 +127,8 @@ class Translator:
 
     def _error(self, chrom: bytes, start: int, ref: bytes, found: bytes) -> bytes:
         """The VRS_Error field for a REF that is not what the reference has there; counted by cause."""
-        cause = "position" if len(found) < len(ref) else "ref_mismatch"
+        told = "ref_mismatch" if ref.strip(b"N") else "ref_n"
+        cause = "position" if len(found) < len(ref) else told
         add(self._counts.errors, cause)
         shown = b"%b:%d REF %b, reference %b" % (
             chrom,

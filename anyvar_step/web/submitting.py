@@ -70,6 +70,7 @@ class Annotation(Submission):
     force: bool = Field(False, description="Go on although the reference seems to be another one")
     existing: Existing = Field("replace", description="What becomes of VRS fields that the VCF has already")
     command: CommandLine = Field("", description="For provenance lines in the header; empty = none")
+    piece: int = Field(0, ge=0, description="Number of this piece of a VCF, 0 = a whole one")
 
 
 class Ingestion(Submission):
@@ -95,7 +96,7 @@ async def annotate_vcf(
         options=options,
         output_format=wanted,
         run_id=run_id,
-        **query.model_dump(include={"force", "compress_level", "existing", "command"}),
+        **query.model_dump(include={"force", "compress_level", "existing", "command", "piece"}),
     )
     return await _run(request, query, uploaded, asked, holder, ids=2 if query.for_ref else 1)
 

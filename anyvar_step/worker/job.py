@@ -94,6 +94,7 @@ class Job:
                 existing=manifest.existing if manifest else "replace",
                 command=manifest.command if manifest else "",
                 force=bool(manifest and manifest.force),
+                piece=manifest.piece if manifest else 0,
                 on_progress=hold.tell,
                 registration=self._registrations.begin(self._run_id),
             )

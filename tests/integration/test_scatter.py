@@ -59,6 +59,56 @@ def test_pieces_give_what_one_run_gives(
     assert served.left_over() == []
 
 
+def with_wrong_ref(line: str) -> str:
+    """The record with another first base of REF, of one base."""
+    columns = line.split("\t")
+    columns[3], columns[4] = {"A": "C", "C": "A", "G": "T", "T": "G"}[columns[3][0]], "N"
+    return "\t".join(columns)
+
+
+def test_a_piece_is_not_judged_by_itself(served: Site, big: Path, tmp_path: Path) -> None:
+    """One piece without any known contig, and one full of wrong REFs: the whole has few of either."""
+    lines = big.with_name("big.vcf").read_text().splitlines(keepends=True)
+    lines[10_000:11_500] = map(with_wrong_ref, lines[10_000:11_500])
+    decoys = [f"decoy\t{n}\t.\tA\tC\t50\tPASS\tDP=9\tGT\t0/1\n" for n in range(1, 9000)]
+    source = tmp_path / "mixed.vcf"
+    source.write_text("".join([*lines, *decoys]))
+    told = []
+    for chunks in ("1", "8"):
+        arguments = ("--chunks", chunks, "--report", tmp_path / "report.json")
+        done = served.run("annotate", source, "-o", tmp_path / f"{chunks}.vcf", *arguments)
+        assert done.returncode == 0, done.stderr
+        told.append(json.loads((tmp_path / "report.json").read_text())["counts"])
+    assert records(tmp_path / "8.vcf") == records(tmp_path / "1.vcf")
+    assert told[1]["errors"] == told[0]["errors"] == {"ref_mismatch": 1500}
+    assert told[1]["unknown_contigs"] == {"decoy": 8999}
+
+
+@pytest.mark.parametrize(
+    ("kind", "records", "words"),
+    [
+        ("wrong", 4000, "wrong.vcf does not fit the reference GRCh38: REF differs from it in 100%"),
+        ("decoy", 800, "decoy.vcf has no contig that the reference GRCh38 knows: the file has decoy"),
+    ],
+)
+def test_pieces_that_are_all_of_another_assembly_are_refused_together(
+    served: Site, genome: Path, tmp_path: Path, kind: str, records: int, words: str
+) -> None:
+    """Each piece is too small to tell, and what was found by then is not published."""
+    source = write_vcf(tmp_path / f"{kind}.vcf", genome, records=records)
+    lines = source.read_text().splitlines(keepends=True)
+    mend = with_wrong_ref if kind == "wrong" else lambda line: line.replace("chr1\t", "decoy\t")
+    source.write_text("".join(line if line.startswith("#") else mend(line) for line in lines))
+    done = served.run("annotate", source, "-o", tmp_path / "out.vcf", "--chunks", "8")
+    assert done.returncode == 65, done.stderr
+    assert words in done.stderr
+    assert not (tmp_path / "out.vcf").exists()
+    until(lambda: served.left_over() == [])
+    assert (
+        served.run("annotate", source, "-o", tmp_path / "out.vcf", "--chunks", "8", "--force").returncode == 0
+    )
+
+
 def test_a_failing_piece_fails_the_step_and_leaves_nothing(served: Site, big: Path, tmp_path: Path) -> None:
     source = tmp_path / "bad.vcf"
     lines = big.with_name("big.vcf").read_text().splitlines(keepends=True)

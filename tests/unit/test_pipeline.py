@@ -175,6 +175,53 @@ def test_a_file_without_any_known_contig_is_refused(tmp_path, reference):
     refused(vcf(tmp_path / "in.vcf", lines), reference, message)
 
 
+def test_force_goes_on_without_any_known_contig(tmp_path, reference):
+    outcome, _ = annotate(vcf(tmp_path / "in.vcf", records(2, contig="other")), reference, force=True)
+    assert (outcome.counts.records, outcome.counts.ids) == (2, 0)
+    assert "2 of 2 records on contigs that the reference GRCh38 does not have" in outcome.notes[0]
+
+
+def test_structural_variants_with_n_for_ref_are_no_sign_of_another_assembly(tmp_path, reference):
+    """As many callers write them; where REF gets an identifier they carry VRS_Error, as vrs-annotate's do."""
+    lines = [f"chr1\t{n + 1}\t.\tN\t<DEL>\t.\tPASS\tSVTYPE=DEL\tGT\t0/1".encode() for n in range(1500)]
+    outcome, target = annotate(vcf(tmp_path / "in.vcf", lines), reference)
+    assert outcome.counts.errors == {"ref_n": 1500}
+    assert target.read_bytes().count(b"VRS_Error=") == 1500
+    (note,) = outcome.notes
+    assert "1,500 of 1,500 records with N for REF" in note
+    bad = vcf(tmp_path / "bad.vcf", [*lines, *records(1000, wrong=200)])
+    with pytest.raises(InvalidInput, match=r"REF differs from it in \d\d% of the first 1,\d\d\d records"):
+        annotate(bad, reference)
+
+
+@pytest.fixture
+def with_mitochondrion(tmp_path):
+    path = tmp_path / "with_mt.fa"
+    path.write_text(f">chr1\n{SEQUENCE}\n>MT\n{SEQUENCE[:16569]}\n")
+    opened = open_reference("GRCh37", path)
+    yield opened
+    opened.close()
+
+
+def test_another_mitochondrion_alone_is_left_without_identifiers(tmp_path, with_mitochondrion):
+    """UCSC's hg19 is GRCh37 but for chrM, whose positions are others; its chrMT is the revised one."""
+    lengths = b"".join(
+        b"##contig=<ID=%b,length=%d>\n" % pair
+        for pair in ((b"chr1", 20_000), (b"chrM", 16571), (b"chrMT", 16569))
+    )
+    lines = [*records(3), *records(4, contig="chrM"), *records(5, contig="chrMT")]
+    source = declaring(vcf(tmp_path / "in.vcf", lines), lengths)
+    outcome, _ = annotate(source, with_mitochondrion)
+    assert outcome.counts.ids == 2 * (3 + 5)
+    assert outcome.counts.unknown_contigs == {"chrM": 4}
+    assert "chrM has 16571 bases, the reference GRCh37 has 16569" in outcome.notes[0]
+    alone = declaring(
+        vcf(tmp_path / "mt.vcf", records(4, contig="chrM")), b"##contig=<ID=chrM,length=16571>\n"
+    )
+    with pytest.raises(InvalidInput, match="chrM has 16571 bases, the reference has 16569"):
+        annotate(alone, with_mitochondrion)
+
+
 def test_unknown_contigs_among_known_ones_are_noted(tmp_path, reference):
     lines = records(10) + records(3, contig="chrUn_1")
     outcome, target = annotate(vcf(tmp_path / "in.vcf", lines), reference)
@@ -258,13 +305,14 @@ def test_contig_lengths_of_another_assembly_are_refused_before_any_work(tmp_path
     assert not source.with_name("target").exists()
     source.write_bytes(source.read_bytes().replace(b"no record\n", b""))
     outcome, _ = annotate(source, reference, force=True)
-    assert (outcome.counts.records, outcome.counts.ids) == (3, 6)
+    assert (outcome.counts.records, outcome.counts.ids) == (3, 0)
+    assert any("chr1 has 20100 bases" in note and "without VRS ids" in note for note in outcome.notes)
 
 
 class Grch38:
     """As far as chromosome 1's length."""
 
-    assembly = "GRCh38"
+    assembly, name = "GRCh38", "chr1"
     length = 248_956_422
 
     def contig(self, name: str):
@@ -279,6 +327,12 @@ def test_the_refusal_names_the_assembly_that_the_file_seems_to_be_of(length, ass
     ):
         Doubt(header, Grch38(), "in.vcf")
     assert not Doubt([b"##contig=<ID=1,length=248956422>"], Grch38(), "in.vcf").notes
+
+
+def test_the_refusal_does_not_advise_the_assembly_in_use(reference):
+    header = [b"##contig=<ID=chr1,length=20000>", b"##contig=<ID=chr2,length=20100>"]
+    with pytest.raises(InvalidInput, match=r"chr2 has 20100 bases.* Name its --assembly, or use --force"):
+        Doubt(header, reference, "in.vcf")
 
 
 def test_a_reference_of_cut_outs_passes_as_far_as_refs_agree(tmp_path, reference):
