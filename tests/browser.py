@@ -43,6 +43,9 @@ return {
   bars: [...page.querySelectorAll("section[aria-labelledby=alleles] tbody svg")].map(
     svg => [...svg.querySelectorAll("rect")].map(rect => rect.getBoundingClientRect().width)),
   scale: page.querySelector("section[aria-labelledby=alleles] tbody svg").getBoundingClientRect().width,
+  ends_cut: [...page.querySelectorAll(".name > :last-child")].filter(
+    e => !e.closest("details:not([open])")
+      && e.getBoundingClientRect().right > e.parentElement.getBoundingClientRect().right + 1).length,
   headings: [...page.querySelectorAll("h1, h2")].map(e => e.textContent),
 };
 """

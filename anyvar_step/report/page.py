@@ -45,6 +45,7 @@ def render(samples: Sequence[Sample], title: str, failed: Sequence[str] = ()) ->
         speeds=charts.speeds(samples),
         phases=charts.phases(samples),
         kinds=used_kinds(annotated),
+        causes=charts.CAUSES,
         registering=any(report.registered for _, report in annotated),
     )
 
@@ -109,13 +110,14 @@ def number(value: float | None) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration: 0.042 s, 12.3 s, 4 min 5 s, 2 h 3 min."""
+    """A duration: 0.042 s, 12.3 s, 30 s, 4 min 5 s, 2 h."""
     if value < 60:
-        return "0 s" if not value else f"{value:.3f} s" if value < 1 else f"{value:.1f} s"
+        digits = 0 if value == int(value) else 3 if value < 1 else 1
+        return f"{value:.{digits}f} s"
     minutes, rest = divmod(round(value), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{minutes // 60:,} h {minutes % 60} min"
+    return f"{minutes // 60:,} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60:,} h"
 
 
 def size(value: float) -> str:

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from anyvar_step.errors import InputNotFound, InvalidInput
 from anyvar_step.models import IngestOptions, RunReport
 
-#: What the name of an ingestion ends with where the same sample's annotation is on the page, too.
-_INGESTED = " (ingested)"
+#: What the name of an ingestion begins with where the same sample's annotation is on the page, too.
+_INGESTED = "ingested: "
 #: No count, size or duration is larger; arithmetic of charts holds to here.
 _LARGEST = 1e18
 
@@ -27,7 +27,7 @@ class Sample(NamedTuple):
     @property
     def sample(self) -> str:
         """The sample's own name."""
-        return self.name.removesuffix(_INGESTED)
+        return self.name.removeprefix(_INGESTED)
 
     @property
     def ingested(self) -> bool:
@@ -52,7 +52,7 @@ def read_samples(paths: Sequence[Path]) -> list[Sample]:
         run._replace(
             name=str(path)
             if names[run.name, run.ingested] > 1
-            else run.name + _INGESTED
+            else _INGESTED + run.name
             if run.ingested and (run.name, False) in names
             else run.name
         )

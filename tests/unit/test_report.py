@@ -19,7 +19,7 @@ from anyvar_step.pipeline.judgement import count_contigs
 from anyvar_step.report import charts
 from anyvar_step.report.findings import findings
 from anyvar_step.report.multiqc import sections
-from anyvar_step.report.page import render
+from anyvar_step.report.page import render, seconds
 from anyvar_step.report.reading import Sample, read_samples
 from anyvar_step.report.schema import json_schema
 
@@ -130,6 +130,25 @@ def test_whatever_stands_in_a_report_is_text_on_the_page() -> None:
     assert page.count("&lt;script&gt;alert(") > 10
 
 
+def test_of_a_long_name_the_end_is_seen_too_and_all_of_it_is_there() -> None:
+    name = "family_study_2026_proband_" + "x" * 40 + "_lane_0017"
+    page = render([Sample(name, report())], "t")
+    row = page.partition(f'<th scope="row" title="{name}">')[2].partition("</th>")[0]
+    assert re.sub("<.*?>", "", row) == name
+    assert "<span>_lane_0017</span>" in row
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((0, "0 s"), (0.0421, "0.042 s"), (12.34, "12.3 s"), (30, "30 s")),
+        *((240, "4 min"), (245, "4 min 5 s"), (7200, "2 h"), (7380, "2 h 3 min")),
+    ],
+)
+def test_a_duration_is_told_in_units_that_people_read(value: float, text: str) -> None:
+    assert seconds(value) == text
+
+
 def test_the_same_runs_give_the_same_page() -> None:
     samples = [Sample("a", report()), Sample("b", report())]
     assert render(samples, "t") == render(samples, "t")
@@ -149,8 +168,8 @@ def tiles(page: str) -> dict[str, str]:
 def test_a_run_of_anyvars_own_worker_has_no_throughput_and_its_wait_is_not_the_queues() -> None:
     unknown = {"records_per_second": None, "versions": {}, "finished": ""}
     page = render([Sample("alice", report(seconds={"stage": 1.0, "wait": 30.0}, **unknown))], "t")
-    assert numbers_of(page, "alice") == ["100", "210", "0", "0", DASH, "31.0 s", DASH]
-    assert "stage 1.0 s, wait and work 30.0 s" in page
+    assert numbers_of(page, "alice") == ["100", "210", "0", "0", DASH, "31 s", DASH]
+    assert "stage 1 s, wait and work 30 s" in page
     assert "queue" not in page
     assert "AnyVar&#39;s own" in page.replace("AnyVar's own", "AnyVar&#39;s own")
 
@@ -174,7 +193,7 @@ def test_annotation_and_ingestion_of_the_same_samples_are_told_apart(tmp_path: P
         path.write_text(ingestion().model_dump_json())
         paths.append(path)
     samples = read_samples(paths)
-    assert [sample.name for sample in samples] == ["alice", "bela", "alice (ingested)", "carol"]
+    assert [sample.name for sample in samples] == ["alice", "bela", "ingested: alice", "carol"]
     page = render(samples, "t")
     assert numbers_of(page, "alice")[:2] == ["100", "210"]
     assert numbers_of(page, "carol")[:5] == ["90", "2", "3", "170", "20"]
@@ -239,8 +258,8 @@ def test_each_plot_says_its_numbers_to_those_who_do_not_see_it() -> None:
     assert labels == [
         "SNV 90, insertion 12",
         "records per second 4",
-        "stage 1.0 s, wait in the queue 5.0 s, read 1.0 s, annotate 20.0 s, compress and write 4.0 s, "
-        "collect and index 2.0 s",
+        "stage 1 s, wait in the queue 5 s, read 1 s, annotate 20 s, compress and write 4 s, "
+        "collect and index 2 s",
     ]
 
 
