@@ -23,6 +23,8 @@ from anyvar_step.errors import RETRYABLE
 pytestmark = pytest.mark.services
 
 SAMPLES = ("alice", "bela", "carol")
+#: What is made once, of all samples.
+TOGETHER = ["pipeline_info/versions.yml", "summary.html"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,7 +59,11 @@ def queued(site: Site) -> int:
 def results() -> list[str]:
     annotated = [f"annotated/{name}.vrs.vcf.gz{suffix}" for name in SAMPLES for suffix in ("", ".tbi")]
     reports = [f"reports/{name}.vrs.json" for name in SAMPLES]
-    return sorted([*annotated, *reports, "pipeline_info/versions.yml"])
+    return sorted([*annotated, *reports, *sections("alleles", "general", "phases"), *TOGETHER])
+
+
+def sections(*names: str) -> list[str]:
+    return [f"multiqc/{name}_anyvar_step_mqc.json" for name in names]
 
 
 def long_vcf(path: Path, genome: Path, seed: int) -> Path:
@@ -86,7 +92,10 @@ def test_three_samples_wait_side_by_side_and_a_resumed_run_does_nothing_again(
     report = json.loads((nextflow.folder / "results/reports/alice.vrs.json").read_text())
     assert report["counts"]["records"] == 200
     versions = (nextflow.folder / "results/pipeline_info/versions.yml").read_text()
-    assert re.fullmatch(r'"\S+:ANYVAR_STEP_ANNOTATE":\n    anyvar-step: \d+\.\d+\.\d+\n', versions)
+    assert sorted(re.findall(r'"\S+:(\w+)":\n    anyvar-step: \d+\.\d+\.\d+\n', versions)) == [
+        "ANYVAR_STEP_ANNOTATE",
+        "ANYVAR_STEP_REPORT",
+    ]
     before = {row["hash"] for row in nextflow.trace()}
     again = nextflow.run(*arguments, "-resume")  # no worker is left: anything done again would wait for ever
     assert again.returncode == 0, again.stdout
@@ -104,6 +113,7 @@ def test_submit_first_and_wait_in_tasks_of_their_own(
     assert {row["name"].rpartition(":")[2].partition(" ")[0] for row in nextflow.trace()} == {
         "ANYVAR_STEP_SUBMIT",
         "ANYVAR_STEP_COLLECT",
+        "ANYVAR_STEP_REPORT",
     }
     assert site.left_over() == []
 
@@ -126,7 +136,7 @@ def test_a_resumed_wait_whose_run_is_long_gone_annotates_anew(
         done = nextflow.run(*arguments, "--submit_first", "-resume")
     assert done.returncode == 0, done.stdout
     assert nextflow.made() == results()
-    assert sorted(row["status"] for row in nextflow.trace()) == ["CACHED"] * 3 + ["COMPLETED"] * 3
+    assert sorted(row["status"] for row in nextflow.trace()) == ["CACHED"] * 3 + ["COMPLETED"] * 4
 
 
 def test_a_wait_that_runs_out_of_time_cancels_its_run_and_is_annotated_anew_when_resumed(
@@ -153,12 +163,11 @@ def test_a_stub_run_makes_every_output_without_any_worker(
     done = nextflow.run(*arguments, "-stub", *([] if mode == "annotate" else [f"--{mode}"]))
     assert done.returncode == 0, done.stdout
     if mode == "ingest":
-        assert nextflow.made() == [
-            "pipeline_info/versions.yml",
-            *(f"reports/{name}.vrs{suffix}" for name in SAMPLES for suffix in (".conflicts.csv", ".json")),
-        ]
+        made = [f"reports/{name}.vrs{suffix}" for name in SAMPLES for suffix in (".conflicts.csv", ".json")]
+        assert nextflow.made() == sorted([*sections("general"), *made, *TOGETHER])
     else:
-        assert nextflow.made() == results()
+        without = sections("alleles", "phases")
+        assert nextflow.made() == [name for name in results() if name not in without]
 
 
 def test_failures_that_may_pass_are_retried_and_no_others(
@@ -206,6 +215,27 @@ def test_a_file_that_is_no_vcf_ends_the_pipeline_at_once_and_says_why(
     assert "anyvar-step: bela.vcf" in done.stdout
     assert nextflow.attempts("bela") == ["65"]
     assert site.left_over() == []
+
+
+def test_a_sample_left_out_is_named_at_the_end_and_on_the_page_until_it_is_done(
+    nextflow: Nextflow, arguments: list[str], vcfs: list[Path], site: Site
+) -> None:
+    good = vcfs[1].read_text()
+    vcfs[1].write_text("this is no VCF\n")
+    with site.worker():
+        done = nextflow.run(*arguments, "-profile", "keep_going")
+        assert done.returncode == 0, done.stdout
+        assert "WARN: failed, and shown so in results/summary.html: bela" in done.stdout
+        page = (nextflow.folder / "results" / "summary.html").read_text()
+        assert "<li>bela</li>" in page
+        assert "alice" in page
+        assert sections("failed")[0] in nextflow.made()
+        vcfs[1].write_text(good)
+        again = nextflow.run(*arguments, "-profile", "keep_going", "-resume")
+    assert again.returncode == 0, again.stdout
+    assert "failed" not in again.stdout
+    assert nextflow.made() == results()
+    assert "bela" in (nextflow.folder / "results" / "summary.html").read_text()
 
 
 def test_ctrl_c_revokes_the_runs_and_leaves_nothing_in_the_work_dir(
@@ -345,7 +375,8 @@ def test_the_page_on_nextflow_as_typed(reader: Nextflow, site: Site) -> None:
             )
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     expected = [name for name in results() if "carol" not in name]
-    for folder in ("stub", "results", "alone"):
+    for folder in ("results", "alone"):
         assert reader.made(folder) == expected
+    assert set(reader.made("stub")) <= set(expected)
     assert "alice: alice.vcf.gz" in done.stdout  # of the last one, the pipeline of one's own
     assert site.left_over() == []

@@ -98,7 +98,7 @@ def declared_inputs(code: str) -> list[list[str]]:
     """The names in each input tuple of a process."""
     block = re.search(r"input:\n(.*?)\n\n", code, re.DOTALL)
     assert block
-    return [re.findall(r"(?:val|path)\((\w+)\)", line) for line in block[1].splitlines()]
+    return [re.findall(r"(?:val|path)\((\w+)[,)]", line) for line in block[1].splitlines()]
 
 
 def test_the_error_strategy_retries_what_the_exit_codes_say() -> None:

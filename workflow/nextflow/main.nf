@@ -2,6 +2,7 @@
 //
 //   <outdir>/annotated/<sample>.vrs.vcf.gz(.tbi)   the annotated VCFs (BGZF) and their indexes
 //   <outdir>/reports/<sample>.vrs.json             counts, timings and versions of each run
+//   <outdir>/summary.html, <outdir>/multiqc/       all samples on one page and as MultiQC sections, failed ones on top
 //   <outdir>/pipeline_info/versions.yml            the programs that made them
 //
 // Parameters: nextflow_schema.json; how to run it: docs/nextflow.md.
@@ -10,6 +11,7 @@ nextflow.enable.dsl = 2
 
 include { ANYVAR_STEP_ANNOTATE    } from './modules/anyvar_step/annotate/main'
 include { ANYVAR_STEP_INGEST      } from './modules/anyvar_step/ingest/main'
+include { ANYVAR_STEP_REPORT      } from './modules/anyvar_step/report/main'
 include { ANYVAR_STEP_SUBMIT_WAIT } from './subworkflows/anyvar_step/submit_wait/main'
 
 workflow {
@@ -28,12 +30,14 @@ workflow ANNOTATE_SHEET {
     main:
     ch_vcf = Channel.fromList(samples)
     if (params.ingest) {
-        ch_versions = ANYVAR_STEP_INGEST(ch_vcf).versions
+        done = ANYVAR_STEP_INGEST(ch_vcf)
     } else if (params.submit_first) {
-        ch_versions = ANYVAR_STEP_SUBMIT_WAIT(ch_vcf).versions
+        done = ANYVAR_STEP_SUBMIT_WAIT(ch_vcf)
     } else {
-        ch_versions = ANYVAR_STEP_ANNOTATE(ch_vcf).versions
+        done = ANYVAR_STEP_ANNOTATE(ch_vcf)
     }
+    ANYVAR_STEP_REPORT(done.report.toSortedList { a, b -> a[0].id <=> b[0].id }.map { summary_of(samples, it) })
+    ch_versions = done.versions.mix(ANYVAR_STEP_REPORT.out.versions)
     ch_versions.unique { it.text }.collectFile(name: 'versions.yml', storeDir: "${params.outdir}/pipeline_info")
 }
 
@@ -53,6 +57,16 @@ def read_sheet() {
         error("wrong sample sheet:\n  ${wrong.join('\n  ')}")
     }
     return rows.collect { row -> [[id: row.sample], file(row.vcf)] }
+}
+
+// What ANYVAR_STEP_REPORT is told: samples with their reports, and those that have none.
+def summary_of(List samples, List reported) {
+    def annotated = reported.collect { meta, report -> meta.id }
+    def failed = samples.collect { meta, vcf -> meta.id } - annotated
+    if (failed) {
+        log.warn("failed, and shown so in ${params.outdir}/summary.html: ${failed.join(', ')}")
+    }
+    return [[id: 'summary'], annotated, reported.collect { meta, report -> report }, failed]
 }
 
 // Stops the pipeline, naming each wrong parameter.
