@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from anyvar_step.errors import InvalidInput
 from anyvar_step.models import AnnotateOptions, Existing
-from anyvar_step.vcf.header import declared_fields, with_fields
+from anyvar_step.vcf.header import attributes_of, declared_fields, with_fields
 from anyvar_step.vcf.provenance import with_provenance
 from anyvar_step.vrs.fields import FIELD_NAMES, IDS, header_lines
 
@@ -30,7 +29,7 @@ def heading(
             "Use --existing replace or --existing keep",
         )
     number = b"R" if options.for_ref else b"A"
-    if IDS in declared and not re.search(rb"[<,]Number=%b[,>]" % number, declared[IDS]):
+    if IDS in declared and attributes_of(declared[IDS]).get(b"Number") != number:
         raise InvalidInput(
             f"the {IDS.decode()} of {name} cannot be kept: they are not of Number={number.decode()}, as new "
             "ones would be",

@@ -12,7 +12,6 @@ from anyvar_step.errors import InvalidInput
 
 _FILEFORMAT = b"##fileformat=VCF"
 _COLUMNS = [b"#CHROM", b"POS", b"ID", b"REF", b"ALT", b"QUAL", b"FILTER", b"INFO"]
-_INFO_ID = re.compile(rb"##INFO=<(?:[^\"]*,)?ID=([^,>]+)")
 #: A key and its value, quoted or not, in a structured header line.
 _ATTRIBUTE = re.compile(rb"[<,]([^<,=]+)=(\"(?:[^\"\\]|\\.)*\"|[^,>]*)")
 
@@ -62,7 +61,7 @@ def check_columns(line: bytes, name: str, number: int) -> None:
 
 def with_fields(header: Sequence[bytes], lines: Iterable[bytes], names: Collection[bytes]) -> list[bytes]:
     """The header with ##INFO ``lines`` before #CHROM, and older ##INFO lines of ``names`` left out."""
-    kept = [line for line in header[:-1] if not ((found := _INFO_ID.match(line)) and found[1] in names)]
+    kept = [line for line in header[:-1] if _field(line) not in names]
     return [*kept, *lines, header[-1]]
 
 
@@ -70,9 +69,19 @@ def declared_fields(header: Iterable[bytes]) -> dict[bytes, bytes]:
     """The ##INFO lines of a header, by the field's name; of a field declared twice the first."""
     found: dict[bytes, bytes] = {}
     for line in header:
-        if match := _INFO_ID.match(line):
-            found.setdefault(match[1], line)
+        if name := _field(line):
+            found.setdefault(name, line)
     return found
+
+
+def attributes_of(line: bytes) -> dict[bytes, bytes]:
+    """The keys of a structured header line and their values, in whatever order they stand there."""
+    return dict(_ATTRIBUTE.findall(line))
+
+
+def _field(line: bytes) -> bytes:
+    """The name of the field that an ##INFO line declares; empty for any other line."""
+    return attributes_of(line).get(b"ID", b"") if line.startswith(b"##INFO=<") else b""
 
 
 def contig_lengths(header: Iterable[bytes]) -> dict[str, int]:
@@ -83,7 +92,7 @@ def contig_lengths(header: Iterable[bytes]) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in header:
         if line.startswith(b"##contig=<"):
-            given = dict(_ATTRIBUTE.findall(line))
+            given = attributes_of(line)
             if re.fullmatch(rb"\d{1,18}", given.get(b"length", b"")) and b"ID" in given:
                 found.setdefault(given[b"ID"].decode("utf-8", "backslashreplace"), int(given[b"length"]))
     return found

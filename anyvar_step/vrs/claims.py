@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from anyvar_step.vcf.header import attributes_of, declared_fields
 from anyvar_step.vrs import fields
 
 #: The fields without which an allele cannot be read back; AnyVar asks for the same.
@@ -25,8 +26,8 @@ class Claim(NamedTuple):
 
 def lacking(header: Iterable[bytes]) -> list[bytes]:
     """The needed fields that no ##INFO line of the header declares."""
-    lines = [line for line in header if line.startswith(b"##INFO=<ID=")]
-    return [name for name in NEEDED if not any(line.startswith(b"##INFO=<ID=%b," % name) for line in lines)]
+    declared = declared_fields(header)
+    return [name for name in NEEDED if name not in declared]
 
 
 def claims_of(line: bytes) -> list[Claim]:
@@ -59,4 +60,4 @@ def ids_of(line: bytes) -> list[bytes]:
 
 def includes_ref(header: Iterable[bytes]) -> bool:
     """Whether the identifiers are those of REF, too, by the header's ##INFO line."""
-    return not any(line.startswith(b"##INFO=<ID=%b,Number=A," % fields.IDS) for line in header)
+    return attributes_of(declared_fields(header).get(fields.IDS, b"")).get(b"Number") != b"A"

@@ -5,24 +5,23 @@ from __future__ import annotations
 from anyvar_step.errors import InvalidInput
 from anyvar_step.vcf import VcfReader
 from anyvar_step.vcf.bcf import open_vcf
-from anyvar_step.vrs.fields import ATTRIBUTES, IDS
+from anyvar_step.vrs.claims import lacking
 from anyvar_step.web.upload import Uploaded
 
 #: Bytes of an upload, as it is stored, from which its records are estimated.
 SAMPLE = 1 << 20
 
 
-def lacking_fields(uploaded: Uploaded) -> str:
-    """The INFO fields that ingestion needs and the header does not have; empty where all are there."""
+def refusal_to_ingest(uploaded: Uploaded) -> str:
+    """Why the upload cannot be ingested: it is no VCF, or its header lacks VRS fields; empty where it can."""
     staged = uploaded.staged
     try:
         with open_vcf(staged.folder / staged.input_name, uploaded.name) as raw:
-            lines = VcfReader(raw, uploaded.name).header
+            missing = lacking(VcfReader(raw, uploaded.name).header)
     except InvalidInput as error:
         return str(error)
-    needed = (IDS, *ATTRIBUTES)
-    has = {name for name in needed if any(line.startswith(b"##INFO=<ID=%b," % name) for line in lines)}
-    return ", ".join(name.decode() for name in needed if name not in has)
+    names = ", ".join(name.decode() for name in missing)
+    return f"{uploaded.name} lacks required VRS annotations: {names}" if names else ""
 
 
 def expected_seconds(uploaded: Uploaded, per_record: float) -> int:

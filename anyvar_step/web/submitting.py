@@ -105,10 +105,9 @@ async def annotate_vcf(
 async def ingest_annotated_vcf(request: Request, query: Annotated[Ingestion, Query()]) -> Response:
     """Register the alleles of a VCF that has the VRS fields; 200 with the conflicts as CSV, or 202."""
     run_id, uploaded = await _upload(request, query)
-    lacking = await run_in_threadpool(header.lacking_fields, uploaded)
-    if lacking:
+    if refusal := await run_in_threadpool(header.refusal_to_ingest, uploaded):
         await run_in_threadpool(drop, uploaded)
-        raise Refused(400, f"{uploaded.name} lacks required VRS annotations: {lacking}")
+        raise Refused(400, refusal)
     options = IngestOptions.model_validate(
         query.model_dump(include={"assembly", "allow_async_write", "require_validation"})
     )

@@ -588,11 +588,17 @@ def test_without_the_extra_the_line_that_installs_it_is_printed(site: Site) -> N
 def test_an_annotated_vcf_without_the_fields_is_refused(http: httpx.Client, served: Site, vcf: Path) -> None:
     before = served.left_over()
     ids = put(http, vcf.read_bytes()).content  # no attributes
-    for content in (vcf.read_bytes(), ids, b"no VCF"):
+    refusals = {
+        vcf.read_bytes(): "lacks required VRS",
+        ids: "lacks required VRS",
+        b"no VCF": "is not a VCF: its",
+    }
+    for content, refusal in refusals.items():
         for run_async in (True, False):
             answer = put(http, content, "/annotated_vcf", run_async=run_async)
             assert answer.status_code == 400
-            assert "VRS" in answer.json()["error"]
+            assert refusal in answer.json()["error"]
+            assert ("lacks" in answer.json()["error"]) is ("lacks" in refusal)
     assert len(served.left_over()) - len(before) == 4  # the result of the run above
 
 

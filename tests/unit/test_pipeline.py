@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -353,6 +354,22 @@ def test_an_ingestion_notes_contig_lengths_that_are_not_the_references(tmp_path,
         options = IngestOptions(require_validation=validating)
         outcome = pipeline.ingest_file(annotated, tmp_path / "conflicts.csv", reference, options)
         assert any("has 249250621 bases, the reference GRCh38 has 20000" in note for note in outcome.notes)
+
+
+def test_a_vcf_is_ingested_whatever_the_order_in_its_header_lines(tmp_path, reference):
+    """Programs that rewrite headers need not keep it."""
+    source, annotated = vcf(tmp_path / "in.vcf", records(3)), tmp_path / "annotated.vcf"
+    options = AnnotateOptions(for_ref=False, add_vrs_attributes=True)
+    pipeline.annotate_file(source, annotated, reference, options)
+    other = re.sub(
+        rb"##INFO=<(ID=VRS_\w+),(Number=A),(Type=\w+)", rb"##INFO=<\3,\2,\1", annotated.read_bytes()
+    )
+    assert other.count(b",Number=A,ID=VRS_") == 6
+    annotated.write_bytes(other)
+    for validating in (False, True):
+        options = IngestOptions(require_validation=validating)
+        pipeline.ingest_file(annotated, tmp_path / "conflicts.csv", reference, options)
+        assert len((tmp_path / "conflicts.csv").read_text().splitlines()) == 1
 
 
 def test_contig_lengths_say_nothing_of_contigs_that_the_reference_lacks(tmp_path, reference):

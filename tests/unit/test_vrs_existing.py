@@ -6,7 +6,7 @@ import pytest
 from memory_reference import MemoryReference
 
 from anyvar_step.vrs import Annotator
-from anyvar_step.vrs.claims import Claim, claims_of, lacking
+from anyvar_step.vrs.claims import NEEDED, Claim, claims_of, includes_ref, lacking
 from anyvar_step.vrs.existing import Conflict, Recomputed, Trusted
 
 GENOME = b"ACGTTTTGCA" + b"CAG" * 30 + b"NRAC"
@@ -195,3 +195,17 @@ def test_the_header_must_declare_what_is_needed() -> None:
     header = [b"##INFO=<ID=VRS_Allele_IDs,Number=R,Type=String>", b"##INFO=<ID=VRS_Starts,Number=R>"]
     assert lacking(header) == [b"VRS_Ends", b"VRS_States", b"VRS_Lengths", b"VRS_RepeatSubunitLengths"]
     assert Claim(b"a", (b"1", b"2", b".", b"3", b"1")).is_ambiguous is False
+
+
+@pytest.mark.parametrize("number", ["R", "A"])
+def test_a_header_line_says_the_same_in_whatever_order(number: str) -> None:
+    orders = (
+        'ID={},Number={},Type=String,Description="x, Number=Q,ID=y"',
+        'Number={1},Type=String,Description="x",ID={0}',
+        "Type=String,ID={},Number={}",
+        'Description="a \\"b\\", Number=Q,ID=z",Number={1},ID={0}',
+    )
+    for order in orders:
+        header = [f"##INFO=<{order.format(name.decode(), number)}>".encode() for name in NEEDED]
+        assert lacking(header) == []
+        assert includes_ref(header) is (number == "R")
