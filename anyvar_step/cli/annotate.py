@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from anyvar_step.cli import making, options, selection, steps, tickets, types
+from anyvar_step.cli import making, options, outputs, selection, steps, tickets, types
 from anyvar_step.cli.group import Sectioned
 
 if TYPE_CHECKING:
@@ -84,13 +83,14 @@ def command(
         raise click.UsageError("--run-id names one run, and --chunks makes several")
     if ndjson and request["existing"] == "keep":
         raise click.UsageError("--ndjson needs VRS attributes, and fields that are kept may lack them")
-    _refuse_same_file(source, output, ndjson, tsv)
     if ndjson:
-        if request["existing"] == "keep":
-            raise click.UsageError("--ndjson has the objects of this run's ids: leave out --existing keep")
         request["attributes"] = True
     goal = making.make_target(output, output_type, write_index, compress_level, csi, ndjson=ndjson, tsv=tsv)
-    goal.check()
+    outputs.check(
+        outputs.of_input(source, request["regions_file"], request["targets_file"])
+        | steps.files(store, reference),
+        outputs.of_target(goal) | {"--report": report},
+    )
     intake = selection.make_intake(source, request)
     with steps.servers(local, workers, store, reference) as environ:
         settings = making.load_settings(work_dir, broker_url, latency_wait, environ=environ)
@@ -102,13 +102,6 @@ def command(
         )
     if report:
         tickets.write_text(report, done.model_dump_json(indent=2))
-
-
-def _refuse_same_file(source: Path, *outputs: Path | None) -> None:
-    for output in filter(None, outputs):
-        with contextlib.suppress(OSError):
-            if str(source) != "-" and source.samefile(output):
-                raise click.UsageError(f"the output is IN itself: {output}")
 
 
 def _step(
@@ -124,16 +117,15 @@ def _step(
     from anyvar_step.step.annotate import annotate
     from anyvar_step.step.scatter import annotate_in_pieces, automatic
 
-    folder = goal.path.absolute().parent if goal.path else None
     with (
         making.reached(
-            settings, via, steps.holder(goal.path), folder=folder, outage=patience.outage
+            settings, via, steps.holder(goal.path), folder=goal.folder, outage=patience.outage
         ) as transport,
         shown(source.name, transport.queued) as watch,
     ):
         if chunks != 1 and source.path:
             source.check()
-            with source.as_file(folder) as path:
+            with source.as_file(goal.folder) as path:
                 if chunks == types.AUTO:
                     chunks = automatic(path.stat().st_size, transport.capacity())
                 report = annotate_in_pieces(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from anyvar_step.cli import making, options, tickets
+from anyvar_step.cli import making, options, outputs, tickets
 from anyvar_step.cli.group import Sectioned
 
 
@@ -44,10 +44,9 @@ def command(
     from anyvar_step.step.waiting import interruptible
 
     goal = making.make_target(output, output_type, write_index, compress_level, csi, ndjson=ndjson, tsv=tsv)
-    goal.check()
+    outputs.check({"RUN": Path(run)}, outputs.of_target(goal) | {"--report": report})
     settings = making.load_settings(work_dir, broker_url, latency_wait)
-    folder = goal.path.absolute().parent if goal.path else None
-    with making.reached(settings, via, DETACHED, folder=folder) as transport, interruptible():
+    with making.reached(settings, via, DETACHED, folder=goal.folder) as transport, interruptible():
         ticket = tickets.find_ticket(transport, run)
         if report and not ticket.digest:
             raise click.UsageError("over HTTP, --report needs the ticket file: the run id tells too little")

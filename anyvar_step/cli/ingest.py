@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from anyvar_step.cli import making, options, steps, tickets, types
+from anyvar_step.cli import making, options, outputs, steps, tickets, types
 from anyvar_step.cli.group import Sectioned
 
 if TYPE_CHECKING:
@@ -84,6 +84,10 @@ def command(
     from anyvar_step.step.intake import Intake
 
     steps.refuse_retries_of_a_stream(retries, source)
+    outputs.check(
+        outputs.of_input(source) | steps.files(store, reference),
+        {"--conflicts": conflicts, "--report": report},
+    )
     chosen = IngestOptions(assembly=assembly, require_validation=require_validation)
     asked = RunRequest(options=chosen, run_id=run_id, force=force)
     path = Intake(None if str(source) == "-" else source)

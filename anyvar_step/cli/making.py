@@ -138,17 +138,14 @@ def make_target(
     """Where the output goes; wrong combinations are wrong usage."""
     from anyvar_step.step.companions import Companions
     from anyvar_step.step.delivery import Target
+    from anyvar_step.step.drafts import is_stream
 
-    named = [path.absolute() for path in (output, ndjson, tsv) if path]
-    if Path("-") in (ndjson, tsv):
-        raise click.UsageError("--ndjson and --tsv name files; standard output is OUT's: -o -")
-    if len(set(named)) < len(named):
-        raise click.UsageError("OUT, --ndjson and --tsv must be different files")
     stdout = output == Path("-")
+    indexable = not stdout and not is_stream(output)
     chosen = output_type or _TYPES.get(output.suffix, "v")
-    if (write_index or csi) and (stdout or chosen == "v"):
+    if (write_index or csi) and (not indexable or chosen == "v"):
         raise click.UsageError("only a file in BGZF or BCF (-O z, -O b) can have an index")
-    index = not stdout and chosen != "v" if write_index is None else write_index
+    index = indexable and chosen != "v" if write_index is None else write_index
     return Target(
         None if stdout else output,
         "v" if chosen == "v" else "z",

@@ -25,9 +25,9 @@ Examples:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(readable=False, path_type=Path, dir_okay=False),
+    type=click.Path(readable=False, path_type=Path, dir_okay=False, allow_dash=True),
     metavar="OUT.html",
-    help="Write a page with tables and plots; it needs no network.",
+    help="Write a page with tables and plots; it needs no network. - is standard output.",
 )
 @click.option(
     "--title", default="VRS annotation", show_default=True, metavar="TEXT", help="The page's title."
@@ -65,13 +65,16 @@ def command(
         raise click.UsageError("name the runs' reports: RUN.json…, or what failed: --failed NAME")
     if not output and not multiqc:
         raise click.UsageError("name what to write: -o OUT.html or --multiqc FOLDER")
+    from anyvar_step.cli import outputs
     from anyvar_step.cli.tickets import write_text
     from anyvar_step.report.page import render
     from anyvar_step.report.reading import read_samples
 
+    page = None if str(output) == "-" else output
+    outputs.check({str(run): run for run in runs}, {"OUT.html": page})
     samples = read_samples(runs)
     if output:
-        write_text(output, render(samples, title, failed).rstrip("\n"))
+        write_text(page, render(samples, title, failed).rstrip("\n"))
     if multiqc:
         _write_sections(multiqc, samples, failed)
 

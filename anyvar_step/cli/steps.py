@@ -58,6 +58,12 @@ def servers(
         yield ours
 
 
+def files(store: Path | None, reference: tuple[str, ...]) -> dict[str, Path | None]:
+    """The files that private servers use, by what messages call them."""
+    named = {f"--reference {value}": Path(value.partition("=")[2]) for value in reference}
+    return {"--store": store, **named}
+
+
 def refuse_retries_of_a_stream(times: int, source: Path) -> None:
     """Standard input is gone once it has been read."""
     if times and str(source) == "-":
@@ -86,6 +92,7 @@ def with_retries(times: int, step: Callable[[], RunReport]) -> RunReport:
 
 def holder(output: Path | None) -> str | None:
     """Who wants the run; None where nothing is written that the next call would write, too."""
+    from anyvar_step.step.drafts import is_stream
     from anyvar_step.transport.holders import holder_for
 
-    return holder_for(output) if output else None
+    return None if output is None or is_stream(output) else holder_for(output)

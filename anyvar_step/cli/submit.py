@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from anyvar_step.cli import making, options, selection, tickets
+from anyvar_step.cli import making, options, outputs, selection, tickets
 from anyvar_step.cli.group import Sectioned
 
 
@@ -48,12 +48,15 @@ def command(
     from anyvar_step.step.annotate import left_to_nobody, submit
     from anyvar_step.step.waiting import interruptible
 
+    outputs.check(
+        outputs.of_input(source, request["regions_file"], request["targets_file"]), {"--ticket": ticket}
+    )
     intake = selection.make_intake(source, request)
     settings = making.load_settings(work_dir, broker_url, latency_wait)
     with making.reached(settings, via, DETACHED, take=False) as transport, interruptible():
         asked = making.make_request(output_type, compress_level, intake, **request)
         with left_to_nobody(transport):
             manifest, _ = submit(transport, intake, asked)
+    click.echo(manifest.run_id)  # first: whatever becomes of the ticket, the run can be found
     if ticket:
         tickets.write_text(ticket, manifest.model_dump_json(indent=1))
-    click.echo(manifest.run_id)

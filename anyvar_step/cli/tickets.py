@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from anyvar_step.cli.types import RunId
+from anyvar_step.step.drafts import publish, temporary
 
 if TYPE_CHECKING:
     from anyvar_step.models import Manifest
     from anyvar_step.transport import Transport
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    from anyvar_step.errors import from_os
-
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+def write_text(path: Path | None, text: str) -> None:
+    """Write a small file whole or not at all; None = standard output."""
+    with temporary(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise from_os(error, f"cannot write {path}") from error
+        publish(part, path)
 
 
 def read_ticket(run: str) -> Manifest | None:

@@ -34,7 +34,6 @@ def annotate(
 
     Raises a StepError whose exit code tells what to do; then OUT is as it was before.
     """
-    target.check()
     with interruptible(), left_to_nobody(transport):
         return shared(
             transport,

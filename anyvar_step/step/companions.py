@@ -14,9 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from anyvar_step.errors import ConfigurationError, InvalidInput
-from anyvar_step.files import sync_folder
 from anyvar_step.models import OutputFormat, RunReport
-from anyvar_step.step.drafts import temporary
+from anyvar_step.step.drafts import publish, temporary
 from anyvar_step.vcf import VcfReader, VcfWriter
 
 #: Turns a block of record lines into lines of a companion.
@@ -96,8 +95,7 @@ def drafted(wanted: Companions) -> Iterator[Drafts]:
         drafts = {path: stack.enter_context(temporary(path)) for path in wanted.paths}
         yield Drafts(wanted, drafts)
         for path, draft in drafts.items():
-            draft.replace(path)
-            sync_folder(path.absolute().parent)
+            publish(draft, path)
 
 
 def _made(make: _Make, lines: list[bytes], reader: VcfReader) -> list[bytes]:

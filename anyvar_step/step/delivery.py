@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anyvar_step.errors import AccessRefused, ConfigurationError, FileSpoiled, FileTrouble, InvalidInput
+from anyvar_step.errors import ConfigurationError, FileSpoiled, InvalidInput
 from anyvar_step.files import copy_and_hash, file_sha256, sync_folder
 from anyvar_step.models import Counts, Manifest, OutputFormat
 from anyvar_step.step.companions import Companions, drafted
-from anyvar_step.step.drafts import temporary
+from anyvar_step.step.drafts import is_stream, publish, real, temporary
 from anyvar_step.transport import Fetched
 from anyvar_step.vcf import VcfReader, VcfWriter, write_index
 from anyvar_step.vcf.provenance import with_provenance
@@ -42,20 +40,12 @@ class Target:
     csi: bool = False
     companions: Companions = field(default_factory=Companions)
 
-    def check(self) -> None:
-        """Raise an error, before any work, where an output cannot be written."""
-        for path in (*([self.path] if self.path else []), *self.companions.paths):
-            _check(path)
-
-
-def _check(path: Path) -> None:
-    if path.is_dir():
-        raise FileTrouble(f"the output {path} is a directory", "Name a file")
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise FileTrouble(f"the output's directory {folder} does not exist", "Make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise AccessRefused(f"the output's directory {folder} is not writable", "Check its owner and mode")
+    @property
+    def folder(self) -> Path | None:
+        """The directory of OUT, where all is written that becomes OUT; None for a stream."""
+        if self.path is None or is_stream(self.path):
+            return None
+        return real(self.path).absolute().parent
 
 
 @dataclass(frozen=True)
@@ -80,10 +70,8 @@ def published(target: Target) -> Iterator[Path]:
     """A path to write the whole output to; it becomes OUT, indexed, when the block ends well."""
     with temporary(target.path) as part:
         yield part
-        if target.path is None:
-            with part.open("rb") as whole:
-                shutil.copyfileobj(whole, sys.stdout.buffer)
-            sys.stdout.flush()
+        if target.path is None or target.folder is None:
+            publish(part, target.path)
         else:
             index = write_index(part, str(target.path), csi=target.csi) if target.index else None
             _publish(part, index, target.path)
@@ -177,11 +165,19 @@ def become_bcf(part: Path, target: Target) -> tuple[int, str]:
 
 
 def _publish(part: Path, index: Path | None, final: Path) -> None:
-    """Data first, then its index, never older (PITFALLS.md 18); an older output's index goes before both."""
+    """Data first, then its index, never older (PITFALLS.md 18); an older output's index goes before both.
+
+    Where OUT is a symbolic link, the index lies beside the file and has a link beside OUT.
+    """
+    place = real(final)
     for suffix in (".tbi", ".csi"):
-        Path(f"{final}{suffix}").unlink(missing_ok=True)
-    part.replace(final)
+        for path in {final, place}:
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+    publish(part, final)
     if index:
+        suffix = index.name.removeprefix(part.name)
         os.utime(index)
-        index.replace(f"{final}{index.name.removeprefix(part.name)}")
-    sync_folder(final.absolute().parent)
+        index.replace(f"{place}{suffix}")
+        if place != final:
+            Path(f"{final}{suffix}").symlink_to(f"{place}{suffix}")
+        sync_folder(place.absolute().parent)

@@ -1,4 +1,7 @@
-"""Files on their way to their names: written beside them, gone unless published, even after SIGKILL."""
+"""Files on their way to their names: written beside them, gone unless published, even after SIGKILL.
+
+What has no name to be given, standard output, a device or a FIFO, gets the whole file's bytes in the end.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,17 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from anyvar_step.errors import from_os
+from anyvar_step.files import sync_folder
 
 #: What comes of a part on its way to OUT.
 _MADE_OF_IT = (".tbi", ".csi", ".bcf")
@@ -20,15 +28,47 @@ _MADE_OF_IT = (".tbi", ".csi", ".bcf")
 _TAIL = re.compile(r"\.[0-9a-f]{12}(\.tbi|\.csi|\.bcf)?")
 
 
+def is_stream(path: Path) -> bool:
+    """Whether a device, a FIFO or a socket has that name: nothing that a file could take the place of."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def real(path: Path) -> Path:
+    """Where a file of that name is, or will be: symbolic links are followed."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def publish(part: Path, path: Path | None) -> None:
+    """Give the whole ``part`` its name, or its bytes to what can have none; None = standard output."""
+    if path is None:
+        _pour(part, sys.stdout.buffer)
+    elif is_stream(path):
+        with path.open("wb") as stream:
+            _pour(part, stream)
+    else:
+        part.replace(real(path))
+        sync_folder(real(path).absolute().parent)
+
+
+def _pour(part: Path, stream: BinaryIO) -> None:
+    with part.open("rb") as whole:
+        shutil.copyfileobj(whole, stream)
+    stream.flush()
+
+
 @contextmanager
 def temporary(path: Path | None) -> Iterator[Path]:
-    """A name beside OUT (so that a rename can publish it), gone when the block ends.
+    """A name for a part beside OUT (so that a rename can publish it), gone when the block ends.
 
-    Standard output (None) has its own in the temporary directory. Raises FileTrouble where it cannot be
-    written. Parts of steps that were killed go first.
+    For standard output (None) and streams it is in the temporary directory. Raises FileTrouble where it
+    cannot be written. Parts of steps that were killed go first.
     """
     try:
-        with _beside(path.absolute()) if path else _apart() as part:
+        with _apart() if path is None or is_stream(path) else _beside(real(path).absolute()) as part:
             yield part
     except BrokenPipeError:
         raise  # whoever read standard output has had enough

@@ -17,8 +17,8 @@ from anyvar_step.step.annotate import (
     shared,
     tell,
 )
-from anyvar_step.step.delivery import Delivered, Target
-from anyvar_step.step.drafts import temporary
+from anyvar_step.step.delivery import Delivered
+from anyvar_step.step.drafts import publish, temporary
 from anyvar_step.step.intake import Intake
 from anyvar_step.step.waiting import Patience, Watch, interruptible
 from anyvar_step.transport import Fetched, Transport
@@ -37,8 +37,6 @@ def ingest(
 
     The conflict log goes to ``conflicts``, if given. Raises a StepError whose exit code tells what to do.
     """
-    if conflicts:
-        Target(conflicts, "v", False).check()
 
     def follow(ticket: Manifest, staged: float) -> RunReport:
         begin = time.monotonic()
@@ -76,5 +74,5 @@ def _deliver(fetched: Fetched, conflicts: Path) -> Delivered:
             raise FileSpoiled(
                 f"{fetched.path} is not what the worker wrote", "Check the shared filesystem, run it again"
             )
-        part.replace(conflicts)
+        publish(part, conflicts)
     return Delivered(size, sha256, Counts())

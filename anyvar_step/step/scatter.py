@@ -63,7 +63,6 @@ def annotate_in_pieces(
 
     Raises as ``annotate`` does; the failure of one piece is the step's, and ends the others.
     """
-    target.check()
     check_input(source)
     begin = time.monotonic()
     pieces = cut(source, source.name, chunks)

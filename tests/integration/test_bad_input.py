@@ -142,23 +142,6 @@ def test_a_bad_record_carries_vrs_error_and_the_others_are_annotated(
     assert sum("VRS_Allele_IDs=ga4gh" in line for line in lines) == 200
 
 
-def test_an_output_that_is_the_input_is_wrong_usage(served: Site, vcf: Path, tmp_path: Path) -> None:
-    source = tmp_path / "in.vcf"
-    source.write_bytes(vcf.read_bytes())
-    done = served.run("annotate", source, "-o", tmp_path / "." / "in.vcf")
-    assert done.returncode == 2
-    assert source.read_bytes() == vcf.read_bytes()
-
-
-def test_an_output_in_a_missing_directory(served: Site, vcf: Path, tmp_path: Path) -> None:
-    done = served.run("annotate", vcf, "-o", tmp_path / "nowhere" / "out.vcf")
-    check_refusal(done, 74, str(tmp_path / "nowhere"))
-
-
-def test_an_output_that_is_a_directory(served: Site, vcf: Path, tmp_path: Path) -> None:
-    check_refusal(served.run("annotate", vcf, "-o", tmp_path), 74, "is a directory")
-
-
 @pytest.fixture
 def bound(served: Site) -> Iterator[Site]:
     """The served site, its steps bound by file modes although root runs the tests."""

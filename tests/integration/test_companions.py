@@ -140,12 +140,3 @@ def test_files_that_would_overwrite_each_other_or_mix_ids_are_wrong_usage(
     named = [str(vcf) if argument == "IN" else argument for argument in arguments]
     done = served.run("annotate", vcf, "-o", "out.vcf", *named)
     assert done.returncode == 2, done.stderr
-
-
-def test_a_directory_that_does_not_exist_is_told_before_any_work(
-    site: Site, vcf: Path, tmp_path: Path
-) -> None:
-    """No worker serves this site."""
-    done = site.run("annotate", vcf, "-o", tmp_path / "out.vcf", "--tsv", tmp_path / "absent" / "out.tsv")
-    assert done.returncode == 74
-    assert "absent does not exist" in done.stderr
