@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import islice, repeat
 
 from anyvar_step.errors import InvalidInput
-from anyvar_step.models import Counts
+from anyvar_step.models import Counts, RunReport
 from anyvar_step.reference import Reference
 
 #: Causes of VRS_Error that say that the reference is not the file's; a REF of N alone says nothing.
@@ -97,6 +97,17 @@ def notes_on(counts: Counts, assembly: str, name: str, *, annotated: bool = True
         )
     if others := sum(counts.errors.values()) - wrong - blank:
         yield f"{name} has {others:,} of {counts.records:,} records with another VRS_Error"
+
+
+def with_notes(whole: RunReport, pieces: Sequence[RunReport]) -> RunReport:
+    """The report on a VCF that was annotated in ``pieces``, with notes on the whole, under its name."""
+    notes = []
+    for piece in pieces:
+        counted = set(notes_on(piece.counts, piece.options.assembly, piece.input_name))
+        others = (note for note in piece.notes if note not in counted)
+        notes += [note.replace(piece.input_name, whole.input_name) for note in others]
+    notes += notes_on(whole.counts, whole.options.assembly, whole.input_name)
+    return whole.model_copy(update={"notes": tuple(dict.fromkeys(notes))})
 
 
 def _listed(names: Collection[str]) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 
 from anyvar_step.broker.status import failure
 from anyvar_step.errors import FileSpoiled, FileTrouble, RunCancelled, RunLost, StepError, Unavailable
@@ -92,9 +93,7 @@ def follow(
     waited = time.monotonic() - begin
     with left_to_nobody(transport, [ticket]):
         report = collect(transport, ticket, status, target, source)
-    collected = time.monotonic() - begin - waited
-    seconds = {"stage": staged, "wait": waited, "collect": collected}
-    return report.model_copy(update={"seconds": {**report.seconds, **seconds}})
+    return report.model_copy(update={"seconds": {**report.seconds, "stage": staged, "wait": waited}})
 
 
 def finished(
@@ -114,12 +113,13 @@ def collect(
     transport: Transport, ticket: Manifest, status: RunStatus, target: Target, source: Intake | None
 ) -> RunReport:
     """Deliver a finished run's output, and only then forget the run."""
+    begin = time.monotonic()
     with dropped_if_spoiled(transport, ticket), transport.fetch(ticket, status) as fetched:
         delivered = deliver(fetched, ticket, target, lambda: source.count() if source else None)
     forget(transport, ticket)
     report = report_of(ticket, fetched, delivered)
     tell(report)
-    return report
+    return report.model_copy(update={"seconds": {**report.seconds, "collect": time.monotonic() - begin}})
 
 
 def forget(transport: Transport, ticket: Manifest) -> None:
@@ -155,7 +155,16 @@ def collect_now(transport: Transport, ticket: Manifest, target: Target) -> RunRe
         raise RunLost(f"run {ticket.run_id} is not known", "It was collected, cancelled, or has expired")
     if status.status_code != 200:
         raise ended_badly(transport, ticket, status)
-    return collect(transport, ticket, status, target, None)
+    report = collect(transport, ticket, status, target, None)
+    return report.model_copy(update={"seconds": {**report.seconds, **_waited(ticket, report)}})
+
+
+def _waited(ticket: Manifest, report: RunReport) -> dict[str, float]:
+    """The seconds from submitting to the worker's end, where both told the time; hosts' clocks may differ."""
+    if not ticket.submitted or not report.finished:
+        return {}
+    took = datetime.fromisoformat(report.finished) - datetime.fromisoformat(ticket.submitted)
+    return {"wait": max(0.0, took.total_seconds())}
 
 
 @contextlib.contextmanager

@@ -80,6 +80,9 @@ def annotate_in_pieces(
         reports, size, sha256 = _gather(transport, tickets, target, pieces, patience, watch, judge)
     for ticket in tickets:
         forget(transport, ticket)
+    # Here, since the workers judge a VCF that is whole.
+    from anyvar_step.pipeline.judgement import with_notes
+
     merged = RunReport.merged(
         reports,
         input_name=source.name,
@@ -89,7 +92,7 @@ def annotate_in_pieces(
         output_sha256=sha256,
     )
     took = {"stage": staged, "wait": time.monotonic() - begin - staged}
-    report = merged.model_copy(update={"seconds": {**merged.seconds, **took}})
+    report = with_notes(merged.model_copy(update={"seconds": {**merged.seconds, **took}}), reports)
     tell(report)
     return report
 

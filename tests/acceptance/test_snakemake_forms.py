@@ -76,6 +76,8 @@ def test_every_form_gives_the_same_records_counts_and_index(
         ]
         assert reports[0]["counts"] == reports[1]["counts"]
         assert reports[0]["sequences"] == reports[1]["sequences"] != {}
+        assert [note.replace(".vcf.gz ", ".vcf ") for note in reports[0]["notes"]] == reports[1]["notes"]
+        assert {"wait", "annotate", "collect"} <= reports[0]["seconds"].keys()
         with pysam.VariantFile(str(project / f"results/annotated/{sample}.vcf.gz")) as vcf:
             assert (
                 sum(1 for contig in vcf.header.contigs for _ in vcf.fetch(contig))

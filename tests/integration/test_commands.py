@@ -14,12 +14,15 @@ from anyvar_step.models import State
 
 
 def test_submit_wait_collect_by_ticket(served: Site, vcf: Path, tmp_path: Path) -> None:
-    ticket, out = tmp_path / "run.ticket", tmp_path / "out.vcf.gz"
+    ticket, out, report = (tmp_path / name for name in ("run.ticket", "out.vcf.gz", "run.json"))
     run_id = served.run("submit", vcf, "--ticket", ticket).stdout.strip()
     assert json.loads(ticket.read_text())["run_id"] == run_id
     assert served.run("wait", ticket).returncode == 0
-    assert served.run("collect", ticket, "-o", out).returncode == 0
+    assert served.run("collect", ticket, "-o", out, "--report", report).returncode == 0
     assert out.with_name("out.vcf.gz.tbi").exists()
+    seconds = json.loads(report.read_text())["seconds"]
+    assert {"wait", "annotate", "collect"} <= seconds.keys()
+    assert seconds["wait"] >= 0 < seconds["collect"]
     assert served.left_over() == []
     assert "404 NOT_FOUND" in served.run("status", ticket).stdout
     again = served.run("collect", ticket, "-o", out)

@@ -15,7 +15,7 @@ from support import ROOT
 from anyvar_step.cli.report import command
 from anyvar_step.errors import InputNotFound, InvalidInput
 from anyvar_step.models import EXAMPLES, Counts, IngestOptions, Registered, RunReport
-from anyvar_step.pipeline.judgement import count_contigs
+from anyvar_step.pipeline.judgement import count_contigs, notes_on, with_notes
 from anyvar_step.report import charts
 from anyvar_step.report.findings import findings
 from anyvar_step.report.multiqc import sections
@@ -47,6 +47,12 @@ def report(**changed: Any) -> RunReport:
         "versions": {"anyvar-step": "1"},
     }
     return RunReport.model_validate({**plain, **changed})
+
+
+def files(name: str) -> dict[str, Any]:
+    """What a report says of a whole VCF's input and output."""
+    sums = {"input_sha256": "2" * 64, "output_sha256": "3" * 64}
+    return {"input_name": name, "input_size": 9, "output_size": 10, **sums}
 
 
 def written(folder: Path, name: str, **changed: Any) -> Path:
@@ -421,11 +427,7 @@ def test_one_report_on_pieces_adds_up_what_they_did_and_lists_what_differs() -> 
     )
     whole = RunReport.merged(
         [first, second],
-        input_name="whole.vcf",
-        input_size=9,
-        input_sha256="2" * 64,
-        output_size=10,
-        output_sha256="3" * 64,
+        **files("whole.vcf"),
     )
     assert (whole.input_name, whole.input_size, whole.output_size) == ("whole.vcf", 9, 10)
     assert (whole.counts.records, whole.counts.ids, whole.counts.alleles["snv"]) == (200, 420, 180)
@@ -452,3 +454,19 @@ def test_what_one_piece_does_not_tell_is_not_made_up_for_the_whole() -> None:
     mixed = RunReport.merged([report(), silent], **whole)
     assert mixed.records_per_second == report().records_per_second
     assert mixed.counts.records == 200
+
+
+def test_notes_on_pieces_are_on_the_whole_under_its_name() -> None:
+    pieces = []
+    for number in (1, 2):
+        name = f"in.vcf (piece {number} of 2)"
+        counts = Counts(records=100, errors={"ref_mismatch": number}, unknown_contigs={"chrUn": 3})
+        notes = (f"the header of {name} is odd", *notes_on(counts, "GRCh38", name))
+        pieces.append(report(input_name=name, counts=counts, notes=notes))
+    whole = RunReport.merged(pieces, **files("in.vcf"))
+    assert with_notes(whole, pieces).notes == (
+        "the header of in.vcf is odd",
+        "in.vcf has 6 of 200 records on contigs that the reference GRCh38 does not have, "
+        "left without VRS ids: chrUn",
+        "in.vcf has 3 of 200 records with a REF that differs from the reference GRCh38; they carry VRS_Error",
+    )

@@ -11,6 +11,7 @@ import pysam.bcftools
 
 from anyvar_step.files import file_sha256
 from anyvar_step.models import RunReport
+from anyvar_step.pipeline.judgement import with_notes
 
 
 def records(vcf):
@@ -26,14 +27,16 @@ def concatenate(pieces, target):
 
 def merged(reports, source, target):
     """One report of the pieces'."""
-    return RunReport.merged(
-        [RunReport.model_validate_json(Path(path).read_bytes()) for path in reports],
+    pieces = [RunReport.model_validate_json(Path(path).read_bytes()) for path in reports]
+    whole = RunReport.merged(
+        pieces,
         input_name=Path(source).name,
         input_size=Path(source).stat().st_size,
         input_sha256=file_sha256(Path(source)),
         output_size=Path(target).stat().st_size,
         output_sha256=file_sha256(Path(target)),
     )
+    return with_notes(whole, pieces)
 
 
 def main(source, pieces, reports, target, report):
