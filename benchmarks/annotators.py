@@ -129,7 +129,7 @@ if __name__ == "__main__":
         __doc__,
         tables,
         needs=("bcftools", "bgzip"),
-        records=(200_000, 5_000),
+        records=(1_000_000, 5_000),
         part=(10_000, 200),
         rounds=(3, 1),
     )

@@ -15,6 +15,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from common import RESULTS, ROOT, Table
+from goals import goals
 
 DOCS = ROOT / "docs" / "performance.md"
 CHART = ROOT / "docs" / "performance.svg"
@@ -30,19 +31,20 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--docs", action="store_true")
     chosen = parser.parse_args()
-    sections, charts = {}, []
+    tables, sections = {}, {}
     for path in sorted(chosen.results.glob("*.json")):
         kept = json.loads(path.read_text())
         for table in (Table(**each) for each in kept["tables"]):
+            tables[table.name] = table
             sections[table.name] = f"{table.markdown()}\n\n{conditions(kept['machine'])}"
-            charts += [chart(table)] if table.name == "annotators" else []
+    sections["goals"] = goals(tables).markdown()
     text = "".join(f"## {name}\n\n{section}\n\n" for name, section in sections.items())
     (chosen.results / "results.md").write_text(f"# Measured\n\n{text}")
     page = filled(DOCS.read_text(), sections)
     if chosen.docs:
         DOCS.write_text(page)
-        for svg in charts:
-            CHART.write_text(svg)
+        if "annotators" in tables:
+            CHART.write_text(chart(tables["annotators"]))
     print(f"{len(sections)} tables: {chosen.results / 'results.md'}")
 
 
