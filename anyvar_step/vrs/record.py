@@ -18,7 +18,7 @@ from anyvar_step.vrs.normalize import justify, trim
 #: The number of an allele that has no identifier.
 MISSING = -1
 #: Bases of a sequence that an error message shows.
-_QUOTED = 50
+QUOTED = 50
 #: Digits of the largest 64-bit position.
 DIGITS = 19
 
@@ -127,14 +127,13 @@ class Translator:
 
     def _error(self, chrom: bytes, start: int, ref: bytes, found: bytes) -> bytes:
         """The VRS_Error field for a REF that is not what the reference has there; counted by cause."""
-        told = "ref_mismatch" if ref.strip(b"N") else "ref_n"
-        cause = "position" if len(found) < len(ref) else told
+        cause = cause_of(ref, found)
         add(self._counts.errors, cause)
         shown = b"%b:%d REF %b, reference %b" % (
             chrom,
             start + 1,
-            ref[:_QUOTED],
-            found[:_QUOTED] or b"(none)",
+            ref[:QUOTED],
+            found[:QUOTED] or b"(none)",
         )
         self._counts.exemplify(cause, shown.decode("utf-8", "backslashreplace"))
         message = b"Reference mismatch at %b:%b position %d-%d (input gave '%b' but correct ref is '%b')" % (
@@ -142,8 +141,8 @@ class Translator:
             chrom,
             start,
             start + len(ref),
-            ref[:_QUOTED],
-            found[:_QUOTED],
+            ref[:QUOTED],
+            found[:QUOTED],
         )
         return fields.ERROR + b"=" + fields.escaped(message)
 
@@ -186,6 +185,13 @@ def _position(pos: bytes) -> int:
         shown = pos[:DIGITS].decode("utf-8", "backslashreplace")
         raise ValueError(f"its POS {shown!r} is not a position")
     return int(pos)
+
+
+def cause_of(ref: bytes, found: bytes) -> str:
+    """Why REF is not what was found in the reference, both upper-case."""
+    if len(found) < len(ref):
+        return "position"
+    return "ref_mismatch" if ref.strip(b"N") else "ref_n"
 
 
 def add(counts: dict[str, int], key: str, number: int = 1) -> None:

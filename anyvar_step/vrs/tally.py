@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
@@ -9,10 +10,10 @@ from anyvar_step.models import Counts
 from anyvar_step.vrs import fields
 from anyvar_step.vrs.allele import is_nucleotides, kind_of_change, kind_of_other
 from anyvar_step.vrs.normalize import trim
-from anyvar_step.vrs.record import add
+from anyvar_step.vrs.record import QUOTED, add, cause_of
 
-#: How the VRS_Error of a REF that differs begins, in AnyVar's words and in ours.
-_MISMATCH = b"Reference mismatch"
+#: The VRS_Error of a REF that differs, in AnyVar's words and in ours, which are cut at ``QUOTED`` bases.
+_MISMATCH = re.compile(rb"Reference mismatch .*correct ref is '([A-Za-z]*)'")
 
 
 def tally(lines: Sequence[bytes], counts: Counts) -> None:
@@ -53,7 +54,8 @@ def _has_sequence(ref: bytes, alts: Sequence[bytes], values: Sequence[bytes]) ->
 
 
 def _count_error(columns: Sequence[bytes], message: bytes, counts: Counts) -> None:
-    cause = "ref_mismatch" if message.startswith(_MISMATCH) else "other"
+    told = _MISMATCH.match(message)
+    cause = cause_of(columns[3].upper()[:QUOTED], told[1].upper()[:QUOTED]) if told else "other"
     add(counts.errors, cause)
     counts.exemplify(cause, _text(b"%b:%b %b" % (columns[0], columns[1], message)))
 

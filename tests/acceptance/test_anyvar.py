@@ -176,8 +176,9 @@ def test_the_step_counts_what_anyvars_worker_does_not_report(
     wrong[3], wrong[4] = ("C", "T") if wrong[3][0] != "C" else ("G", "T")
     lines[first] = "\t".join(wrong)
     lines.insert(first - 1, "##contig=<ID=chrEBV>")
+    beyond = ["chr1", "999999999", *lines[-1].split("\t")[2:]]
     unknown = ["chrEBV", "5", ".", "A", "C", ".", ".", ".", "GT", *["0/1" for _ in samples]]
-    flawed.write_text("\n".join([*lines, "\t".join(unknown)]) + "\n")
+    flawed.write_text("\n".join([*lines, "\t".join(beyond), "\t".join(unknown)]) + "\n")
     told = []
     for name, worker in (("anyvars", letter), ("ours", "")):
         report = tmp_path / f"{name}.json"

@@ -172,7 +172,7 @@ def test_ingest_registers_what_was_annotated_and_finds_no_conflict(
     assert registered["alleles"] > 1000
     assert registered["added"] == 0, "the run that annotated has registered them already"
     page = (project / "results/summary.html").read_text()
-    assert all(f"<summary>{run}</summary>" in page for run in ("alice", "alice (ingested)"))
+    assert all(f"<summary>{run}</summary>" in page for run in ("alice", "ingested: alice"))
     assert count_alleles(store) > 1000
     (header,) = (project / "results/conflicts/alice.csv").read_text().splitlines()
     assert header.startswith("vrs_id,")
