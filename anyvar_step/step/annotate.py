@@ -137,9 +137,12 @@ def tell(report: RunReport) -> None:
 
 
 def ended_badly(transport: Transport, ticket: Manifest, status: RunStatus) -> StepError:
-    """The exception for a failed run, whose remains are gone; a lost one must not come back to life."""
+    """The exception for a failed run, whose remains are gone.
+
+    A lost one must not come back to life, and a cancelled one's worker may not have seen the flag yet.
+    """
     problem = failure(status)
-    if isinstance(problem, RunLost):
+    if isinstance(problem, RunLost | RunCancelled):
         transport.abandon(ticket)
     else:
         transport.forget(ticket)
