@@ -13,7 +13,10 @@ from urllib.parse import urlsplit
 from anyvar_step.errors import ConfigurationError
 from anyvar_step.models import KeptAllele
 
-__all__ = ["Store", "Tables", "open_store"]
+__all__ = ["PATIENCE", "Store", "Tables", "open_store"]
+
+#: Seconds for which a store that does not answer is tried again, unless the settings say otherwise.
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,10 @@ class Store(Protocol):
         """Give back the connection."""
 
 
-def open_store(uri: str, tables: Tables | None = None) -> Store:
+def open_store(uri: str, tables: Tables | None = None, patience: float = PATIENCE) -> Store:
     """The store of an ANYVAR_STORAGE_URI: ``postgresql://…`` or ``duckdb:///path``.
 
+    ``patience``: seconds for which its user will try again what may pass; no lock is waited for longer.
     Raises ConfigurationError for another scheme, and where the package it needs is not installed.
     """
     tables = tables or Tables()
@@ -60,7 +64,7 @@ def open_store(uri: str, tables: Tables | None = None) -> Store:
         if scheme == "postgresql":
             from anyvar_step.store.postgres import PostgresStore
 
-            return PostgresStore(uri, tables)
+            return PostgresStore(uri, tables, patience)
         if scheme == "duckdb":
             from anyvar_step.store.duckdb import DuckDbStore
 

@@ -41,8 +41,9 @@ class PostgresStore:
 
     writers = 2
 
-    def __init__(self, uri: str, tables: Tables) -> None:
+    def __init__(self, uri: str, tables: Tables, patience: float) -> None:
         self._options = options_of(uri)
+        self._lock_timeout = f"{max(1.0, patience / 2):.0f}s"  # time for a second try
         self._place = place_of(self._options)
         self._tables = tables
         self._sql = statements("postgres", tables)
@@ -78,6 +79,14 @@ class PostgresStore:
             if not has_type:
                 cursor.execute(self._sql["create_molecule_type"])
         cursor.execute(self._sql[f"create_{table}"])
+        if table == "locations":
+            self._create_index(cursor)
+
+    def _create_index(self, cursor: psycopg.Cursor[Any]) -> None:
+        """The index on locations, under AnyVar's name where that is for AnyVar's table and is not taken."""
+        [taken] = cursor.execute(self._sql["has_locations_index"]).fetchone() or [False]
+        own = taken or self._tables.locations != Tables.locations
+        cursor.execute(self._sql["create_own_locations_index" if own else "create_locations_index"])
 
     def _create_extension(self, cursor: psycopg.Cursor[Any]) -> None:
         """The index on locations needs btree_gist, which AnyVar itself expects to find."""
@@ -168,6 +177,7 @@ class PostgresStore:
             if self._connection is None:
                 self._connection = self._connect()
             with self._connection.transaction(), self._connection.cursor() as cursor:
+                cursor.execute(self._sql["limit_locks"], (self._lock_timeout,))
                 yield cursor
         except BaseException as error:
             self.close()

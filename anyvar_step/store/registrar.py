@@ -15,7 +15,7 @@ from typing import Protocol
 
 from anyvar_step.errors import StepError, Unavailable
 from anyvar_step.models import KeptAllele
-from anyvar_step.store import Store
+from anyvar_step.store import PATIENCE, Store
 
 _logger = logging.getLogger(__name__)
 
@@ -27,8 +27,7 @@ WAITING = 2
 RECENT = 100_000
 #: Seconds between two calls of a run that waits for the store.
 TICK = 0.5
-#: Seconds for which a failure that may pass is tried again, and the pauses between.
-PATIENCE = 60.0
+#: Seconds between two tries after a failure that may pass.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 #: A batch and the run that it belongs to.

@@ -24,7 +24,7 @@ def configured_store(settings: Settings) -> Store | None:
         locations=settings.locations_table,
         sequence_references=settings.sequence_references_table,
     )
-    return open_store(settings.storage_uri, tables)
+    return open_store(settings.storage_uri, tables, settings.store_patience)
 
 
 def prepare_store(settings: Settings) -> None:

@@ -338,6 +338,63 @@ class TestPostgres(StoreContract):
         assert maker.write([allele(0)]) == 1
         maker.close()
 
+    def test_other_tables_beside_those_of_anyvar(self, uri: str, rows: Any) -> None:
+        prepare(uri)
+        prepare(uri, Tables("my_alleles", "my_locations", "my_sequences"))
+        prepare(uri, Tables("my_alleles", "other_locations", "my_sequences"))
+        assert rows("my_locations") == rows("other_locations") == []
+
+    def test_anyvars_tables_beside_others_that_have_its_indexs_name(self, uri: str, run: Any) -> None:
+        run("CREATE TABLE old_locations (id VARCHAR)")
+        run("CREATE INDEX ix_location_ref_overlap ON old_locations (id)")
+        prepare(uri)
+        [index] = run(
+            "SELECT indexdef FROM pg_indexes WHERE tablename = 'locations' AND indexname <> 'locations_pkey'"
+        )
+        assert "USING gist" in index[0]
+
+    def test_a_locked_table_is_waited_for_and_named_when_patience_ends(self, uri: str) -> None:
+        import psycopg
+
+        prepare(uri)
+        hasty = open_store(uri, patience=1)
+        with psycopg.connect(uri) as other:
+            other.execute("LOCK TABLE alleles IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(Unavailable, match="holds a lock"):
+                hasty.write([allele(0)])
+        assert hasty.write([allele(0)]) == 1
+        hasty.close()
+
+    @pytest.mark.parametrize(
+        ("crowd", "words"),
+        [
+            ("ALTER ROLE crowded CONNECTION LIMIT 0", "too many connections for role"),
+            ("ALTER DATABASE {database} CONNECTION LIMIT 0", "too many connections for database"),
+        ],
+    )
+    def test_too_many_connections_may_pass(
+        self, postgres: Postgres, database: str, run: Any, crowd: str, words: str
+    ) -> None:
+        run("DROP ROLE IF EXISTS crowded")
+        run("CREATE ROLE crowded LOGIN")
+        run(crowd.format(database=database))
+        with pytest.raises(Unavailable, match=words):
+            prepare(postgres.uri(database, "crowded"))
+
+    def test_a_role_that_is_not_there_or_may_not_log_in(
+        self, postgres: Postgres, database: str, run: Any
+    ) -> None:
+        run("DROP ROLE IF EXISTS silent")
+        run("CREATE ROLE silent NOLOGIN")
+        for role in ("silent", "absent", "database"):
+            with pytest.raises(AccessRefused, match="user and password"):
+                prepare(postgres.uri(database, role))
+
+    def test_a_table_that_somebody_removes_meanwhile_is_named(self, store: Store, run: Any) -> None:
+        run("DROP TABLE alleles")
+        with pytest.raises(ConfigurationError, match=r'changed under us: .*"alleles".* Start the worker'):
+            store.write([allele(0)])
+
     def test_a_read_only_database(self, database: str, uri: str, run: Any) -> None:
         prepare(uri)
         run(f"ALTER DATABASE {database} SET default_transaction_read_only = on")

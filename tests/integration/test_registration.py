@@ -327,6 +327,44 @@ def test_a_server_that_is_gone_for_good_fails_the_run_as_worth_another_try(
 
 
 @pytest.mark.services
+def test_a_run_that_waits_for_a_lock_can_be_cancelled(
+    site: Site, genome: Path, postgres: Postgres, database: str, tmp_path: Path
+) -> None:
+    import psycopg
+
+    vcf = write_vcf(tmp_path / "in.vcf", genome, records=60_000)
+    site.extra = {"ANYVAR_STORAGE_URI": postgres.uri(database)}
+    waiting = (
+        f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}' AND wait_event_type = 'Lock'"
+    )
+    with site.worker(), psycopg.connect(postgres.uri(database)) as other:
+        other.execute("LOCK TABLE alleles IN ACCESS EXCLUSIVE MODE")
+        step = site.start("annotate", str(vcf), "-o", str(tmp_path / "out.vcf"), "--run-id", "locked")
+        until(lambda: postgres.sql(waiting) != [["0"]], what="a batch that waits")
+        assert site.run("cancel", "locked").returncode == 0
+        _, err = step.communicate(timeout=60)
+        assert step.returncode == 130, err
+        [log] = site.folder.glob("worker-*.log")
+        until(lambda: "locked was cancelled" in log.read_text(), what="the worker to give up")
+        assert postgres.sql(waiting) != [["0"]]  # the lock is there still
+
+
+@pytest.mark.services
+def test_a_lock_that_outlasts_the_patience_fails_the_run_as_worth_another_try(
+    site: Site, genome: Path, postgres: Postgres, database: str, tmp_path: Path
+) -> None:
+    import psycopg
+
+    vcf = write_vcf(tmp_path / "in.vcf", genome, records=60_000)
+    site.extra = {"ANYVAR_STORAGE_URI": postgres.uri(database), "ANYVAR_STEP_STORE_PATIENCE": "2"}
+    with site.worker(), psycopg.connect(postgres.uri(database)) as other:
+        other.execute("LOCK TABLE alleles IN ACCESS EXCLUSIVE MODE")
+        done = site.run("annotate", vcf, "-o", tmp_path / "out.vcf")
+    assert done.returncode == 69, done.stderr
+    assert "holds a lock" in done.stderr
+
+
+@pytest.mark.services
 def test_memory_does_not_grow_with_the_file(postgres: Postgres, genome: Path, tmp_path: Path) -> None:
     script = """
 import resource, sys

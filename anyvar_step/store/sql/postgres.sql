@@ -4,6 +4,9 @@
 -- name: lock_schema
 SELECT pg_advisory_xact_lock(7234114926371820)
 
+-- name: limit_locks
+SELECT set_config('lock_timeout', %s, true)
+
 -- name: columns
 SELECT attname, format_type(atttypid, NULL), attnotnull AND NOT atthasdef
 FROM pg_attribute
@@ -37,9 +40,17 @@ CREATE TABLE {locations} (
     end_inner INTEGER,
     PRIMARY KEY (id),
     FOREIGN KEY (sequence_reference_id) REFERENCES {sequence_references} (id)
-);
+)
+
+-- name: has_locations_index
+SELECT to_regclass('ix_location_ref_overlap') IS NOT NULL
+
+-- name: create_locations_index
 CREATE INDEX ix_location_ref_overlap ON {locations}
     USING gist (sequence_reference_id, int8range(start_pos, end_pos, '[]'))
+
+-- name: create_own_locations_index
+CREATE INDEX ON {locations} USING gist (sequence_reference_id, int8range(start_pos, end_pos, '[]'))
 
 -- name: create_alleles
 CREATE TABLE {alleles} (
