@@ -7,7 +7,6 @@ and REVOKED, in Celery's own form.
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -15,7 +14,8 @@ from anyvar_step.broker.connection import QUICK, connect, reaching
 from anyvar_step.broker.handouts import Handouts
 from anyvar_step.broker.leases import Leases
 from anyvar_step.broker.names import meta_key, step_key
-from anyvar_step.broker.status import stored_meta
+from anyvar_step.broker.status import stated, stored_meta
+from anyvar_step.errors import RunLost
 from anyvar_step.models import State
 from anyvar_step.settings import Settings
 
@@ -54,18 +54,36 @@ class Board:
         return stored_meta(run_id, raw)
 
     def put(
-        self, run_id: str, state: State, result: Any = None, *, only: Literal["new", "known"] | None = None
-    ) -> bool:
-        """Store a state that is ours to store; ``only`` if the run is new to the board, or known to it.
+        self, run_id: str, state: State, result: Any = None, *, only: Literal["known"] | None = None
+    ) -> None:
+        """Store a state that is ours to store; ``only`` if the run is known to the board.
 
-        True when it was stored. AnyVar's own SENT write can overwrite a finished run's state (CONTRACTS.md
-        §2); this one is atomic.
+        AnyVar's own SENT write can overwrite a finished run's state (CONTRACTS.md §2).
         """
-        meta = {"status": state, "result": result, "traceback": None, "children": [], "task_id": run_id}
-        new, known = only == "new", only == "known"
         with self._reaching():
-            stored = self._redis.set(meta_key(run_id), json.dumps(meta), ex=self._expires, nx=new, xx=known)
-        return bool(stored)
+            self._redis.set(
+                meta_key(run_id), stated(run_id, state, result), ex=self._expires, xx=only == "known"
+            )
+
+    def put_lost(self, run_id: str, why: str) -> None:
+        """Revoke a run that nobody cancelled: whoever waits for it takes it for lost."""
+        lost = {"exc_type": RunLost.__name__, "exc_message": [why], "exc_module": RunLost.__module__}
+        self.put(run_id, State.REVOKED, lost, only="known")
+
+    def begin(self, run_id: str) -> bool:
+        """Note that a new run is SENT and about to be queued, or neither; False where the id is in use."""
+        key = meta_key(run_id)
+
+        def begin(pipe: Any) -> bool:
+            known = pipe.exists(key)
+            pipe.multi()
+            if not known:
+                pipe.set(key, stated(run_id, State.SENT), ex=self._expires)
+                pipe.set(step_key("published", run_id), "0", ex=ATTEMPT_SECONDS)
+            return not known
+
+        with self._reaching():
+            return bool(self._redis.transaction(begin, key, value_from_callable=True))  # type: ignore[arg-type]
 
     def refresh(self, run_id: str) -> None:
         """Keep a live run's state from expiring while somebody waits for it."""

@@ -18,6 +18,13 @@ _CODES = {
 }
 
 
+def stated(run_id: str, state: State, result: Any = None) -> str:
+    """What the result key of a run in that state holds, in Celery's own form."""
+    return json.dumps(
+        {"status": state, "result": result, "traceback": None, "children": [], "task_id": run_id}
+    )
+
+
 def stored_meta(run_id: str, raw: Any) -> dict[str, Any] | None:
     """The run's state and result in what its result key holds; None where there is no such key.
 
@@ -47,7 +54,7 @@ def run_status(run_id: str, meta: dict[str, Any] | None, failure_code: int) -> R
         return RunStatus(
             run_id=run_id, status_code=200, status=state, message="Run completed", output=_path(result)
         )
-    if state == State.REVOKED:
+    if state == State.REVOKED and not _says_lost(result):
         return RunStatus(
             run_id=run_id,
             status_code=failure_code,
@@ -56,12 +63,17 @@ def run_status(run_id: str, meta: dict[str, Any] | None, failure_code: int) -> R
             error_code=errors.RunCancelled.error_code,
             error_class=errors.RunCancelled.__name__,
         )
-    if state == State.FAILURE:
-        return _failed(run_id, result, failure_code)
+    if state in (State.FAILURE, State.REVOKED):
+        return _failed(run_id, result, failure_code).model_copy(update={"status": state})
     progress = _progress(result) if state == State.PROGRESS else None
     return RunStatus(
         run_id=run_id, status_code=202, status=state, message="Run not completed", progress=progress
     )
+
+
+def _says_lost(result: Any) -> bool:
+    """Whether a run was revoked that nobody cancelled."""
+    return isinstance(result, dict) and result.get("exc_type") == errors.RunLost.__name__
 
 
 def _path(result: Any) -> str | None:

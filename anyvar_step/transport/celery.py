@@ -81,10 +81,9 @@ class CeleryTransport(KnownRuns):
         staged folder is gone then, as with False.
         """
         try:
-            if not self.board.put(manifest.run_id, State.SENT, only="new"):
+            if not self.board.begin(manifest.run_id):
                 return False
             try:
-                self.board.announce(manifest.run_id)
                 self.workdir.commit(staged, manifest)
                 self.board.leases.take(manifest.run_id, self._holder)
                 self._publish(manifest)
@@ -140,7 +139,8 @@ class CeleryTransport(KnownRuns):
         """A new attempt at a lost run, from its staged input as it lies; None where that is gone.
 
         The lost run is told to stop, should its worker only have been slow. An id that the caller chose
-        names one run: it is not attempted again.
+        names one run: it is not attempted again. Where another step that shares the run was quicker, its
+        attempt is ours, too.
         """
         run_id, digest = ticket.run_id, ticket.digest
         if not run_id.startswith(f"{digest[:32]}-"):
@@ -148,9 +148,10 @@ class CeleryTransport(KnownRuns):
         following = named(ticket, self._new_id(digest))  # while the lost one's folder has its name
         staged = self.workdir.restage(self._folder(ticket), ticket)
         if staged is None:
-            return None
+            other = self._current(digest)
+            return self._shared(other) if other and other.run_id != run_id else None
         self.board.ask_to_stop(run_id)
-        self.board.put(run_id, State.REVOKED, only="known")
+        self.board.put_lost(run_id, f"attempted again as run {following.run_id}")
         return self._start(following, staged, chosen=False)[0]
 
     def forget(self, ticket: Manifest) -> None:

@@ -39,10 +39,10 @@ class Deployment:
         """The run's status; where its worker's claim has lapsed, its files tell whether it is lost."""
         meta, claimed = self.board.look(run_id)
         if meta and meta["status"] == State.PROGRESS and not claimed:
-            meta = self._finished(run_id) or {
-                "status": State.FAILURE,
-                "result": {"exc_type": "WorkerLostError", "exc_message": "its worker gives no sign of life"},
-            }
+            lost = {"exc_type": "WorkerLostError", "exc_message": "its worker gives no sign of life"}
+            meta = {"status": State.FAILURE, "result": lost}
+        if meta and meta["status"] == State.FAILURE and _was_killed(meta["result"]):
+            meta = self._finished(run_id) or meta
         return run_status(run_id, meta, self._settings.failure_status_code)
 
     def _finished(self, run_id: str) -> dict[str, str] | None:
@@ -92,3 +92,9 @@ class Deployment:
 
     def _folder(self, ticket: Manifest) -> Path:
         return self.workdir.folder(ticket)
+
+
+def _was_killed(result: object) -> bool:
+    """Whether a run failed because its worker's process was killed, which says nothing of its work."""
+    killed = ("WorkerLostError", "TimeLimitExceeded")
+    return isinstance(result, dict) and result.get("exc_type") in killed

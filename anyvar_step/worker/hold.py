@@ -22,10 +22,17 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds between two heartbeats; a few may be lost before the claim lapses.
 BEAT_SECONDS = 2.0
+#: Seconds, by our own clock, for which we must have seen that nobody wants the run before we drop it. Steps
+#: renew their leases every 20 s; where Redis's clock jumps, or a host was suspended, all seem gone at once.
+SURE_SECONDS = 60.0
 
 
 class TakenElsewhere(Exception):
     """Another worker is at work on the run: this delivery is a duplicate."""
+
+
+class Abandoned(RunCancelled):
+    """The step that wanted the run is long gone: killed, it could not cancel it (PITFALLS 20)."""
 
 
 class Hold:
@@ -44,7 +51,8 @@ class Hold:
         self._worker = worker
         self._overdue = overdue
         self._latest = Progress(worker=worker)
-        self._cancelled = threading.Event()
+        self._reason: RunCancelled | None = None
+        self._unwanted_since: float | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"hold {run_id}", daemon=True)
 
@@ -79,11 +87,11 @@ class Hold:
         self.check()
 
     def check(self) -> None:
-        """Raise RunCancelled once somebody has cancelled the run, TimeLimitReached once its time is up."""
+        """Raise RunCancelled once the run is cancelled or abandoned, TimeLimitReached once its time is up."""
         if self._overdue():
             raise TimeLimitReached(f"run {self._run_id} has reached the soft time limit")
-        if self._cancelled.is_set():
-            raise RunCancelled(f"run {self._run_id} was cancelled")
+        if self._reason is not None:
+            raise self._reason
 
     def _take(self, board: Board) -> None:
         """Claim the run; while another's claim stands, wait until it lapses or is seen to be renewed.
@@ -106,13 +114,23 @@ class Hold:
                 except StepError as trouble:
                     _logger.warning("run %s: heartbeat missed: %s", self._run_id, trouble)
 
-    def _abandoned(self, board: Board) -> bool:
-        """Whether the step that wanted the run is long gone: killed, it could not cancel it (PITFALLS 20)."""
-        return board.leases.unwanted_for(self._run_id) > self._settings.abandon_after
+    def _why_to_end(self, board: Board) -> RunCancelled | None:
+        """Why the run should end before it is done, if it should."""
+        if board.stop_asked(self._run_id):
+            return RunCancelled(f"run {self._run_id} was cancelled")
+        unwanted, now = board.leases.unwanted_for(self._run_id), time.monotonic()
+        if not unwanted:
+            self._unwanted_since = None
+            return None
+        self._unwanted_since = self._unwanted_since or now
+        patience = self._settings.abandon_after
+        if unwanted > patience and now - self._unwanted_since >= min(SURE_SECONDS, patience):
+            return Abandoned(f"nobody has waited for run {self._run_id} for {unwanted:.0f} s")
+        return None
 
     def _beat_once(self, board: Board) -> None:
-        if board.stop_asked(self._run_id) or self._abandoned(board):
-            self._cancelled.set()
+        self._reason = self._reason or self._why_to_end(board)
+        if self._reason is not None:
             return
         if not board.claim(self._run_id, self._worker):
             raise Unavailable(f"the claim lapsed for over {CLAIM_SECONDS} s and another worker took it")

@@ -21,7 +21,7 @@ from anyvar_step.files import remove_tree
 from anyvar_step.models import AnnotateOptions, IngestOptions, Manifest, RunReport, State, throughput
 from anyvar_step.settings import Settings
 from anyvar_step.workdir import CONFLICTS_SUFFIX, MANIFEST, OUTPUT_SUFFIX, REPORT_SUFFIX, WorkDir
-from anyvar_step.worker.hold import Hold, TakenElsewhere
+from anyvar_step.worker.hold import Abandoned, Hold, TakenElsewhere
 from anyvar_step.worker.stores import Registrations
 
 _logger = logging.getLogger(__name__)
@@ -140,7 +140,10 @@ class Job:
         except (RunCancelled, TakenElsewhere, RunLost) as reason:
             if isinstance(reason, RunCancelled):
                 with Board(self._settings, PATIENT) as board:
-                    board.put(self._run_id, State.REVOKED)
+                    if isinstance(reason, Abandoned):  # a step that waits after all may attempt it again
+                        board.put_lost(self._run_id, str(reason))
+                    else:
+                        board.put(self._run_id, State.REVOKED)
                 if task.path.parent.name == self._run_id:  # its step may be gone, and nobody else cleans up
                     remove_tree(task.path.parent)
             raise NothingToDo(str(reason)) from reason

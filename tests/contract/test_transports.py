@@ -183,6 +183,31 @@ def test_a_run_that_vanishes_is_lost(site: Site, kind: str, vcf: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", BOTH)
+def test_a_run_that_was_dropped_without_being_cancelled_is_lost(site: Site, kind: str, vcf: Path) -> None:
+    with transports(site) as make, Board(load(site.environ)) as board:
+        transport = make(kind)
+        with vcf.open("rb") as source:
+            ticket, _ = transport.submit(source, vcf.name, REQUEST)
+        status = wait(transport, ticket, Patience(), lambda _: board.put_lost(ticket.run_id, "forsaken"))
+        assert status.lost
+        assert "forsaken" in status.message
+
+
+def test_two_steps_that_lose_the_run_they_share_attempt_it_again_once(site: Site, vcf: Path) -> None:
+    with transports(site) as make:
+        first, second = make("celery"), make("celery")
+        with vcf.open("rb") as source:
+            ticket, _ = first.submit(source, vcf.name, REQUEST)
+        with vcf.open("rb") as source:
+            second.submit(source, vcf.name, REQUEST)
+        again = first.again(ticket)
+        assert again
+        assert second.status(ticket.run_id).lost
+        assert second.again(ticket) == again
+        second.cancel(again)
+
+
+@pytest.mark.parametrize("kind", BOTH)
 def test_whether_workers_are_there_can_be_asked(site: Site, kind: str) -> None:
     with site.worker("--name", f"{kind}@%h", concurrency=2), transports(site) as make:
         transport = make(kind)

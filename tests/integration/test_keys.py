@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -42,3 +43,28 @@ def test_no_key_is_kept_for_ever_by_a_process_that_was_killed(
         act(board)
         kept = [key for key in client.scan_iter(f"anyvar_step-{kind}-*") if client.ttl(key) != -1]
         assert kept
+
+
+def test_a_run_id_is_taken_and_announced_at_once_or_not_at_all(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = f"{site.queue}-1"
+    with Board(load(site.environ)) as board:
+        with monkeypatch.context() as patched:
+            written, write = [], redis.Redis.set
+
+            def die_at_second(client: redis.Redis, name: str, *others: Any, **options: Any) -> Any:
+                if written:
+                    raise Killed
+                written.append(name)
+                return write(client, name, *others, **options)
+
+            patched.setattr(redis.Redis, "set", die_at_second)
+            with pytest.raises(Killed):
+                board.begin(run_id)
+        assert board.meta(run_id) is None
+        assert board.begin(run_id)
+        assert board.is_announced(run_id)
+        board.mark_published(run_id)
+        assert not board.begin(run_id)
+        assert board.is_published(run_id)

@@ -179,6 +179,20 @@ def test_a_lost_worker_is_noticed_within_half_a_minute_and_ends_with_75(
     assert not (tmp_path / "out.vcf").exists()
 
 
+@pytest.mark.parametrize("failure", ["WorkerLostError", "TimeLimitExceeded"])
+def test_a_worker_killed_between_its_output_and_its_last_word_loses_no_output(
+    site: Site, vcf: Path, tmp_path: Path, failure: str
+) -> None:
+    with site.worker(), Board(load(site.environ)) as board:
+        run_id = site.run("submit", vcf, "-O", "v").stdout.strip()
+        until(lambda: "200 SUCCESS" in site.run("status", run_id).stdout)
+        said = {"exc_type": failure, "exc_message": ["signal 9"], "exc_module": "billiard.exceptions"}
+        board.put(run_id, State.FAILURE, said)  # as its parent does
+        done = site.run("-v", "annotate", vcf, "-o", tmp_path / "out.vcf")
+    assert done.returncode == 0, done.stderr
+    assert f"run {run_id} found at work" in done.stderr
+
+
 def test_another_worker_takes_over_from_a_killed_one(site: Site, genome: Path, tmp_path: Path) -> None:
     source = tmp_path / "long.vcf"
     source.write_bytes(long_vcf(source, genome))
@@ -195,9 +209,9 @@ def test_another_worker_takes_over_from_a_killed_one(site: Site, genome: Path, t
 def test_a_worker_drops_a_run_whose_step_was_killed_long_ago(
     site: Site, genome: Path, tmp_path: Path
 ) -> None:
-    site.extra = {"ANYVAR_STEP_ABANDON_AFTER": "60"}
+    site.extra = {"ANYVAR_STEP_ABANDON_AFTER": "1"}
     source = tmp_path / "long.vcf"
-    source.write_bytes(long_vcf(source, genome))
+    source.write_bytes(long_vcf(source, genome, 40))
     step = site.start("-v", "annotate", str(source), "-o", str(tmp_path / "out.vcf"))
     until(lambda: list(site.work_dir.glob("*/[!.]*/manifest.json")))  # committed, no longer being staged
     [folder] = [path.parent for path in site.work_dir.glob("*/*/manifest.json")]
@@ -209,7 +223,7 @@ def test_a_worker_drops_a_run_whose_step_was_killed_long_ago(
         for holder in board._redis.zrange(key, 0, -1):
             board._redis.zadd(key, {holder: 1.0})  # as if it had lapsed long ago
     with site.worker():
-        until(lambda: "RUN_CANCELLED" in site.run("status", folder.name).stdout)
+        until(lambda: "WORKER_LOST_ERROR" in site.run("status", folder.name).stdout)
         until(lambda: site.left_over() == [], what="an empty work dir")
 
 

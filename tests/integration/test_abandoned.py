@@ -1,0 +1,60 @@
+"""A run that nobody seems to want: its worker drops it, but not for what Redis's clock alone says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support import Site, until
+
+from anyvar_step.broker.board import Board
+from anyvar_step.broker.names import step_key
+from anyvar_step.environment import load
+from anyvar_step.models import Progress, State
+from anyvar_step.worker import hold as holding
+from anyvar_step.worker.hold import Abandoned, Hold
+
+RUN = "a-run-with-a-lease"
+
+
+@pytest.fixture
+def board(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+    """The board of a run whose step's lease lapsed an hour ago, as far as Redis can tell."""
+    monkeypatch.setattr(holding, "BEAT_SECONDS", 0.02)
+    with Board(load(site.environ)) as opened:
+        opened.put(RUN, State.SENT)
+        opened.leases.take(RUN, "a-step")
+        lapsed = opened._redis.time()[0] - 3600
+        opened._redis.zadd(step_key("leases", RUN), {"a-step": lapsed})
+        yield opened
+        opened.forget(RUN, "")
+
+
+def test_a_run_goes_on_where_its_lease_seems_to_have_lapsed_until_its_step_renews_it(
+    site: Site, board: Board
+) -> None:
+    with Hold(load(site.environ), RUN, "w") as hold:
+        hold.keep()
+        assert board.leases.unwanted_for(RUN) > load(site.environ).abandon_after
+        hold.tell(Progress(records=1))
+        board.leases.take(RUN, "a-step")
+        until(lambda: hold._unwanted_since is None, what="a heartbeat that sees the new lease")
+        hold.tell(Progress(records=2))
+
+
+def test_a_run_is_dropped_once_nobody_has_been_seen_to_want_it_for_long(
+    site: Site, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "SURE_SECONDS", 0.1)
+    with Hold(load(site.environ), RUN, "w") as hold:
+        hold.keep()
+
+        def dropped() -> bool:
+            try:
+                hold.tell(Progress(records=1))
+            except Abandoned:
+                return True
+            return False
+
+        assert not dropped()
+        until(dropped)
