@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from anyvar_step.errors import FileTrouble, InvalidInput, StepError, from_os
@@ -12,6 +13,9 @@ from anyvar_step.vcf.stream import VcfReader
 
 #: The bases of a contig that .tbi can address (tabix specification: six levels of bins).
 TBI_LIMIT = 1 << 29
+#: From here on the reach of a .csi depends on what lengths the header declares (htslib, tbx_index).
+FARTHEST = 1 << 31
+_END = re.compile(rb"(?:^|;)END=(\d{1,19})(?:;|$)")
 #: Digits of the largest 64-bit position.
 _DIGITS = 19
 
@@ -20,8 +24,8 @@ def write_index(path: Path, name: str = "", *, csi: bool = False) -> Path:
     """Index the BGZF VCF or BCF at ``path``; the path of the index, published by rename beside it.
 
     A BCF's is .csi, a VCF's too where ``csi`` asks for it. The data file is not touched, and an index of the
-    other kind, now stale, is removed. Raises InvalidInput, which names a VCF's line, where the records are
-    not sorted.
+    other kind, now stale, is removed. Raises InvalidInput, which names the record, where they are not
+    sorted or one has a position that no index can hold.
     """
     name = name or str(path)
     for suffix in _kinds(path, name, csi):
@@ -76,28 +80,34 @@ def _why_not(path: Path, name: str) -> StepError:
     """The reason why no index could be built: htslib says it on stderr only."""
     try:
         with open_vcf(path, name) as raw:
-            line = _first_unsorted(VcfReader(raw, name))
+            fault, remedy = _first_fault(VcfReader(raw, name))
     except OSError as error:
         return from_os(error, f"cannot index {name}")
-    if line:
-        return InvalidInput(
-            f"{name} cannot be indexed: line {line} is not in order of contig and position",
-            "Sort it with `bcftools sort`, or use --no-write-index",
-        )
+    if fault:
+        return InvalidInput(f"{name} cannot be indexed: its {fault}", remedy)
     return FileTrouble(f"cannot write the index of {name}", "Check the directory's mode and free space")
 
 
-def _first_unsorted(reader: VcfReader) -> int:
-    """The first line that has no place in the order a tabix index needs; 0 where all have one."""
-    contig, last, seen = b"", 0, set[bytes]()
-    for lines in reader.blocks():
-        for number, line in enumerate(lines, reader.first_line):
-            chrom, pos = [*line.split(b"\t", 2), b""][:2]
-            if not pos.isdigit() or len(pos) > _DIGITS:
-                return number
-            position = int(pos)
-            if (chrom != contig and chrom in seen) or (chrom == contig and position < last):
-                return number
-            contig, last = chrom, position
-            seen.add(chrom)
-    return 0
+def _first_fault(reader: VcfReader) -> tuple[str, str]:
+    """The first record that is out of order, else the first that lies too far out, and the remedy.
+
+    Records count as in IN, whose header has fewer lines. Both are empty where an index could be built.
+    """
+    contig, last, seen, too_far = b"", 0, set[bytes](), ""
+    records = (line for lines in reader.blocks() for line in lines)
+    for number, line in enumerate(records, 1):
+        chrom, pos, *others = line.split(b"\t", 8)
+        position = int(pos) if pos.isdigit() and len(pos) <= _DIGITS else -1
+        if (chrom != contig and chrom in seen) or (chrom == contig and position < last):
+            fault = f"{_named(number, line)} is not in order of contig and position"
+            return fault, "Sort it with `bcftools sort`, or use --no-write-index"
+        if not too_far and max(position, *map(int, _END.findall(others[5])), 0) >= FARTHEST:
+            too_far = f"{_named(number, line)} reaches beyond the positions that an index can hold"
+        contig, last = chrom, position
+        seen.add(chrom)
+    return too_far, "Correct the record, or use --no-write-index"
+
+
+def _named(number: int, line: bytes) -> str:
+    place = b":".join(line.split(b"\t", 2)[:2]).decode("utf-8", "backslashreplace")
+    return f"record {number} ({place})"

@@ -67,8 +67,8 @@ def write_bcf(path: Path, output: IO[bytes], level: int, name: str) -> None:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=said, check=False)
         if done.returncode:
             raise InvalidInput(
-                f"{name} cannot be written as BCF: {_undeclared(said) or _last_words(said, done.returncode)}",
-                "Declare in the header what is used, or write a VCF with -O z",
+                f"{name} cannot be written as BCF: {_reason(said) or _last_words(said, done.returncode)}",
+                "Declare in the header what is used, correct the record, or write a VCF with -O z",
             )
 
 
@@ -133,10 +133,11 @@ def _last_words(said: IO[bytes], code: int) -> str:
     return (words.partition("stderr=")[2] or words).replace("\\n", "").strip(" .'")
 
 
-def _undeclared(said: IO[bytes]) -> str:
-    """What the header lacks first, in htslib's words; empty where it lacks nothing."""
-    line = next((line for line in _lines(said) if "not defined in the header" in line), "")
-    return line.partition("] ")[2]
+def _reason(said: IO[bytes]) -> str:
+    """What the header lacks first, or what BCF cannot hold, in htslib's words; empty where it is neither."""
+    known = ("not defined in the header", "not representable in BCF")
+    line = next((line for line in _lines(said) if any(words in line for words in known)), "")
+    return line.partition("] ")[2].partition(". Please")[0]
 
 
 def _lines(said: IO[bytes]) -> list[str]:

@@ -185,10 +185,25 @@ def test_a_stale_csi_does_not_outlive_a_new_tbi(tmp_path):
     [[record(5), record(9), record(4)], [record(5), record(1, b"chr2"), record(6)]],
     ids=["position", "contig"],
 )
-def test_unsorted_records_are_named_by_line(tmp_path, records, capfd):
+def test_unsorted_records_are_named_by_number_and_place(tmp_path, records, capfd):
     path = tmp_path / "out.vcf.gz"
     write(path, [*HEADER, *records])
-    with pytest.raises(InvalidInput, match=r"OUT .* line 6 .* `bcftools sort`, or use --no-write-index"):
+    message = r"OUT .* its record 3 \(chr1:[46]\) is not in order .* `bcftools sort`, or use --no-write-index"
+    with pytest.raises(InvalidInput, match=message):
+        write_index(path, "OUT")
+    assert [item.name for item in tmp_path.iterdir()] == ["out.vcf.gz"]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [record(5_000_000_000), record(7).replace(b"\t.\t.\t.", b"\t.\t.\tEND=5000000000")],
+    ids=["POS", "END"],
+)
+def test_a_position_that_no_index_can_hold_is_named(tmp_path, line, capfd):
+    path = tmp_path / "out.vcf.gz"
+    write(path, [HEADER[0], b"##contig=<ID=chr1,length=200000>", CHROM, record(5), line])
+    with pytest.raises(InvalidInput, match=r"its record 2 \(chr1:\d+\) reaches beyond .* --no-write-index"):
         write_index(path, "OUT")
     assert [item.name for item in tmp_path.iterdir()] == ["out.vcf.gz"]
     assert capfd.readouterr().err == ""
