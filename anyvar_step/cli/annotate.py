@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from anyvar_step.step.delivery import Target
     from anyvar_step.step.intake import Intake
     from anyvar_step.step.waiting import Patience
+
+_logger = logging.getLogger(__name__)
 
 
 @click.command(
@@ -123,6 +127,8 @@ def _step(
         ) as transport,
         shown(source.name, transport.queued) as watch,
     ):
+        if chunks != 1 and source.path is None:
+            _logger.warning("--chunks needs a file to cut: standard input is annotated as one")
         if chunks != 1 and source.path:
             source.check()
             with source.as_file(goal.folder) as path:
@@ -134,4 +140,14 @@ def _step(
         else:
             report = annotate(transport, source, goal, asked, patience=patience, watch=watch)
         watch.done(report)
+        return _noted(report, source)
+
+
+def _noted(report: RunReport, source: Intake) -> RunReport:
+    """The report, with a note where the selection has left nothing: a slip of the pen is not seen else."""
+    if report.counts.records or not source.selection:
         return report
+    asked = shlex.join(source.selection.words())
+    note = f"{source.name} has no record for {asked}: are its contigs named so?"
+    _logger.warning("%s", note)
+    return report.model_copy(update={"notes": (*report.notes, note)})

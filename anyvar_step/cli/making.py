@@ -142,7 +142,7 @@ def make_target(
 
     stdout = output == Path("-")
     indexable = not stdout and not is_stream(output)
-    chosen = output_type or _TYPES.get(output.suffix, "v")
+    chosen = output_type or _TYPES.get(output.suffix.lower(), "v")
     if (write_index or csi) and (not indexable or chosen == "v"):
         raise click.UsageError("only a file in BGZF or BCF (-O z, -O b) can have an index")
     index = indexable and chosen != "v" if write_index is None else write_index

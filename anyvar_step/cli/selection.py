@@ -50,4 +50,7 @@ def make_intake(source: Path, given: dict[str, Any]) -> Intake:
     for place in ("regions", "targets"):
         if chosen[place] and chosen[f"{place}_file"]:
             raise click.UsageError(f"--{place} and --{place}-file exclude each other")
+    for name in ("regions", "regions_file"):
+        if chosen[name].startswith("^"):
+            raise click.UsageError(f"--{name.replace('_', '-')} leaves nothing out: ^ goes with --targets")
     return Intake(None if str(source) == "-" else source, Selection(**chosen))

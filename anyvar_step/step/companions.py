@@ -64,7 +64,7 @@ class Drafts:
                     writer.write(_made(make, lines, reader))
 
     def _writer(self, path: Path) -> VcfWriter:
-        form: OutputFormat = "z" if path.suffix in (".gz", ".bgz") else "v"
+        form: OutputFormat = "z" if path.suffix.lower() in (".gz", ".bgz") else "v"
         return VcfWriter(self._drafts[path], form, level=self._wanted.level, name=str(path))
 
     def _makers(

@@ -28,10 +28,15 @@ class Selection:
         return self != Selection()
 
     def check(self) -> None:
-        """Raise InputNotFound where a file does not exist, before any work."""
+        """Raise InputNotFound, before any work, where a file does not exist, or can be read once only."""
         for option, file in (("--regions-file", self.regions_file), ("--targets-file", self.targets_file)):
-            if file and not Path(file.removeprefix("^")).is_file():
+            path = Path(file.removeprefix("^"))
+            if not file or path.is_file():
+                continue
+            if not path.exists():
                 raise InputNotFound(f"{option} {file} does not exist", "Check the path")
+            what = "a directory" if path.is_dir() else "a pipe or device, which cannot be read again"
+            raise InputNotFound(f"{option} {file} is {what}", "Name a file")
 
     def arguments(self, indexed: bool) -> list[str]:
         """For ``bcftools view``. Without an index, regions are looked for from the first record to the last.

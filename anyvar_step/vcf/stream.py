@@ -96,19 +96,22 @@ class VcfReader:
             while (end := text.find(b"\n", start)) >= 0:
                 line = text[start:end]
                 start = end + 1
+                number, self._next_line = self._next_line, self._next_line + 1
+                if not line:
+                    self._note(f"{self.name} has empty lines in its header; they are left out")
+                    continue
                 self.header.append(line)
-                self._next_line += 1
                 if line.startswith(b"#CHROM"):
-                    check_columns(line, self.name, len(self.header))
+                    check_columns(line, self.name, number)
                     return text[start:] or next(self._texts, None)
                 if not line.startswith(b"##"):
                     raise self._fault(
-                        len(self.header),
+                        number,
                         "neither a ## header line nor the #CHROM line",
                         "The header must end with the #CHROM line",
                     )
         raise InvalidInput(
-            f"{self.name} ends within its header, at line {len(self.header)}: there is no #CHROM line",
+            f"{self.name} ends within its header, at line {self._next_line - 1}: there is no #CHROM line",
             "Copy it again if it was cut, or restore the line",
         )
 
@@ -134,6 +137,10 @@ class VcfReader:
         """The file's text in pieces of any length; the first is checked to begin a VCF."""
         pieces = {"text": self._plain, "bgzf": self._bgzf, "gzip": self._gzip}[self.kind]()
         first = next(pieces, b"")
+        if not first:
+            raise InvalidInput(
+                f"{self.name} is a compressed file that holds nothing", "Check the command that wrote it"
+            )
         check_start(first, self.name)
         yield first
         yield from pieces
@@ -160,11 +167,13 @@ class VcfReader:
                 "The file is damaged, or no VCF: copy it again",
             )
         if b"\r" in text and b"\r\n" in text:
-            note = f"{self.name} has CRLF line ends; they become LF"
-            if note not in self.notes:
-                self.notes.append(note)
+            self._note(f"{self.name} has CRLF line ends; they become LF")
             return text.replace(b"\r\n", b"\n")
         return text
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _fault(self, line: int, reason: str, remedy: str) -> InvalidInput:
         return InvalidInput(f"{self.name} line {line}: {reason}", remedy)

@@ -117,6 +117,34 @@ def test_a_selection_is_annotated_and_nothing_else_is_copied(
     assert served.left_over() == []
 
 
+@pytest.mark.parametrize("chunks", [(), ("--chunks", "2")])
+def test_a_selection_that_leaves_nothing_is_noted(
+    served: Site, declared: Path, tmp_path: Path, chunks: tuple[str, ...]
+) -> None:
+    """The file calls it chr1: an empty output would pass for one without variants."""
+    told = ("--report", tmp_path / "report.json")
+    done = served.run("annotate", declared, "-o", tmp_path / "OUT.VCF.GZ", "-r", "1", *chunks, *told)
+    assert done.returncode == 0, done.stderr
+    note = "in.vcf has no record for --regions 1: are its contigs named so?"
+    assert done.stderr.count(note) == 1
+    assert note in json.loads((tmp_path / "report.json").read_text())["notes"]
+    assert (tmp_path / "OUT.VCF.GZ").read_bytes().startswith(b"\x1f\x8b")  # whatever the case of its name
+
+
+def test_regions_do_not_turn_into_their_opposite(served: Site, declared: Path) -> None:
+    for option in ("--regions", "--regions-file"):
+        done = served.run("annotate", declared, "-o", "-", option, "^chr1")
+        assert done.returncode == 2
+        assert f"{option} leaves nothing out: ^ goes with --targets" in done.stderr
+
+
+def test_standard_input_is_not_cut_and_the_user_knows(served: Site, declared: Path, annotated: str) -> None:
+    done = served.run("annotate", "-", "-o", "-", "--chunks", "2", input=declared.read_text())
+    assert done.returncode == 0, done.stderr
+    assert "--chunks needs a file to cut: standard input is annotated as one" in done.stderr
+    assert records_of(done.stdout) == records_of(annotated)
+
+
 def test_an_index_is_csi_where_it_is_asked_for_or_needed(
     served: Site, declared: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,11 @@ def test_a_file_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> None
         Intake(tmp_path / "gone.bcf").check()
     with pytest.raises(InputNotFound, match=r"--targets-file \^gone\.bed does not exist"):
         Intake(folder / "in.bcf", Selection(targets_file="^gone.bed")).check()
+    with pytest.raises(InputNotFound, match=r"--regions-file .* is a directory"):
+        Intake(folder / "in.bcf", Selection(regions_file=str(tmp_path))).check()
+    os.mkfifo(tmp_path / "pipe")  # as `-R <(…)` names one
+    with pytest.raises(InputNotFound, match=r"--regions-file .*pipe is a pipe .* Name a file"):
+        Intake(folder / "in.bcf", Selection(regions_file=str(tmp_path / "pipe"))).check()
 
 
 def test_a_region_that_nobody_can_read_is_named(folder: Path) -> None:

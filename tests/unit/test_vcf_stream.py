@@ -146,6 +146,8 @@ def test_a_header_line_without_newline_at_the_end_is_a_vcf():
 
 BAD = {
     "empty": (b"", "in.vcf is empty"),
+    "empty in BGZF": (bgzf(b""), "in.vcf is a compressed file that holds nothing"),
+    "empty in gzip": (gzip.compress(b""), "in.vcf is a compressed file that holds nothing"),
     "BAM": (bgzf(b"BAM\1" + bytes(100)), "is a BAM file, not a VCF"),
     "CRAM": (b"CRAM\3\0" + bytes(100), "is a CRAM file, not a VCF"),
     "BCF": (bgzf(b"BCF\2\2" + bytes(100)), "is a BCF file, not a VCF. Convert it with `bcftools view -Oz`"),
@@ -186,6 +188,18 @@ def test_bad_input_is_named(case, size):
     assert message in str(caught.value)
     assert str(caught.value).startswith("in.vcf ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_empty_lines_in_the_header_are_left_out_with_a_note(end):
+    """As bcftools leaves them out; line numbers stay those of the file."""
+    with_gaps = HEADER.replace(b"\n#CHROM", b"\n\n\n#CHROM") + record(1) + b"\n"
+    reader, lines = read(with_gaps.replace(b"\n", end))
+    assert b"\n".join(reader.header) + b"\n" == HEADER
+    assert (lines, reader.first_line) == ([record(1)], 6)
+    assert "in.vcf has empty lines in its header; they are left out" in reader.notes
+    with pytest.raises(InvalidInput, match="line 5: the #CHROM line does not have the columns"):
+        read(with_gaps.replace(b"\tQUAL", b""))
 
 
 def test_an_empty_line_before_a_later_block_is_found_too():
