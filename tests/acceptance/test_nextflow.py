@@ -288,47 +288,67 @@ def test_a_pipeline_of_ones_own_needs_the_module_and_one_config(
 
 def test_every_wrong_parameter_is_named_before_anything_starts(nextflow: Nextflow) -> None:
     wrong = {
-        "asembly": ("GRCh37", "unknown parameter"),
-        "assembly": ("GRCh 37", "'GRCh 37' does not match"),
+        "asembly": ("GRCh37", "unknown parameter; did you mean assembly?"),
+        "timeoutminutes": ("5", "unknown parameter; did you mean timeout_minutes?"),
+        "assembly": ("GRCh 37", "'GRCh 37': only letters, digits, '.', '_' and '-'"),
+        "reference": ("gone.fa", "'gone.fa': no such file"),
         "timeout_minutes": ("soon", "'soon' is not a whole number"),
         "max_waiting": ("0", "0 is less than 1"),
         "attributes": ("maybe", "'maybe' is not true or false"),
         "publish_mode": ("teleport", "'teleport' is none of copy, link"),
+        "submit_first": ("true", "not together with --ingest"),
     }
     done = nextflow.run(
-        *(part for key, (value, _) in wrong.items() for part in (f"--{key}", value)), "--local"
+        *(part for key, (value, _) in wrong.items() for part in (f"--{key}", value)), "--ingest"
     )
     assert done.returncode != 0
     for key, (_, message) in wrong.items():
         assert f"  {key}: {message}" in done.stdout
-    for key in ("input: required", "outdir: required", "reference: required with --local"):
+    for key in ("input: required", "outdir: required"):
         assert f"  {key}" in done.stdout
+    assert "--help lists the right ones" in done.stdout
+    alone = nextflow.run("--input", "samples.csv", "--local")
+    assert "  input: 'samples.csv': no such file" in alone.stdout
+    assert "  reference: required with --local" in alone.stdout
     assert nextflow.made("work") == []
 
 
 @pytest.mark.parametrize(
     ("sheet", "messages"),
     [
-        (None, ["input: samples.csv: no such file"]),
+        ("", ["samples.csv: no samples"]),
         ("sample,file\na,x.vcf\n", ["samples.csv: missing column vcf (comma-separated)"]),
         ("sample,vcf\n", ["samples.csv: no samples"]),
-        ("sample,vcf\na,gone/x.vcf\n", ["samples.csv: gone/x.vcf: no such file"]),
+        ("sample,vcf\na,gone/x.vcf\n", ["samples.csv, line 2: vcf: 'gone/x.vcf': no such file"]),
         (
             "sample,vcf\na,x.vcf\na,x.vcf\na/b,x.vcf\nc\n",
-            ["line 3: sample: duplicate a", "line 4: sample: 'a/b' does not match", "line 5: vcf: required"],
+            ["line 3: sample: duplicate a", "line 4: sample: 'a/b': only letters", "line 5: vcf: required"],
         ),
     ],
 )
 def test_a_wrong_sample_sheet_is_refused_by_its_line(
-    nextflow: Nextflow, sheet: str | None, messages: list[str]
+    nextflow: Nextflow, sheet: str, messages: list[str]
 ) -> None:
-    if sheet:
-        (nextflow.folder / "samples.csv").write_text(sheet)
+    (nextflow.folder / "samples.csv").write_text(sheet)
     done = nextflow.run("--input", "samples.csv", "--outdir", "results")
     assert done.returncode != 0
     for message in messages:
         assert message in done.stdout
     assert nextflow.made("work") == []
+
+
+def test_a_sheet_with_quotes_and_file_names_with_spaces_and_brackets_is_read(
+    nextflow: Nextflow, vcfs: list[Path], site: Site
+) -> None:
+    odd = nextflow.folder / "my [old] calls*.vcf"
+    vcfs[0].rename(odd)
+    (nextflow.folder / "samples.csv").write_text(
+        f'\ufeff"sample","vcf","note"\r\n"a","{odd.name}","x, y"\r\n'
+    )
+    with site.worker():
+        done = nextflow.run("--input", "samples.csv", "--outdir", "my results")
+    assert done.returncode == 0, done.stdout
+    assert "annotated/a.vrs.vcf.gz" in nextflow.made("my results")
 
 
 def test_without_any_server(nextflow: Nextflow, vcfs: list[Path], genome: Path) -> None:

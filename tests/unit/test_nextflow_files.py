@@ -49,12 +49,25 @@ def test_schema_and_config_have_the_same_parameters_and_defaults() -> None:
 
 
 def test_the_schema_uses_nothing_that_the_pipelines_own_check_does_not_know() -> None:
-    known = {"type", "enum", "pattern", "minimum", "default", "description"}
+    known = {"type", "enum", "pattern", "errorMessage", "minimum", "exists", "default", "description"}
+    others = {"format", "mimetype", "schema"}  # for nf-schema and launch forms
     for name, rule in parameters().items():
-        assert set(rule) <= known, name
+        assert set(rule) <= known | others, name
         assert rule["type"] in KINDS
+        assert ("pattern" in rule) == ("errorMessage" in rule)
     referred = {entry["$ref"].rpartition("/")[2] for entry in schema()["allOf"]}
     assert referred == set(schema()["$defs"])
+
+
+def test_nf_schema_and_launch_forms_check_the_rows_of_the_sample_sheet_too() -> None:
+    sheet = parameters()["input"]
+    assert sheet["mimetype"] == "text/csv"
+    rows = json.loads((PIPELINE / sheet["schema"]).read_text())
+    assert rows["uniqueEntries"] == ["sample"]
+    jsonschema.validate([{"sample": "a", "vcf": "my calls.vcf", "note": ""}], rows)
+    for wrong in ({"sample": "a"}, {"sample": "a/b", "vcf": "a.vcf"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate([wrong], rows)
 
 
 def test_every_parameter_is_used_and_every_used_one_is_known() -> None:

@@ -43,20 +43,14 @@ workflow ANNOTATE_SHEET {
 
 // The rows of the sample sheet as [ meta, vcf ]; an error names the sheet, the line and what is wrong.
 def read_sheet() {
-    def sheet = file(params.input)
-    if (!sheet.isFile()) {
-        error("input: ${params.input}: no such file")
-    }
     def schema = file("${projectDir}/assets/schema_input.json").text
-    def rows = sheet.splitCsv(header: true, strip: true)
+    def sheet = file(params.input, glob: false)
+    def rows = sheet.text.trim() ? sheet.splitCsv(header: true, strip: true, quote: '"') : []
     def wrong = Parameters.sheetProblems(rows, schema, params.input.toString())
-    if (!wrong) {
-        wrong = rows.findAll { !file(it.vcf).isFile() }.collect { "${params.input}: ${it.vcf}: no such file" }
-    }
     if (wrong) {
         error("wrong sample sheet:\n  ${wrong.join('\n  ')}")
     }
-    return rows.collect { row -> [[id: row.sample], file(row.vcf)] }
+    return rows.collect { row -> [[id: row.sample], file(row.vcf, glob: false)] }
 }
 
 // What ANYVAR_STEP_REPORT is told: samples with their reports, and those that have none.
@@ -73,7 +67,7 @@ def summary_of(List samples, List reported) {
 def check_parameters() {
     def wrong = Parameters.problems(params, file("${projectDir}/nextflow_schema.json").text)
     if (wrong) {
-        error("wrong parameters:\n  ${wrong.join('\n  ')}")
+        error("wrong parameters, --help lists the right ones:\n  ${wrong.join('\n  ')}")
     }
 }
 

@@ -1,9 +1,11 @@
 // Checks parameters and sample sheets against their JSON schemas, without a plugin.
 //
-// Understood are what the two schemas use: type, enum, pattern, minimum, required, format of files, and
-// additionalProperties by way of "unknown parameter".
+// Understood is what the two schemas use: type, enum, pattern with its errorMessage, minimum, exists and required;
+// what they do not list is "unknown parameter". The other keywords are for nf-schema and launch forms.
 
 import groovy.json.JsonSlurper
+import java.nio.file.Files
+import nextflow.Nextflow
 
 class Parameters {
 
@@ -13,7 +15,7 @@ class Parameters {
         def groups = schema['$defs'].values()
         def known = groups.collectEntries { it.properties }
         def wrong = (params.keySet() - known.keySet()).findAll { !it.contains('-') }
-            .collect { "${it}: unknown parameter" as String }
+            .collect { "${it}: unknown parameter${hint(it, known.keySet())}" as String }
         groups.each { group ->
             wrong += (group.required ?: []).findAll { isEmpty(params[it]) }.collect { "${it}: required" as String }
         }
@@ -25,6 +27,9 @@ class Parameters {
         }
         if (params.local && isEmpty(params.reference)) {
             wrong << 'reference: required with --local'
+        }
+        if (params.submit_first && (params.local || params.ingest)) {
+            wrong << "submit_first: not together with --${params.local ? 'local' : 'ingest'}".toString()
         }
         return wrong
     }
@@ -67,6 +72,13 @@ class Parameters {
         return (["${schema.description}"] + lines).join('\n')
     }
 
+    // The name that was meant, where one is near.
+    private static String hint(String key, Collection<String> names) {
+        def plain = { it.toLowerCase().replace('_', '') }
+        def near = names.findAll { plain(it) == plain(key) } ?: names.toList().closest(key)
+        return near ? "; did you mean ${near.first()}?" : ''
+    }
+
     private static boolean isEmpty(value) {
         return value == null || value == ''
     }
@@ -88,7 +100,10 @@ class Parameters {
             return "'${value}' is none of ${rule.enum.join(', ')}"
         }
         if (rule.pattern && !(value.toString() ==~ rule.pattern)) {
-            return "'${value}' does not match ${rule.pattern}"
+            return "'${value}': ${rule.errorMessage}"
+        }
+        if (rule.exists && !Files.isRegularFile(Nextflow.file([glob: false], value) as java.nio.file.Path)) {
+            return "'${value}': no such file"
         }
         return null
     }
