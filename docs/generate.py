@@ -23,7 +23,7 @@ DOCS = Path(__file__).resolve().parent
 
 #: Headings of the settings, by the beginning of their names.
 FAMILIES = {
-    "AnyVar's": r"ANYVAR_(?!STEP_)",
+    "AnyVar's": r"(ANYVAR|SEQREPO)_(?!STEP_)",
     "Celery's": r"CELERY_",
     "Our own": r"ANYVAR_STEP_",
 }
@@ -78,7 +78,7 @@ def _command(name: str) -> str:
     assert command is not None
     context = click.Context(command, parent=root, info_name=name)
     said = re.sub(r"[ \n]*\n *\n *", "\n\n", command.help or "").strip()
-    examples = (command.epilog or "").partition("Examples:\n")[2]
+    examples, _, more = (command.epilog or "").partition("Examples:\n")[2].partition("\n\n\b\n")
     return (
         f"### {name}\n\n{_plain(said)}\n\n```text\n{command.get_usage(context).partition(': ')[2]}\n```\n\n"
         + "".join(_options(title, rows) for title, rows in sections(command, context).items())
@@ -86,6 +86,7 @@ def _command(name: str) -> str:
         + "```bash\n"
         + re.sub(r"^  ", "", examples, flags=re.MULTILINE).strip()
         + "\n```\n"
+        + (f"\n```text\n{more.strip()}\n```\n" if more else "")
     )
 
 

@@ -42,7 +42,7 @@ EXIT_CODES = """\b
 Exit codes (* run it again):
   0 done          2 wrong usage    65 input is no VCF  66 input unreadable
   69* no server   70 run failed    74* file trouble    75* worker lost
-  77 not allowed  78 wrong config  124 time limit      130, 143 interrupted"""
+  77 not allowed  78 wrong config  124 time limit      130, 143, 129 stopped"""
 
 
 @click.group(

@@ -38,6 +38,8 @@ def command(run_length: float | None, as_json: bool) -> None:
     from anyvar_step.settings import limits_for
 
     if run_length is not None:
+        if run_length < 1:
+            raise click.BadParameter("a run takes a second or more", param_hint="--for")
         limits = limits_for(int(run_length))
         click.echo(
             json.dumps(limits, indent=2) if as_json else "\n".join(f"{k}={v}" for k, v in limits.items())

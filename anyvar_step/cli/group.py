@@ -79,21 +79,6 @@ class LazyGroup(click.Group):
         ctx.fail(f"No such command '{name}'." + (f" Did you mean {near}?" if near else ""))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Commands first; then the options, two in a row where they fit."""
+        """Commands first; then the options."""
         self.format_commands(ctx, formatter)
-        rows = [row for param in self.get_params(ctx) if (row := param.get_help_record(ctx))]
-        with formatter.section("Options"):
-            for line in _in_pairs([f"{names:<13}  {text}" for names, text in rows], formatter.width - 4):
-                formatter.write(f"{'':{formatter.current_indent}}{line}\n")
-
-
-def _in_pairs(cells: list[str], width: int) -> list[str]:
-    """The cells as lines of that width, two in one where both fit."""
-    half = width // 2
-    lines = []
-    while cells:
-        cell = cells.pop(0)
-        if cells and len(cell) <= half and len(cells[0]) <= half:
-            cell = f"{cell:<{half}}  {cells.pop(0)}"
-        lines.append(cell)
-    return lines
+        click.Command.format_options(self, ctx, formatter)

@@ -125,20 +125,27 @@ target = options(
     ),
 )
 
-patience = options(
-    click.option("--timeout", type=Duration(), help="Cancel the run after so long. [default: never]"),
-    click.option(
-        "--queue-timeout",
-        type=Duration(),
-        default=300,
-        help="Give up when no worker serves the queue for so long, 0 = never. [default: 5m]",
-    ),
-    click.option(
-        "--outage",
-        type=Duration(),
-        help="Give up when Redis or the web API stays away for so long. [default: 1m]",
-    ),
-)
+
+def _patience(timeout: str) -> Callable[[Decorated], Decorated]:
+    return options(
+        click.option("--timeout", type=Duration(), help=f"{timeout} [default: never]"),
+        click.option(
+            "--queue-timeout",
+            type=Duration(),
+            default=300,
+            help="Give up when no worker serves the queue for so long, 0 = never. [default: 5m]",
+        ),
+        click.option(
+            "--outage",
+            type=Duration(),
+            help="Give up when Redis or the web API stays away for so long. [default: 1m]",
+        ),
+    )
+
+
+patience = _patience("Cancel the run after so long.")
+#: Of who only looks on.
+waiting = _patience("Give up after so long; the run goes on.")
 
 
 #: Under this name the context's meta holds what --progress asks for.

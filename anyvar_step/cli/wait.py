@@ -16,7 +16,7 @@ Examples:
   anyvar-step wait in.ticket --timeout 2h --queue-timeout 30m"""
 )
 @options.run
-@options.patience
+@options.waiting
 @options.progress
 @options.via
 @options.connection

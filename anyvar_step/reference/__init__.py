@@ -54,7 +54,7 @@ def for_assembly(
     if not place:
         known = f"known: {', '.join(sorted(references))}" if references else "none is set"
         meant = _SYNONYMS.get(assembly.lower())
-        hint = f" ({assembly} is another name of {meant})" if meant else ""
+        hint = f" ({assembly} is another name of {meant})" if meant not in (None, assembly) else ""
         raise ConfigurationError(
             f"no reference FASTA for assembly {assembly}{hint}; {known}",
             f"Use --reference {meant or assembly}=FASTA, or set ANYVAR_STEP_REFERENCE",

@@ -131,9 +131,9 @@ def forget(transport: Transport, ticket: Manifest) -> None:
 
 
 def tell(report: RunReport) -> None:
-    """Say what the user should know of a run that went well."""
+    """Say what the user should know of a run that went well; each note names its VCF."""
     for note in report.notes:
-        _logger.warning("%s: %s", report.input_name, note)
+        _logger.warning("%s", note)
 
 
 def ended_badly(transport: Transport, ticket: Manifest, status: RunStatus) -> StepError:

@@ -38,6 +38,13 @@ def test_status_tells_what_the_endpoint_would(site: Site, vcf: Path) -> None:
     assert site.run("status", "../../etc").returncode == 2
 
 
+def test_a_wait_that_gives_up_leaves_the_run_as_its_help_says(site: Site, vcf: Path) -> None:
+    run_id = site.run("submit", vcf).stdout.strip()
+    assert site.run("wait", run_id, "--timeout", "1").returncode == 124
+    assert site.run("status", run_id).stdout == f"{run_id}: 202 SENT\n"
+    assert "the run goes on" in " ".join(site.run("wait", "--help").stdout.split())
+
+
 def test_the_failure_code_is_the_configured_one(site: Site, vcf: Path, tmp_path: Path) -> None:
     site.extra = {"ANYVAR_VCF_ASYNC_FAILURE_STATUS_CODE": "418"}
     bad = tmp_path / "bad.vcf"
@@ -117,3 +124,4 @@ def test_config_for_a_run_length_prints_limits_that_fit_together(site: Site) -> 
     site.extra = dict(line.split("=") for line in printed.split())
     assert site.extra["CELERY_SOFT_TIME_LIMIT"] == "28800"
     assert site.run("config").returncode == 0
+    assert site.run("config", "--for", "0").returncode == 2, "a limit of 0 is none at all"

@@ -294,6 +294,8 @@ def test_an_assembly_without_fasta_names_the_setting_and_the_other_name(fasta: P
         for_assembly({}, "GRCh38")
     with pytest.raises(ConfigurationError, match=r"hg38 is another name of GRCh38.*known: GRCh38"):
         for_assembly({"GRCh38": fasta}, "hg38")
+    with pytest.raises(ConfigurationError, match=r"for assembly GRCh38; known: demo"):
+        for_assembly({"demo": fasta}, "GRCh38")
     assert for_assembly({"GRCh38": fasta}, "GRCh38").assembly == "GRCh38"
 
 
