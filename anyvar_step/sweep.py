@@ -1,8 +1,8 @@
 """Sweeping the work dir: what dead runs left is removed, never a live run's files, nor anybody else's.
 
 Only what the step, our workers or AnyVar's web API made is looked at: a folder whose manifest names it, an
-upload or a removal that was broken off, a file of AnyVar's. Whatever else lies there stays: a directory with
-a folder for each day need not be a work dir alone.
+upload, a removal or a check that was broken off, a file of AnyVar's. Whatever else lies there stays: a
+directory with a folder for each day need not be a work dir alone.
 """
 
 from __future__ import annotations
@@ -143,8 +143,10 @@ class _Sweeper:
             return "a file of AnyVar's web API" if dead else None
         if name.startswith(".stage-"):
             return "a staged input without a run" if old else None
-        if name.startswith((".gone-", PREFIX)):
+        if name.startswith(".gone-"):
             return "a removal that was broken off" if old else None
+        if name.startswith(PREFIX):
+            return "what a check that was killed left" if old else None
         if manifest is None:
             return None
         finished = any((entry / f"{manifest.staged_input}{end}").exists() for end in _OUTPUTS)

@@ -12,8 +12,9 @@ import pysam
 import pytest
 from support import Site, until, write_vcf
 
+from anyvar_step.broker.connection import connect
 from anyvar_step.files import file_sha256
-from anyvar_step.step.scatter import automatic
+from anyvar_step.step.scatter import WORTHWHILE, automatic
 from anyvar_step.vcf import VcfReader
 
 
@@ -151,10 +152,43 @@ def test_an_interrupted_step_cancels_all_its_pieces(site: Site, big: Path, tmp_p
     assert os.listdir(tmp_path) == ["site"]  # noqa: PTH208  # names only
 
 
-def test_auto_asks_how_many_processes_there_are(served: Site, big: Path, tmp_path: Path) -> None:
-    done = served.run("annotate", big, "-o", tmp_path / "out.vcf.gz", "--chunks", "auto")
+def test_a_piece_that_changed_on_its_way_is_not_joined_and_the_next_call_makes_it_anew(
+    site: Site, big: Path, tmp_path: Path
+) -> None:
+    out, source = tmp_path / "out.vcf", big.with_name("big.vcf")
+    step = site.start("-v", "annotate", str(source), "-o", str(out), "--chunks", "3")
+    with connect(site.redis_url) as redis:
+        until(lambda: redis.llen(site.queue) == 3)
+    step.kill()
+    step.communicate()
+    with site.worker():
+        until(lambda: [path.name for path in site.left_over()].count("input.vcf_outputvcf") == 3)
+        until(lambda: "input.vcf" not in [path.name for path in site.left_over()])
+    spoiled = sorted(site.work_dir.glob("*/*/*_outputvcf"))[1]
+    spoiled.write_text(spoiled.read_text().replace("\tPASS\t", "\tFAIL\t", 1))
+    failed = site.run("annotate", source, "-o", out, "--chunks", "3")
+    assert failed.returncode == 74
+    assert "is not what the worker wrote" in failed.stderr
+    assert not out.exists()
+    with site.worker():
+        done = site.run("annotate", source, "-o", out, "--chunks", "3")
     assert done.returncode == 0, done.stderr
-    assert len(records(tmp_path / "out.vcf.gz")) == 20_000
+    assert len(records(out)) == out.read_text().count("\tPASS\t") == 20_000
+
+
+def test_auto_makes_pieces_for_all_processes(site: Site, big: Path, tmp_path: Path) -> None:
+    source, report = tmp_path / "bigger.vcf", tmp_path / "report.json"
+    text = big.with_name("big.vcf").read_text()
+    copies = 3 * WORTHWHILE // len(text)
+    source.write_text(text + copies * text.partition("S1\n")[2])
+    with site.worker(concurrency=2):
+        done = site.run(
+            "annotate", source, "-o", tmp_path / "out.vcf", "--chunks", "auto", "--report", report
+        )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(report.read_text())
+    assert len(told["run_id"].split(", ")) == 2
+    assert told["counts"]["records"] == len(records(tmp_path / "out.vcf")) == 20_000 * (1 + copies)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,17 @@ def test_what_dead_runs_left_is_removed_and_counted(
     assert swept(settings) == []
 
 
+def test_what_a_killed_check_left_goes_once_it_is_old(settings: Settings, site: Site) -> None:
+    left, young = site.work_dir / ".check-0123456789abcdef", site.work_dir / ".check-fedcba9876543210"
+    for folder in (left, young):
+        folder.mkdir()
+        (folder / "probe").write_text("x")
+    aged(left)
+    assert [each.what for each in swept(settings)] == ["what a check that was killed left"]
+    assert not left.exists()
+    assert young.exists()
+
+
 def test_any_sign_of_life_keeps_a_run_however_old(
     transport: CeleryTransport, settings: Settings, site: Site, vcf: Path
 ) -> None:

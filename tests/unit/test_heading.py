@@ -8,7 +8,7 @@ import pytest
 from memory_reference import MemoryReference
 
 from anyvar_step import VRS_VERSION, __version__
-from anyvar_step.errors import ConfigurationError, InvalidInput
+from anyvar_step.errors import ConfigurationError, FileSpoiled, InvalidInput
 from anyvar_step.models import AnnotateOptions, Manifest, RunReport
 from anyvar_step.pipeline import Outcome, annotate_file
 from anyvar_step.step.delivery import Target, deliver
@@ -124,4 +124,15 @@ def test_what_anyvars_worker_cannot_do_is_not_passed_for_done(tmp_path: Path, ex
     out.write_text(OLD)
     with pytest.raises(ConfigurationError, match=f"cannot do --existing {existing}"):
         deliver(Fetched(out, None), manifest(existing=existing), target, lambda: 3)
+    assert not (tmp_path / "out.vcf").exists()
+
+
+@pytest.mark.parametrize("expected", [2, 4])
+def test_an_output_of_anyvars_worker_with_other_records_than_the_input_is_not_delivered(
+    tmp_path: Path, expected: int
+) -> None:
+    out, target = tmp_path / "anyvar", Target(tmp_path / "out.vcf", "v", index=False)
+    out.write_text(OLD)
+    with pytest.raises(FileSpoiled, match=f"has 3 records, the input {expected}"):
+        deliver(Fetched(out, None), manifest(), target, lambda: expected)
     assert not (tmp_path / "out.vcf").exists()

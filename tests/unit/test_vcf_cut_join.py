@@ -13,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from anyvar_step.errors import FileTrouble
 from anyvar_step.files import file_sha256
 from anyvar_step.vcf import BgzfWriter, VcfReader, read_blocks
+from anyvar_step.vcf.bgzf import EOF_BLOCK
 from anyvar_step.vcf.cut import cut
 from anyvar_step.vcf.join import Joiner
 
@@ -112,3 +114,13 @@ def test_joined_bgzf_is_htslibs_bgzf(tmp_path: Path) -> None:
     pysam.tabix_index(str(whole), preset="vcf")
     with pysam.TabixFile(str(whole)) as file:
         assert [int(row.split("\t")[1]) for row in file.fetch("chr1")] == list(range(1, 9001))
+
+
+def test_a_piece_that_was_cut_off_is_not_joined(tmp_path: Path) -> None:
+    """Its blocks are copied as they are; that one is missing shows at the end alone."""
+    source = write(tmp_path / "in", text_of(20_000, 60), "bgzf")
+    pieces = pieces_of(source, 3, tmp_path)
+    whole = pieces[1].read_bytes()
+    pieces[1].write_bytes(whole.removesuffix(EOF_BLOCK))
+    with pytest.raises(FileTrouble, match="piece-1 is truncated"):
+        joined(pieces, "z", tmp_path)
