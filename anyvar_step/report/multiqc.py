@@ -28,7 +28,7 @@ def sections(samples: Sequence[Sample], failed: Sequence[str] = ()) -> dict[str,
     annotated = [sample for sample in samples if not sample.ingested]
     made = {
         "failed": _failed(failed),
-        "general": _general(samples),
+        "general": _general(samples, failed),
         "alleles": _bars("alleles", "Alleles by kind", "ALT alleles", _kinds(annotated)),
         "errors": _bars("errors", "VRS_Error and unknown contigs", "Records", _parts(errors(annotated))),
         "phases": _bars("phases", "Time by phase", "Seconds", _parts(phases(samples))),
@@ -37,7 +37,7 @@ def sections(samples: Sequence[Sample], failed: Sequence[str] = ()) -> dict[str,
 
 
 def _failed(names: Sequence[str]) -> dict[str, Any]:
-    """The names in a section of their own: a table of columns would have nothing to say of them."""
+    """The names in a section of their own."""
     listed = "".join(f"<li>{escape(name)}</li>" for name in dict.fromkeys(names))
     return {
         **_PARENT,
@@ -49,9 +49,10 @@ def _failed(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _general(samples: Sequence[Sample]) -> dict[str, Any]:
+def _general(samples: Sequence[Sample], failed: Sequence[str]) -> dict[str, Any]:
     """Columns of MultiQC's first table."""
     columns = {
+        "run": ("Run", "Whether the sample's runs ended well", "{}"),
         "records": ("Records", "Records of the VCF", "{:,.0f}"),
         "ids": ("VRS ids", "VRS identifiers written", "{:,.0f}"),
         "errors": ("VRS_Error", "Records with VRS_Error", "{:,.0f}"),
@@ -60,16 +61,24 @@ def _general(samples: Sequence[Sample]) -> dict[str, Any]:
         "registered": ("Registered", "Alleles handed to the store", "{:,.0f}"),
         "conflicts": ("Wrong VRS fields", "Ingested alleles whose VRS fields are wrong", "{:,.0f}"),
     }
-    data: dict[str, dict[str, float]] = {}
+    data: dict[str, dict[str, float | str]] = {}
     for sample in samples:
-        row = {key: value for key, value in _row(sample).items() if value is not None}
+        row: dict[str, float | str] = {key: value for key, value in _row(sample).items() if value is not None}
         if sample.ingested:
             data[sample.sample] = row | data.get(sample.sample, {})
         else:
             data[sample.sample] = data.get(sample.sample, {}) | row
+    for name in failed:
+        data.setdefault(name, {})["run"] = "failed"
     used = {key for row in data.values() for key in row}
     headers = {
-        key: {"title": title, "description": description, "format": form, "scale": False}
+        key: {
+            "title": title,
+            "description": description,
+            "format": form,
+            "scale": False,
+            "cond_formatting_rules": {"fail": [{"s_eq": "failed"}]},
+        }
         for key, (title, description, form) in columns.items()
         if key in used
     }

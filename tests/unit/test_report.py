@@ -331,8 +331,11 @@ def test_a_night_on_which_all_failed_has_its_page_and_its_sections(tmp_path: Pat
     page = (tmp_path / "out.html").read_text()
     assert re.findall(r"<h2.*?>(.*?)</h2>", page) == ["Failed"]
     tags(page)
-    [section] = (tmp_path / "mqc").iterdir()
-    assert json.loads(section.read_text())["data"] == "<ul><li>alice</li><li>bela</li></ul>"
+    made = {path.name: json.loads(path.read_text())["data"] for path in (tmp_path / "mqc").iterdir()}
+    assert made == {
+        "failed_anyvar_step_mqc.json": "<ul><li>alice</li><li>bela</li></ul>",
+        "general_anyvar_step_mqc.json": {"alice": {"run": "failed"}, "bela": {"run": "failed"}},
+    }
 
 
 def test_a_sample_is_named_for_its_file_and_for_its_path_where_two_files_have_that_name(
