@@ -70,7 +70,8 @@ def sync_folder(folder: Path) -> None:
 def remove_tree(folder: Path, spare: Callable[[Path], bool] = lambda _: False) -> bool:
     """Remove a folder; renamed first, so that a killed removal leaves nothing that looks alive.
 
-    ``spare`` is asked when the folder has its other name; True puts it back. Returns whether it is gone.
+    ``spare`` is asked when the folder has its other name; True, or an exception, puts it back. Returns
+    whether it is gone.
     """
     doomed = folder.with_name(f".gone-{secrets.token_hex(8)}")
     try:
@@ -79,7 +80,13 @@ def remove_tree(folder: Path, spare: Callable[[Path], bool] = lambda _: False) -
         return True
     except OSError:
         doomed = folder
-    if spare(doomed):
+    try:
+        spared = spare(doomed)
+    except BaseException:
+        with suppress(OSError):
+            doomed.rename(folder)
+        raise
+    if spared:
         with suppress(OSError):  # somebody has made another of that name: then this one is not wanted
             doomed.rename(folder)
             return False

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from anyvar_step.broker.board import Board
 from anyvar_step.broker.signs import Signs
-from anyvar_step.errors import FileTrouble, Unavailable
+from anyvar_step.errors import AccessRefused, FileTrouble, Unavailable
 from anyvar_step.files import remove_tree
 from anyvar_step.models import Manifest
 from anyvar_step.settings import Settings
@@ -80,7 +80,7 @@ def sweep(
         for entry in workdir.root.glob(f"{PREFIX}*"):
             yield from sweeper.look(entry, dry_run)
         for day in _folders(workdir.root):
-            for entry in sorted(day.iterdir()):
+            for entry in _entries(day):
                 yield from sweeper.look(entry, dry_run)
             if not dry_run:
                 _drop_empty(day)
@@ -117,10 +117,20 @@ class _Sweeper:
         self._anyvars = max(older_than, float(settings.result_expires + settings.task_time_limit))
 
     def look(self, entry: Path, dry_run: bool) -> Iterator[Left]:
-        """What the entry is, if a dead run left it; removed unless it is a dry run."""
-        with contextlib.suppress(FileNotFoundError):  # somebody else tidies up, too
-            if (left := self._look(entry, dry_run)) is not None:
-                yield left
+        """What the entry is, if a dead run left it; removed unless it is a dry run.
+
+        One that cannot be read is somebody else's: it stays, and the sweep goes on. A Redis that does not
+        answer ends it.
+        """
+        try:
+            left = self._look(entry, dry_run)
+        except FileNotFoundError:  # somebody else tidies up, too
+            return
+        except OSError as trouble:
+            _logger.warning("%s is left as it is: %s", entry, trouble)
+            return
+        if left is not None:
+            yield left
 
     def _look(self, entry: Path, dry_run: bool) -> Left | None:
         if entry.is_symlink():
@@ -158,12 +168,16 @@ class _Sweeper:
 
     def _manifest(self, folder: Path) -> Manifest | None:
         """The manifest of a run's folder; None in a folder that is none."""
+        manifest = self._read(folder) if folder.is_dir() else None
+        return manifest if manifest and manifest.run_id == folder.name else None
+
+    def _read(self, folder: Path) -> Manifest | None:
+        """What stands in the folder's manifest; None where that is none, or cannot be read."""
         try:
-            manifest = self._workdir.manifest(folder) if folder.is_dir() else None
-        except FileTrouble as trouble:
+            return self._workdir.manifest(folder)
+        except (FileTrouble, AccessRefused) as trouble:
             _logger.warning("%s: left as it is", trouble)
             return None
-        return manifest if manifest and manifest.run_id == folder.name else None
 
     def _remove(self, entry: Path, manifest: Manifest | None) -> bool:
         """Remove it; whether it is gone. What comes to life again meanwhile is put back."""
@@ -174,7 +188,7 @@ class _Sweeper:
 
         def lives(aside: Path) -> bool:
             return manifest is not None and (
-                self._workdir.manifest(aside) != manifest or self._signs.wanted(manifest.run_id)
+                self._read(aside) != manifest or self._signs.wanted(manifest.run_id)
             )
 
         gone = remove_tree(entry, spare=lives)
@@ -191,6 +205,15 @@ def _folders(root: Path) -> list[Path]:
     return sorted(
         day for day in root.iterdir() if _DAY.fullmatch(day.name) and day.is_dir() and not day.is_symlink()
     )
+
+
+def _entries(day: Path) -> list[Path]:
+    """What lies in a day's folder; nothing where that cannot be read."""
+    try:
+        return sorted(day.iterdir())
+    except OSError as trouble:
+        _logger.warning("%s is left as it is: %s", day, trouble)
+        return []
 
 
 def _extent(entry: Path) -> tuple[int, float]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import Site, until, write_vcf
+from support import Site, heeding_modes, until, write_vcf
 
 from anyvar_step import sweep as sweeping
 from anyvar_step.broker.leases import DETACHED
@@ -18,6 +18,7 @@ from anyvar_step.broker.names import meta_key, step_key
 from anyvar_step.broker.signs import UNACKED, turn_key
 from anyvar_step.embedded import private_redis
 from anyvar_step.environment import load
+from anyvar_step.errors import Unavailable
 from anyvar_step.files import remove_tree
 from anyvar_step.models import RunRequest, State
 from anyvar_step.settings import Settings
@@ -174,8 +175,41 @@ def test_a_run_that_comes_back_while_it_is_swept_is_put_back(tmp_path: Path) -> 
     (folder / "input.vcf").write_text("x")
     assert not remove_tree(folder, spare=lambda aside: (aside / "input.vcf").exists())
     assert [path.name for path in tmp_path.rglob("*")] == ["run", "input.vcf"]
+
+    def nobody_answers(aside: Path) -> bool:
+        raise Unavailable(f"no Redis answers: {aside}")
+
+    with pytest.raises(Unavailable):
+        remove_tree(folder, spare=nobody_answers)
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "input.vcf"]
     assert remove_tree(folder, spare=lambda _: folder.exists())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_read_stays_and_keeps_nothing_else_from_being_swept(
+    transport: CeleryTransport, site: Site, vcf: Path, settled: None
+) -> None:
+    site.prefix = heeding_modes()
+    run = aged(forgotten(transport, submit(transport, vcf, "dead"), site.queue))
+    closed = site.work_dir / "20240101"
+    for folder in (closed, run.with_name(".stage-theirs"), run.with_name("a-fifo")):
+        folder.mkdir()
+    (closed / "theirs").touch()
+    os.mkfifo(run.with_name("a-fifo") / "manifest.json")
+    theirs = [closed, run.with_name(".stage-theirs")]
+    for folder in theirs:
+        aged(folder)
+        folder.chmod(0)
+    try:
+        done = site.run("sweep")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{run}\ta dead run of sample.vcf\t")
+        for folder in (*theirs, run.with_name("a-fifo")):
+            assert folder.is_dir()
+            assert folder.name in done.stderr
+    finally:
+        for folder in theirs:
+            folder.chmod(0o700)
 
 
 def test_the_command_prints_paths_and_counts_and_removes_when_told_to(
