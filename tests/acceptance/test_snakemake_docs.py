@@ -39,7 +39,8 @@ def reader(project: Path, demo_site: Site, monkeypatch: pytest.MonkeyPatch) -> P
     for sample, source in (("NA12878", "alice"), ("NA12891", "bela")):
         pysam.tabix_compress(str(project / f"vcf/{source}.vcf"), str(project / f"calls/{sample}.vcf.gz"))
         pysam.tabix_index(str(project / f"calls/{sample}.vcf.gz"), preset="vcf")
-    (project / "config/config.yaml").write_text("samples: config/samples.tsv\n")
+    (project / "config/config.yaml").write_text(section("The workflow", "yaml"))
+    (project / "config/samples.tsv").write_text(section("The workflow", "tsv"))
     (project / "config/bgzipped.tsv").write_text("sample\tvcf\nalice\tcalls/NA12878.vcf.gz\n")
     demo_site.extra["ANYVAR_STEP_REFERENCE"] = f"GRCh38={project}/resources/genome.fa"
     for name, value in demo_site.environ.items():
@@ -48,16 +49,19 @@ def reader(project: Path, demo_site: Site, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def typed(commands: str) -> None:
-    for command in commands.splitlines():
-        done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    done = subprocess.run(["bash", "-exc", commands], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_rule_to_paste_works_with_servers_and_without(reader: Path, demo_site: Site) -> None:
+def test_the_rule_to_paste_works_with_servers_and_without(
+    reader: Path, demo_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (reader / "Snakefile").write_text(section("One rule", "python"))
     with_servers, without = [block for block in blocks("bash") if " vrs/NA" in block]
     with demo_site.worker():
         typed(with_servers)
+    for name in ("ANYVAR_STEP_REFERENCE", "ANYVAR_VCF_ASYNC_WORK_DIR", "CELERY_BROKER_URL"):
+        monkeypatch.delenv(name)
     typed(without)
     assert outputs(reader / "vrs") == [
         f"{name}.vcf.gz{i}" for name in ("NA12878", "NA12891") for i in ("", ".tbi")

@@ -88,6 +88,19 @@ def test_every_form_gives_the_same_records_counts_and_index(
     assert "Nothing to be done" in again.stderr
 
 
+@pytest.mark.parametrize("submit_first", [False, True])
+def test_extra_options_reach_the_run(project: Path, demo_site: Site, submit_first: bool) -> None:
+    options = json.dumps({"submit_first": submit_first, "extra": ["--regions", "chr2,chrM", "--no-version"]})
+    (project / "config/config.yaml").write_text(CONFIG + f"annotate: {options}\n")
+    target = "results/annotated/alice.vcf.gz"
+    with demo_site.worker():
+        done = snakemake("--cores", "1", target, environ=demo_site.environ)
+    assert done.returncode == 0, done.stderr
+    lines = text(project / target).splitlines()
+    assert {line.split(b"\t")[0] for line in lines if line[:1] != b"#"} == {b"chr2", b"chrM"}
+    assert not any(line.startswith(b"##anyvar-step") for line in lines)
+
+
 def test_more_pieces_than_records_and_records_outside_the_contigs_ends(
     project: Path, demo_site: Site
 ) -> None:

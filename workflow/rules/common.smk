@@ -1,12 +1,38 @@
 # Config and sample sheet: read, checked against the schemas, and what the rules ask of them.
 
 import csv
+import difflib
 import os
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-validate(config, schema="../schemas/config.schema.yaml")
+
+def check(data, schema, where):
+    """Fill in defaults; WorkflowError says in one line where which key is wrong, and why."""
+    try:
+        validate(data, schema=schema)
+    except WorkflowError as error:
+        raise WorkflowError(f"{where}: {explained(error.__context__)}") from None
+
+
+def explained(error):
+    """A jsonschema.ValidationError as key and reason."""
+    path, schema, reason = list(error.absolute_path), error.schema, error.message
+    if "allOf" in error.absolute_schema_path:  # keys that do not go together
+        reason = schema["description"]
+    elif error.validator == "required":
+        path += [key for key in schema["required"] if key not in error.instance][:1]
+        reason = "is missing"
+    elif error.validator == "additionalProperties":
+        unknown = next(key for key in error.instance if key not in schema["properties"])
+        meant = difflib.get_close_matches(unknown, schema["properties"], 1)
+        path.append(unknown)
+        reason = "is no key of it" + "".join(f", did you mean {key}?" for key in meant)
+    return f"{'.'.join(map(str, path))}: {reason}"
+
+
+check(config, "../schemas/config.schema.yaml", "config")
 
 # What one run annotates: a sample's VCF, or a piece of it (scatter.smk).
 IN_PIECES = config["annotate"]["pieces"] > 1
@@ -17,7 +43,7 @@ MADE = "results/pieces" if IN_PIECES else "results"
 def read_samples(sheet):
     """Paths of the VCFs by sample name; WorkflowError names the sheet, the line and what is wrong."""
     try:
-        with open(sheet, newline="", encoding="utf-8") as stream:
+        with open(sheet, newline="", encoding="utf-8-sig") as stream:
             lines = list(csv.reader(stream, delimiter="\t"))
     except OSError as error:
         raise WorkflowError(f"samples: {sheet}: {error.strerror}")
@@ -39,11 +65,7 @@ def read_samples(sheet):
 
 
 def check_row(row, samples, where):
-    try:
-        validate(row, schema="../schemas/samples.schema.yaml")
-    except WorkflowError as error:
-        reason = str(error).removeprefix("Error validating config file.\n")
-        raise WorkflowError(f"{where}: {reason}")
+    check(row, "../schemas/samples.schema.yaml", where)
     if row["sample"] in samples:
         raise WorkflowError(f"{where}: duplicate sample {row['sample']}")
     if IN_PIECES and not row["vcf"].endswith((".gz", ".bgz")):
@@ -133,6 +155,7 @@ def request():
         config["assembly"],
         "--for-ref" if chosen["for_ref"] else "--no-for-ref",
         "--attributes" if chosen["attributes"] else "--no-attributes",
+        *chosen["extra"],
     ]
 
 
