@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from anyvar_step.cli import COMMANDS, cli
+from anyvar_step.cli import COMMANDS, cli, logs
 from anyvar_step.cli.group import sections
 from anyvar_step.settings import Settings
 
@@ -81,12 +81,22 @@ def _command(name: str) -> str:
     examples, _, more = (command.epilog or "").partition("Examples:\n")[2].partition("\n\n\b\n")
     return (
         f"### {name}\n\n{_plain(said)}\n\n```text\n{command.get_usage(context).partition(': ')[2]}\n```\n\n"
-        + "".join(_options(title, rows) for title, rows in sections(command, context).items())
+        + "".join(
+            _options(title, rows) for title, rows in sections(command, context).items() if title != logs.TITLE
+        )
         + (f"<!-- {MARKS[name]} -->\n" if name in MARKS else "")
         + "```bash\n"
         + re.sub(r"^  ", "", examples, flags=re.MULTILINE).strip()
         + "\n```\n"
         + (f"\n```text\n{more.strip()}\n```\n" if more else "")
+    )
+
+
+def messages() -> str:
+    """The options that every command has."""
+    context = click.Context(cli, info_name="anyvar-step")
+    return _options(
+        logs.TITLE, [row for option in logs.options() if (row := option.get_help_record(context))]
     )
 
 
@@ -115,7 +125,7 @@ def exit_codes() -> str:
     return found[1]
 
 
-PARTS = {"settings": settings, "commands": commands, "exit codes": exit_codes}
+PARTS = {"settings": settings, "commands": commands, "messages": messages, "exit codes": exit_codes}
 
 
 def renewed(page: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from textwrap import wrap
 from typing import Any, NoReturn
 
 import click
@@ -12,6 +13,13 @@ from anyvar_step.cli import logs
 #: Widest help text; a narrower terminal wraps it.
 WIDTH = 100
 
+#: What ``--help`` explains of a command with many options; ``--help-all`` explains all of them.
+EVERYDAY = frozenset(
+    {
+        *("output", "output_type", "assembly", "attributes", "regions", "report", "chunks", "retries"),
+        *("local", "reference", "ticket", "conflicts", "require_validation", "help_all"),
+    }
+)
 #: Options that many commands share, under headings of their own; all others come before them.
 SECTIONS = {
     "Selection, as with bcftools view": (
@@ -24,6 +32,7 @@ SECTIONS = {
     ),
     "Waiting": ("timeout", "queue_timeout", "outage", "resubmit", "retries", "progress"),
     "Servers": ("via", "work_dir", "broker_url", "latency_wait", "local", "workers", "store", "reference"),
+    logs.TITLE: tuple(option.name or "" for option in logs.options()),
 }
 
 
@@ -38,12 +47,56 @@ def sections(command: click.Command, ctx: click.Context) -> dict[str, list[tuple
 
 
 class Sectioned(click.Command):
-    """A command with so many options that ``--help`` puts them under headings."""
+    """A command with many options: ``--help`` explains those of every day, ``--help-all`` all, by subject."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(
+                ["--help-all"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_explain_all,
+                help="Explain all options.",
+            )
+        )
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: D102
-        for title, records in sections(self, ctx).items():
-            with formatter.section(title):
-                formatter.write_dl(records)
+        if ctx.meta.get(_ALL):
+            for title, records in sections(self, ctx).items():
+                with formatter.section(title):
+                    formatter.write_dl(records)
+            return
+        explained, named = [], []
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
+                if param.name in EVERYDAY or "--help" in param.opts:
+                    explained.append(record)
+                else:
+                    named.append(param.opts[-1])
+        with formatter.section("Options"):
+            formatter.write_dl(explained, col_max=26)
+        with formatter.section("More options, which --help-all explains"):
+            indent = " " * formatter.current_indent
+            lines = wrap(", ".join(named), formatter.width - len(indent), break_on_hyphens=False)
+            formatter.write("".join(f"{indent}{line}\n" for line in lines))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: D102
+        super().format_epilog(ctx, formatter)
+        with formatter.indentation():
+            formatter.write_text("Exit codes: 0 done; 69, 74, 75 run it again; `anyvar-step --help` has all.")
+
+
+#: Under this name the context's meta holds whether --help-all was asked for.
+_ALL = "anyvar_step.help_all"
+
+
+def _explain_all(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        ctx.meta[_ALL] = True
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
 
 
 class LazyGroup(click.Group):

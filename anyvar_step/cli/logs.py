@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+#: Heading of these options.
+TITLE = "Messages"
 #: What every log record has; what else it has was given with ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
@@ -77,7 +79,7 @@ def options(**attributes: Any) -> list[click.Option]:
 
 def accepted_by(command: click.Command) -> click.Command:
     """The command, which takes these options, too: ``anyvar-step annotate -v`` is what people type."""
-    ours = options(hidden=True, expose_value=False, callback=_change)
+    ours = options(expose_value=False, callback=_change)
     command.params += [option for option in ours if option.name not in {each.name for each in command.params}]
     return command
 

@@ -60,7 +60,7 @@ request = options(
         "--attributes/--no-attributes",
         default=False,
         show_default=True,
-        help="Location and state beside the ids: VRS_Starts, VRS_Ends, VRS_States, …",
+        help="Location and state beside the ids.",
     ),
     click.option(
         "--existing",

@@ -42,10 +42,24 @@ def test_help_fits_a_screen_and_has_examples_and_every_exit_code() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_shows_how_to_call_it(name: str) -> None:
     shown = anyvar_step(name, "--help").stdout
+    assert len(shown.splitlines()) <= 45, "it does not fit a screen"
     examples = shown.partition("Examples:\n")[2].splitlines()
     assert examples
     assert any(f"anyvar-step {name}" in line for line in examples)
     assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", ["annotate", "ingest", "submit", "collect"])
+def test_the_help_of_a_command_with_many_options_names_all_and_help_all_explains_them(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    brief, full = anyvar_step(name, "--help").stdout, anyvar_step(name, "--help-all").stdout
+    for param in command.params:
+        if isinstance(param, click.Option):
+            assert re.search(rf"{param.opts[-1]}[, \n]", brief)
+            assert re.search(rf"^  (-\w, )?{param.opts[-1]} ", full, re.MULTILINE)
+    assert "Examples:" in full
+    assert "source" not in brief
 
 
 def options_of(name: str) -> set[str]:
@@ -112,10 +126,17 @@ def test_completion_in_bash(tmp_path: Path) -> None:
         ask anyvar-step wo
         ask anyvar-step annotate --comp
         ask anyvar-step annotate --via ""
+        ask anyvar-step annotate --log
     """
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, timeout=60)
-    assert done.stdout.split("\n") == ["worker", "--compress-level", "celery http", ""], done.stderr
+    assert done.stdout.split("\n") == [
+        "worker",
+        "--compress-level",
+        "celery http",
+        "--log-format",
+        "",
+    ], done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
