@@ -108,29 +108,3 @@ def _failed(run_id: str, result: Any, failure_code: int) -> RunStatus:
 def error_code_of(name: str) -> str:
     """The error code of a run that failed with the exception of that name."""
     return _CODES.get(name) or errors.named(name).error_code
-
-
-def vanished(run_id: str) -> RunStatus:
-    """The status of a run that was known and is no more: as lost as one whose worker is."""
-    return RunStatus(
-        run_id=run_id,
-        status_code=404,
-        status="NOT_FOUND",
-        message="it has vanished from the result backend; was Redis restarted without persistence?",
-        error_code=errors.RunLost.error_code,
-    )
-
-
-def failure(status: RunStatus) -> errors.StepError:
-    """The exception that a step raises for a failed run; its class carries the exit code."""
-    if status.error_code == errors.TimeLimitReached.error_code:
-        return errors.TimeLimitReached(
-            f"run {status.run_id} reached the workers' time limit ({status.message})",
-            "Raise the limits together: anyvar-step config --for 8h prints a set that fits",
-        )
-    if status.lost:
-        return errors.RunLost(f"run {status.run_id} was lost: {status.message}", "Run it again")
-    kind = errors.named(status.error_class or "")
-    if kind is errors.StepError:
-        return kind(f"run {status.run_id} failed on the worker: {status.message}", "See the worker's log")
-    return kind(status.message)

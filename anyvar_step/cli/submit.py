@@ -45,7 +45,8 @@ def command(
     The same VCF with the same options finds the run that is at work already.
     """
     from anyvar_step.broker.leases import DETACHED
-    from anyvar_step.step.annotate import left_to_nobody, submit
+    from anyvar_step.step.endings import left_to_nobody
+    from anyvar_step.step.run import submit
     from anyvar_step.step.waiting import interruptible
 
     outputs.check(

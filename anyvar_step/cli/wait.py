@@ -37,7 +37,7 @@ def command(
     """
     from anyvar_step.broker.leases import DETACHED
     from anyvar_step.cli.progress import shown
-    from anyvar_step.step.annotate import ended_badly
+    from anyvar_step.step.endings import ended_badly
     from anyvar_step.step.waiting import interruptible, wait
 
     settings = making.load_settings(work_dir, broker_url, latency_wait)

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from anyvar_step.errors import FileSpoiled, FileTrouble
 from anyvar_step.files import copy_and_hash
 from anyvar_step.models import Counts, Manifest, RunReport, RunRequest, RunStatus
-from anyvar_step.step.annotate import (
-    dropped_if_spoiled,
-    finished,
-    forget,
-    left_to_nobody,
-    report_of,
-    shared,
-    tell,
-)
 from anyvar_step.step.delivery import Delivered
 from anyvar_step.step.drafts import publish, temporary
+from anyvar_step.step.endings import dropped_if_spoiled, forget
 from anyvar_step.step.intake import Intake
-from anyvar_step.step.waiting import Patience, Watch, interruptible
+from anyvar_step.step.run import report_of, run, tell
+from anyvar_step.step.waiting import Patience, Watch
 from anyvar_step.transport import Fetched, Transport
 
 
@@ -38,16 +30,10 @@ def ingest(
     The conflict log goes to ``conflicts``, if given. Raises a StepError whose exit code tells what to do.
     """
 
-    def follow(ticket: Manifest, staged: float) -> RunReport:
-        begin = time.monotonic()
-        ticket, status = finished(transport, ticket, patience, watch)
-        waited = time.monotonic() - begin
-        with left_to_nobody(transport, [ticket]):
-            report = _collect(transport, ticket, status, conflicts)
-        return report.model_copy(update={"seconds": {**report.seconds, "stage": staged, "wait": waited}})
+    def collected(ticket: Manifest, status: RunStatus) -> RunReport:
+        return _collect(transport, ticket, status, conflicts)
 
-    with interruptible(), left_to_nobody(transport):
-        return shared(transport, source, request, follow)
+    return run(transport, source, request, collected, patience=patience, watch=watch)
 
 
 def _collect(transport: Transport, ticket: Manifest, status: RunStatus, conflicts: Path | None) -> RunReport:

@@ -14,19 +14,13 @@ from pathlib import Path
 
 from anyvar_step.errors import FileSpoiled, InvalidInput, StepError
 from anyvar_step.models import Counts, Manifest, Progress, RunReport, RunRequest, RunStatus, State
-from anyvar_step.step.annotate import (
-    annotate,
-    dropped_if_spoiled,
-    ended_badly,
-    forget,
-    left_to_nobody,
-    report_of,
-    tell,
-)
+from anyvar_step.step.annotate import annotate
 from anyvar_step.step.companions import drafted
 from anyvar_step.step.delivery import Delivered, Target, become_bcf, count, published, unvouched
+from anyvar_step.step.endings import dropped_if_spoiled, ended_badly, forget, left_to_nobody
 from anyvar_step.step.intake import Intake
 from anyvar_step.step.judging import Judge
+from anyvar_step.step.run import report_of, tell
 from anyvar_step.step.waiting import Patience, Watch, interruptible, wait_all
 from anyvar_step.transport import Fetched, Transport
 from anyvar_step.vcf import VcfReader, check_input, count_records
@@ -69,7 +63,7 @@ def annotate_in_pieces(
     if len(pieces) == 1:
         return annotate(transport, Intake(source), target, request, patience=patience, watch=watch)
     tickets, digest = list[Manifest](), hashlib.sha256()
-    with interruptible(), left_to_nobody(transport, tickets):
+    with interruptible(), left_to_nobody(transport):
         for number, piece in enumerate(pieces, 1):
             with piece.open(digest) as stream:
                 name = f"{source.name} (piece {number} of {len(pieces)})"

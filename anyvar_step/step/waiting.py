@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
 
-from anyvar_step.broker.status import failure, vanished
 from anyvar_step.errors import Interrupted, TimeLimitReached, Unavailable
 from anyvar_step.models import Manifest, RunStatus, State
+from anyvar_step.step.endings import failure, vanished
 from anyvar_step.transport import Transport
 
 _logger = logging.getLogger(__name__)

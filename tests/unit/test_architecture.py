@@ -117,7 +117,8 @@ def test_a_failure_keeps_its_exit_code_however_deep_in_the_tree_it_stands() -> N
 
 def test_an_interruption_in_a_runs_result_is_a_failed_run() -> None:
     from anyvar_step import errors
-    from anyvar_step.broker.status import failure, run_status
+    from anyvar_step.broker.status import run_status
+    from anyvar_step.step.endings import failure
 
     result = {"exc_type": "Interrupted", "exc_message": ["interrupted by SIGTERM"], "exc_module": "x"}
     problem = failure(run_status("run-1", {"status": "FAILURE", "result": result}, 500))

@@ -20,11 +20,12 @@ from anyvar_step.broker.board import Board
 from anyvar_step.broker.connection import connect
 from anyvar_step.broker.names import meta_key
 from anyvar_step.broker.signs import Signs
-from anyvar_step.broker.status import failure, run_status
+from anyvar_step.broker.status import run_status
 from anyvar_step.environment import load, shown
 from anyvar_step.errors import StepError
 from anyvar_step.models import AnnotateOptions, IngestOptions, RunRequest
 from anyvar_step.settings import LONGEST_POLL, Settings
+from anyvar_step.step.endings import failure
 from anyvar_step.transport.client import retry_after
 from anyvar_step.transport.http import HttpTransport
 from anyvar_step.web import refusal, routes
