@@ -105,14 +105,19 @@ class RunCancelled(StepError):
 
 
 class Interrupted(StepError):
-    """A signal reached the step; its run has been revoked and cleaned up."""
+    """A signal reached the step; ``revoked`` says that its run has been cancelled."""
 
     error_code = "RUN_CANCELLED"
 
     def __init__(self, signum: int) -> None:
-        super().__init__(f"interrupted by {signal.Signals(signum).name}", "The run was revoked")
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")
         self.signum = signum
         self.exit_code = 128 + signum  # type: ignore[misc]  # the one code that depends on the occasion
+
+    def revoked(self) -> None:
+        """Say that nothing is left of the run."""
+        self.remedy = "The run was revoked"
+        self.args = (f"{self.what}. {self.remedy}",)
 
 
 def named(name: str) -> type[StepError]:

@@ -13,8 +13,9 @@ from redis.retry import Retry
 from anyvar_step.errors import AccessRefused, ConfigurationError, Unavailable
 from anyvar_step.values import masked
 
-#: Tries that bridge a dropped connection (0.4 s), and an outage of Redis (a minute).
-QUICK, PATIENT = 3, 64
+#: Tries after the first: none where we are told to end, those that bridge a dropped connection (0.4 s), and
+#: an outage of Redis (a minute).
+HASTY, QUICK, PATIENT = 0, 3, 64
 
 
 #: A Redis that expects no TLS waits for the rest of what it takes for a command.
@@ -90,6 +91,8 @@ def celery_url(url: str) -> str:
 def connect(url: str, tries: int = QUICK) -> redis.Redis:
     """One connection, opened at first use; tries after the first are up to a second apart.
 
+    A Redis that takes connections and does not answer counts as away after 15 s for each try, 3 s if HASTY.
+
     One, since it is used by one thread. The pool is not limited to it: a signal in the wrong moment loses
     a connection, and cancelling the run would then find none.
     """
@@ -98,8 +101,8 @@ def connect(url: str, tries: int = QUICK) -> redis.Redis:
         decode_responses=True,
         encoding_errors="backslashreplace",
         single_connection_client=False,
-        socket_connect_timeout=5,
-        socket_timeout=15,
+        socket_connect_timeout=3 if tries == HASTY else 5,
+        socket_timeout=3 if tries == HASTY else 15,
         retry=Retry(ExponentialBackoff(cap=1, base=0.05), tries),
     )
 

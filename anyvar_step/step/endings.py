@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from anyvar_step.errors import (
     FileSpoiled,
     FileTrouble,
+    Interrupted,
     RunCancelled,
     RunLost,
     StepError,
@@ -92,10 +93,23 @@ def left_to_nobody(transport: Transport) -> Iterator[None]:
     except FileTrouble as trouble:
         _logger.debug("the runs stay for the next call: %s", trouble)
         raise
-    except BaseException:
-        for ticket in transport.held():
-            try:
-                transport.abandon(ticket)
-            except StepError as trouble:
-                _logger.warning("run %s could not be cancelled: %s", ticket.run_id, trouble)
+    except BaseException as error:
+        if _abandon(transport, transport.held()) and isinstance(error, Interrupted):
+            error.revoked()
         raise
+
+
+def _abandon(transport: Transport, tickets: Sequence[Manifest]) -> bool:
+    """Cancel the runs; whether all were. Where nobody answers for one, nobody does for the others."""
+    stopped = []
+    for ticket in tickets:
+        try:
+            stopped.append(transport.abandon(ticket))
+        except Unavailable as trouble:
+            others = f" and {left} others" if (left := len(tickets) - len(stopped) - 1) else ""
+            _logger.warning("run %s%s could not be cancelled: %s", ticket.run_id, others, trouble)
+            return False
+        except StepError as trouble:
+            stopped.append(False)
+            _logger.warning("run %s could not be cancelled: %s", ticket.run_id, trouble)
+    return bool(stopped) and all(stopped)

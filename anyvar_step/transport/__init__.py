@@ -60,8 +60,11 @@ class Transport(Protocol):
     def drop(self, ticket: Manifest) -> None:
         """Drop the ended run, whoever wants it: its output is spoiled, and must be made anew."""
 
-    def abandon(self, ticket: Manifest) -> None:
-        """Stop the run wherever it is and drop its files, unless another step wants them."""
+    def abandon(self, ticket: Manifest) -> bool:
+        """Stop the run wherever it is and drop its files, unless another step wants them: then False.
+
+        Tried once and in seconds, since whoever told us to end may not wait. Raises Unavailable.
+        """
 
     def held(self) -> list[Manifest]:
         """The runs that were started or joined here and still concern us, even if ``submit`` failed."""

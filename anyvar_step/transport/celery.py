@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from anyvar_step.broker.board import Board
+from anyvar_step.broker.connection import HASTY
 from anyvar_step.errors import Unavailable
 from anyvar_step.files import remove_tree
 from anyvar_step.models import (
@@ -96,8 +98,8 @@ class CeleryTransport(KnownRuns):
 
     def _unstart(self, manifest: Manifest) -> None:
         remove_tree(self._folder(manifest))
-        with contextlib.suppress(Unavailable):
-            self.board.forget(manifest.run_id, manifest.digest)
+        with contextlib.suppress(Unavailable), Board(self._settings, HASTY) as board:
+            board.forget(manifest.run_id, manifest.digest)
         self._held.pop(manifest.run_id, None)
 
     def requeue(self, ticket: Manifest) -> None:
@@ -166,11 +168,14 @@ class CeleryTransport(KnownRuns):
         remove_tree(self._folder(ticket))
         self._held.pop(ticket.run_id, None)
 
-    def abandon(self, ticket: Manifest) -> None:
-        """Cancel the run, unless another step still wants it."""
-        if self.board.leases.end(ticket.run_id, self._holder):
-            self.cancel(ticket)
+    def abandon(self, ticket: Manifest) -> bool:
+        """Cancel the run, unless another step still wants it; False where one does."""
         self._held.pop(ticket.run_id, None)
+        with Board(self._settings, HASTY) as board:
+            last = board.leases.end(ticket.run_id, self._holder)
+            if last:
+                self.stop(ticket.run_id, self._folder(ticket), board)
+        return last
 
     def held(self) -> list[Manifest]:
         """The runs that this transport started or joined, and neither forgot nor abandoned since."""

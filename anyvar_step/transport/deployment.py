@@ -82,10 +82,11 @@ class Deployment:
             )
         return ticket
 
-    def stop(self, run_id: str, folder: Path | None) -> None:
+    def stop(self, run_id: str, folder: Path | None, board: Board | None = None) -> None:
         """Cancel a run of which no more than its id is known, and its folder where it has one."""
-        self.board.ask_to_stop(run_id)
-        self.board.put(run_id, State.REVOKED, only="known")
+        board = board or self.board
+        board.ask_to_stop(run_id)
+        board.put(run_id, State.REVOKED, only="known")
         if folder:
             remove_tree(folder)
         self.queue.revoke(run_id)

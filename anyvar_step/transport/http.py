@@ -113,21 +113,24 @@ class HttpTransport(Looks):
         """Drop the ended run, whoever wants it."""
         self.cancel(ticket)
 
-    def abandon(self, ticket: Manifest) -> None:
+    def abandon(self, ticket: Manifest) -> bool:
         """Cancel the run, unless another step wants it; AnyVar's web API cannot."""
-        self._delete(ticket.run_id)
         self._held.pop(ticket.run_id, None)
+        return self._delete(ticket.run_id)
 
     def cancel(self, ticket: Manifest) -> None:
         """Cancel the run, whoever wants it."""
         self._delete(ticket.run_id, headers={HOLDER: ""})
 
-    def _delete(self, run_id: str, **options: Any) -> None:
+    def _delete(self, run_id: str, **options: Any) -> bool:
+        """Ask for the run's end; False where the web API cannot do that."""
         response, body = self._client.ask("DELETE", _path(run_id), timeout=CONNECT, **options)
         if response.status_code == 405:
             _logger.warning("run %s goes on: AnyVar's web API cannot cancel", run_id)
-        elif response.status_code not in (204, 404):
+            return False
+        if response.status_code not in (204, 404):
             raise self._client.trouble(response, body)
+        return True
 
     def find(self, run_id: str) -> Manifest:
         """A ticket that says no more than the id: the web API does not say what a run was asked for."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pysam
 import pytest
+from servers import RedisServer
 from support import Site, until, write_vcf
 
 from anyvar_step.broker.board import Board
@@ -185,6 +186,30 @@ def test_an_interrupted_step_revokes_its_run_and_leaves_nothing(
     with site.worker():  # the same VCF can be submitted again at once, and the old run does not come back
         assert site.run("annotate", vcf, "-o", out).returncode == 0
     assert site.left_over() == []
+
+
+@pytest.mark.parametrize("chunks", ["1", "4"])
+def test_an_interrupted_step_ends_in_seconds_though_redis_hangs(
+    genome: Path, tmp_path: Path, chunks: str
+) -> None:
+    server = RedisServer(tmp_path)
+    server.start()
+    try:
+        site = Site(tmp_path / "site", server.url, genome)
+        source = write_vcf(tmp_path / "in.vcf", genome, records=20_000)
+        step = site.start("annotate", str(source), "-o", str(tmp_path / "out.vcf"), "--chunks", chunks)
+        with server.client() as client:
+            until(lambda: client.llen(site.queue) == int(chunks), what="all pieces in the queue")
+        assert server.process is not None
+        server.process.send_signal(signal.SIGSTOP)
+        step.terminate()
+        _, err = step.communicate(timeout=20)
+    finally:
+        server.end()
+    assert step.returncode == 143, err
+    assert "could not be cancelled" in err
+    assert "revoked" not in err
+    assert err.count("no Redis answers") == 1
 
 
 def test_a_worker_at_work_stops_when_its_run_is_cancelled(site: Site, genome: Path, tmp_path: Path) -> None:
