@@ -121,15 +121,39 @@ def test_the_wheel_holds_the_package_alone_and_the_sdist_all_that_is_needed_to_w
         assert name in kept
 
 
+#: Where the version stands beside the package, and how; a release changes them all (CONTRIBUTING.md).
+VERSIONED = {
+    "CITATION.cff": "^version: (.*)$",
+    "docs/formats.md": r"##anyvar_stepVersion=(.*)\+vrs-",
+    "recipes/anyvar-step/meta.yaml": 'set version = "(.*)"',
+    "workflow/nextflow/nextflow.config": "^ +version += '(.*)'$",
+}
+
+
+def pins() -> dict[str, str]:
+    """What the workflows' conda environments ask for, by file."""
+    found = {}
+    workflow = ROOT / "workflow"
+    for path in (*workflow.glob("envs/*"), *workflow.rglob("environment.y*ml")):
+        [pin] = re.findall(r"^ +- anyvar-step\[local\](.*)$", path.read_text(), re.MULTILINE)
+        found[str(path.relative_to(ROOT))] = pin
+    return found
+
+
 def test_the_version_is_the_same_wherever_it_stands() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?", __version__), (
         "a semantic version, as PEP 440 writes it"
     )
-    [cited] = re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
-    [recipe] = re.findall(
-        r'set version = "(.*)"', (ROOT / "recipes" / "anyvar-step" / "meta.yaml").read_text()
-    )
-    assert cited == recipe == __version__
+    for path, pattern in VERSIONED.items():
+        assert re.findall(pattern, (ROOT / path).read_text(), re.MULTILINE) == [__version__], path
+    assert set(pins().values()) == {f"=={__version__}"}, pins()
+
+
+def test_the_steps_of_a_release_name_each_file_that_has_the_version() -> None:
+    steps = (ROOT / "CONTRIBUTING.md").read_text().partition("## A release")[2]
+    named = re.findall("`([^`]+)`", steps)
+    for path in ("anyvar_step/__init__.py", *VERSIONED, *pins()):
+        assert any(Path(path).match(name) for name in named), path
 
 
 def test_the_changelog_is_in_the_form_it_names() -> None:
