@@ -148,12 +148,13 @@ class _Ingestion:
         """What the user should know of a run that went well."""
         name, records = self._reader.name, self.counts.records
         if self._without:
-            yield f"{name} has {self._without:,} of {records:,} records without VRS ids, passed over"
+            yield f"{name} has {self._without:,} of {records:,} records without VRS ids, not registered"
         if self.conflicts:
-            yield f"{name} has {self.conflicts:,} alleles whose VRS fields are wrong; " + (
+            alleles = "alleles" if self.conflicts > 1 else "allele"
+            yield f"{name} has {self.conflicts:,} {alleles} whose VRS fields are wrong; " + (
                 "what REF and ALT say is registered instead"
                 if self._validating
-                else "left out: --require-validation registers what REF and ALT say"
+                else "not registered: --require-validation registers what REF and ALT say"
             )
         if self._registration is None:
             yield f"the alleles of {name} were checked, not registered: the worker has no ANYVAR_STORAGE_URI"

@@ -75,16 +75,16 @@ def check_contigs(counts: Counts, assembly: str, name: str, reference: Reference
 
 
 def notes_on(counts: Counts, assembly: str, name: str, *, annotated: bool = True) -> Iterator[str]:
-    """What the user should know of a run that went well; ``annotated``: it wrote VRS fields."""
+    """What the user should know of a run that went well, ``annotated`` or else ingested."""
     if unknown := counts.unknown_contigs:
-        left = ", left without VRS ids" if annotated else ""
+        left = "left without VRS ids" if annotated else "not registered"
         yield (
             f"{name} has {sum(unknown.values()):,} of {counts.records:,} records on contigs that the "
-            f"reference {assembly} does not have{left}: {_listed(unknown)}"
+            f"reference {assembly} does not have, {left}: {_listed(unknown)}"
         )
     if counts.kept:
         yield f"{name} has {counts.kept:,} of {counts.records:,} records whose VRS fields were kept"
-    carry = "; they carry VRS_Error" if annotated else ""
+    carry = "; they carry VRS_Error" if annotated else "; they are not registered"
     if wrong := misfits(counts):
         yield (
             f"{name} has {wrong:,} of {counts.records:,} records with a REF that differs from the "
@@ -96,7 +96,9 @@ def notes_on(counts: Counts, assembly: str, name: str, *, annotated: bool = True
             f"{assembly} has bases{carry}"
         )
     if others := sum(counts.errors.values()) - wrong - blank:
-        yield f"{name} has {others:,} of {counts.records:,} records with another VRS_Error"
+        yield f"{name} has {others:,} of {counts.records:,} records " + (
+            "with another VRS_Error" if annotated else "from which no allele can be made, not registered"
+        )
 
 
 def with_notes(whole: RunReport, pieces: Sequence[RunReport]) -> RunReport:

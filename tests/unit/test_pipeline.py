@@ -372,6 +372,21 @@ def test_a_vcf_is_ingested_whatever_the_order_in_its_header_lines(tmp_path, refe
         assert len((tmp_path / "conflicts.csv").read_text().splitlines()) == 1
 
 
+def test_notes_of_an_ingestion_speak_of_registering_and_not_of_fields_that_it_does_not_write(
+    tmp_path, reference
+):
+    source, annotated = vcf(tmp_path / "in.vcf", records(3)), tmp_path / "annotated.vcf"
+    pipeline.annotate_file(source, annotated, reference, AnnotateOptions(add_vrs_attributes=True))
+    first, *others = [line for line in annotated.read_bytes().splitlines() if not line.startswith(b"#")]
+    with annotated.open("ab") as out:
+        out.write(b"chrUn" + first[4:] + b"\n")
+        out.write(re.sub(rb"VRS_Starts=\d+", b"VRS_Starts=9", others[0]) + b"\n")
+    notes = pipeline.ingest_file(annotated, tmp_path / "c.csv", reference, IngestOptions()).notes
+    assert any("1 of 5 records on contigs" in note and "not registered: chrUn" in note for note in notes)
+    assert any("1 allele whose VRS fields are wrong; not registered" in note for note in notes)
+    assert not any("left without" in note or "carry" in note for note in notes)
+
+
 def test_contig_lengths_say_nothing_of_contigs_that_the_reference_lacks(tmp_path, reference):
     lengths = b"##contig=<ID=1,length=20000>\n##contig=<ID=HLA-A*01:01:01:01,length=3503>\n"
     outcome, _ = annotate(declaring(vcf(tmp_path / "in.vcf", records(3)), lengths), reference)
