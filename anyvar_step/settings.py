@@ -205,6 +205,13 @@ class Settings(BaseModel):
                 f"above CELERY_TASK_TIME_LIMIT ({self.task_time_limit} s), or Redis gives a running run to "
                 "a second worker"
             )
+        tables = (self.alleles_table, self.locations_table, self.sequence_references_table)
+        if len({name.lower() for name in tables}) < len(tables):
+            raise ValueError(
+                "ANYVAR_ALLELES_TABLE_NAME, ANYVAR_LOCATIONS_TABLE_NAME and "
+                "ANYVAR_SEQUENCE_REFERENCES_TABLE_NAME must differ: each is a table of its own "
+                f"({', '.join(tables)})"
+            )
         if self.result_expires < LONGEST_POLL:
             raise ValueError(
                 f"CELERY_RESULT_EXPIRES ({self.result_expires} s) must not be below the longest wait "

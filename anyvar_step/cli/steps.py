@@ -52,6 +52,8 @@ def servers(
     if reference:
         environ["ANYVAR_STEP_REFERENCE"] = ",".join(reference)
     if store:
+        if "?" in str(store.absolute()):
+            raise click.UsageError(f"--store {store}: a URI ends at a question mark, so choose another name")
         environ["ANYVAR_STORAGE_URI"] = f"duckdb:///{store.absolute()}"
     # Interrupted must be raised in here, so that the servers end with the step.
     with interruptible(), embedded(workers=workers, environ=environ) as ours:

@@ -127,7 +127,7 @@ def test_a_wrong_id_is_listed_and_never_stored(
     options = ["--require-validation"] if validation else []
     done = storing.run("ingest", source, "--conflicts", tmp_path / "c.csv", *options)
     assert done.returncode == 0, done.stderr
-    assert "1 alleles whose VRS fields are wrong" in done.stderr
+    assert "1 allele whose VRS fields are wrong" in done.stderr
     with (tmp_path / "c.csv").open(newline="") as log:
         [conflict] = csv.DictReader(log)
     assert (conflict["vrs_id"], conflict["new_vrs_id"]) == (wrong, right)
@@ -226,6 +226,14 @@ def test_local_registers_in_the_file_that_is_named(vcf: Path, genome: Path, site
     done = site.run("annotate", vcf, "-o", out, "--store", file)
     assert done.returncode == 2
     assert "--local" in done.stderr
+
+
+def test_a_file_that_no_uri_can_name_is_refused(vcf: Path, genome: Path, site: Site, tmp_path: Path) -> None:
+    arguments = ["--local", "--reference", f"GRCh38={genome}", "--store", tmp_path / "q?m.duckdb"]
+    done = site.run("annotate", vcf, "-o", tmp_path / "out.vcf", *arguments)
+    assert done.returncode == 2
+    assert "q?m.duckdb" in done.stderr
+    assert not (tmp_path / "q").exists()
 
 
 # -- Postgres ------------------------------------------------------------------------------------------------

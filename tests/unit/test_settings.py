@@ -108,6 +108,10 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
             {"CELERY_TASK_TIME_LIMIT": "7200"},
             ("CELERY_BROKER_TRANSPORT_OPTIONS_VISIBILITY_TIMEOUT", "CELERY_TASK_TIME_LIMIT"),
         ),
+        (
+            {"ANYVAR_ALLELES_TABLE_NAME": "locations"},
+            ("ANYVAR_ALLELES_TABLE_NAME", "ANYVAR_LOCATIONS_TABLE_NAME"),
+        ),
         ({"CELERY_RESULT_EXPIRES": "5"}, ("CELERY_RESULT_EXPIRES", "between two polls")),
         ({"CELERY_TASK_TIME_LIMIT": "soon"}, ("CELERY_TASK_TIME_LIMIT='soon'",)),
         ({"CELERY_TASK_ACKS_LATE": "ture"}, ("CELERY_TASK_ACKS_LATE='ture'", "true or false")),
