@@ -162,12 +162,7 @@ def _check_settings(environ: Mapping[str, str]) -> None:
     """Say at once what the worker would say when every step already waits for it."""
     from anyvar_step.environment import load
 
-    settings = load(environ)
-    if not (settings.references or settings.seqrepo_uri):
-        raise ConfigurationError(
-            "the private worker has no reference",
-            "Name a FASTA for each assembly: ANYVAR_STEP_REFERENCE=GRCh38=/refs/GRCh38.fa, or --reference",
-        )
+    load(environ).require_reference()
 
 
 @contextlib.contextmanager

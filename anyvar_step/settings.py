@@ -228,6 +228,19 @@ class Settings(BaseModel):
         """The ``.env`` file that was read, or an empty string."""
         return self._dotenv
 
+    def limits(self) -> dict[str, int]:
+        """The times that step and workers must agree on, seconds, by variable."""
+        fields = ("soft_time_limit", "task_time_limit", "visibility_timeout", "result_expires")
+        return {str(type(self).model_fields[field].alias): getattr(self, field) for field in fields}
+
+    def require_reference(self) -> None:
+        """Raise an error that says how to name a reference, where there is none."""
+        if not (self.references or self.seqrepo_uri):
+            raise ConfigurationError(
+                "the worker has no reference",
+                "For each assembly name a FASTA: --reference GRCh38=/refs/GRCh38.fa or ANYVAR_STEP_REFERENCE",
+            )
+
     def required_url(self) -> str:
         """The web API's address, or an error that says how to name one."""
         if self.url is None:

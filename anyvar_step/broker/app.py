@@ -6,12 +6,9 @@ from typing import Any
 
 from celery import Celery
 
-from anyvar_step.broker.connection import celery_url
+from anyvar_step.broker.connection import CONNECT_TIMEOUT, celery_url
 from anyvar_step.broker.names import KEY_PREFIX
 from anyvar_step.settings import Settings
-
-#: Seconds until a Redis that does not answer counts as unreachable.
-CONNECT_TIMEOUT = 5.0
 
 
 def make_app(settings: Settings) -> Celery:

@@ -16,7 +16,8 @@ from anyvar_step.values import masked
 #: Tries after the first: none where we are told to end, those that bridge a dropped connection (0.4 s), and
 #: an outage of Redis (a minute).
 HASTY, QUICK, PATIENT = 0, 3, 64
-
+#: Seconds until a Redis that does not answer counts as unreachable.
+CONNECT_TIMEOUT = 5.0
 
 #: A Redis that expects no TLS waits for the rest of what it takes for a command.
 _PORT = " (is that its TLS port?)"
@@ -101,7 +102,7 @@ def connect(url: str, tries: int = QUICK) -> redis.Redis:
         decode_responses=True,
         encoding_errors="backslashreplace",
         single_connection_client=False,
-        socket_connect_timeout=3 if tries == HASTY else 5,
+        socket_connect_timeout=3 if tries == HASTY else CONNECT_TIMEOUT,
         socket_timeout=3 if tries == HASTY else 15,
         retry=Retry(ExponentialBackoff(cap=1, base=0.05), tries),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from anyvar_step.models import NAME
 
 #: AnyVar's task names; its workers and ours serve them alike.
 ANNOTATE_VCF = "anyvar.queueing.celery_worker.annotate_vcf"
@@ -15,8 +15,6 @@ VERSION_MARK = "anyvar_step"
 
 #: Before every key in the result backend.
 KEY_PREFIX = "anyvar_"
-
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def meta_key(run_id: str) -> str:
@@ -31,7 +29,7 @@ def step_key(kind: str, name: str) -> str:
 
 def is_run_id(text: str) -> bool:
     """Whether the text can be a run id: it becomes a folder's name, a Redis key and a part of a URL."""
-    return _RUN_ID.fullmatch(text) is not None and ".." not in text
+    return NAME.fullmatch(text) is not None and ".." not in text
 
 
 def run_id_for(digest: str, attempt: int) -> str:

@@ -183,12 +183,7 @@ def clock(seen: Look) -> Iterator[Finding]:
 
 def _together(settings: Settings, looks: list[Look]) -> Iterator[Finding]:
     """What all must agree on."""
-    ours = {
-        "CELERY_SOFT_TIME_LIMIT": settings.soft_time_limit,
-        "CELERY_TASK_TIME_LIMIT": settings.task_time_limit,
-        "CELERY_BROKER_TRANSPORT_OPTIONS_VISIBILITY_TIMEOUT": settings.visibility_timeout,
-        "CELERY_RESULT_EXPIRES": settings.result_expires,
-    }
+    ours = settings.limits()
     for seen in looks:
         other = [f"{name}={value}" for name, value in seen.limits.items() if ours.get(name) != value]
         if other:

@@ -76,7 +76,7 @@ def _findings(
 
     try:
         settings = making.load_settings(work_dir, broker_url, latency_wait)
-        if via == "http" or (via is None and settings.url and not settings.work_dir):
+        if making.over_http(settings, via):
             web = making.with_extra("http", "anyvar_step.check.web", "httpx")
             yield from web.look(settings.required_url(), settings.token)
         else:

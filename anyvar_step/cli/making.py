@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from anyvar_step.step.waiting import Patience
     from anyvar_step.transport import Transport
 
-#: Characters of a command in a header line.
-LONGEST_COMMAND = 1000
 #: The form of the output by the end of its name.
 _TYPES = {".gz": "z", ".bgz": "z", ".bcf": "b"}
+
+
+def over_http(settings: Settings, via: str | None) -> bool:
+    """Whether runs are reached through a web API: as --via says, else where nothing else is set."""
+    return via == "http" or (via is None and settings.url is not None and settings.work_dir is None)
 
 
 def load_settings(
@@ -59,7 +62,7 @@ def reached(
     looks at a run, and the web API may be away for ``outage`` seconds.
     """
     transport: Transport
-    if via == "http" or (via is None and settings.url and not settings.work_dir):
+    if over_http(settings, via):
         module = with_extra("http", "anyvar_step.transport.http", "httpx")
         url = settings.required_url()
         patience = {} if outage is None else {"outage": outage}
@@ -120,6 +123,8 @@ def make_request(
 
 def _one_line(words: list[str]) -> str:
     """A command for a header line: what decides on the records, and neither paths nor servers nor tokens."""
+    from anyvar_step.models import LONGEST_COMMAND
+
     text = shlex.join(words).encode("utf-8", "backslashreplace").decode()
     text = "".join(char if char.isprintable() else "?" for char in text)
     return text if len(text) <= LONGEST_COMMAND else text[: LONGEST_COMMAND - 1] + "…"

@@ -37,8 +37,10 @@ class Chunks(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: D102
         if value == "auto":
             return AUTO
-        if not str(value).isdigit() or not 1 <= int(value) <= 1024:
-            self.fail(f"{value!r} is neither auto nor a number from 1 to 1024", param, ctx)
+        from anyvar_step.step.scatter import MOST
+
+        if not str(value).isdigit() or not 1 <= int(value) <= MOST:
+            self.fail(f"{value!r} is neither auto nor a number from 1 to {MOST}", param, ctx)
         return int(value)
 
 

@@ -3,6 +3,8 @@
 from anyvar_step.models.alleles import KeptAllele
 from anyvar_step.models.report import EXAMPLES, WORK, Counts, Registered, RunReport, throughput, versions
 from anyvar_step.models.runs import (
+    LONGEST_COMMAND,
+    NAME,
     AnnotateOptions,
     CommandLine,
     CompressLevel,
@@ -20,6 +22,8 @@ from anyvar_step.models.runs import (
 
 __all__ = [
     "EXAMPLES",
+    "LONGEST_COMMAND",
+    "NAME",
     "WORK",
     "AnnotateOptions",
     "CommandLine",

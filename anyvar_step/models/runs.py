@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+#: A run id or a staged file: one part of a path, with no meaning to a shell or a glob.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 OutputFormat = Literal["v", "z"]
 #: libdeflate's levels; 6 is bgzip's own default, 1 is nearly twice as fast.
@@ -13,8 +17,10 @@ CompressLevel = Annotated[int, Field(ge=1, le=12)]
 
 #: What becomes of the VRS fields that an input has already.
 Existing = Literal["replace", "keep", "error"]
+#: Characters of a command in a header line.
+LONGEST_COMMAND = 1000
 #: One header line's worth of text.
-CommandLine = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")]
+CommandLine = Annotated[str, Field(max_length=LONGEST_COMMAND, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class State(StrEnum):

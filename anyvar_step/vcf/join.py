@@ -13,6 +13,7 @@ from anyvar_step.vcf.blocks import block_payload, block_size
 from anyvar_step.vcf.provenance import with_provenance
 from anyvar_step.vcf.source import Source
 from anyvar_step.vcf.stream import VcfReader
+from anyvar_step.vcf.writer import Digested
 
 #: Bytes copied at once.
 _PIECE = 1 << 20
@@ -25,7 +26,7 @@ class Joiner:
     """
 
     def __init__(self, out: BinaryIO, output_format: OutputFormat, level: int = 6) -> None:
-        self._out = _Output(out)
+        self._out = Digested(out)
         self._level = level
         self._format = output_format
         self._empty = True
@@ -86,20 +87,6 @@ class Joiner:
             raise FileTrouble(f"the worker's output is not whole: {error}") from error
         if blocks:
             blocks.flush()
-
-
-class _Output:
-    """Bytes on their way out, counted and digested."""
-
-    def __init__(self, out: BinaryIO) -> None:
-        self.size = 0
-        self.digest = hashlib.sha256()
-        self._out = out
-
-    def write(self, data: bytes) -> None:
-        self._out.write(data)
-        self.digest.update(data)
-        self.size += len(data)
 
 
 def _rest_of_header_block(source: Source) -> bytes:

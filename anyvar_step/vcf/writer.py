@@ -19,8 +19,8 @@ from anyvar_step.models import OutputFormat
 from anyvar_step.vcf.bgzf import BgzfWriter
 
 
-class _DigestedFile:
-    """Bytes on their way to a file, counted and digested."""
+class Digested:
+    """Bytes on their way to ``raw``, counted and digested."""
 
     def __init__(self, raw: BinaryIO) -> None:
         self.size = 0
@@ -28,6 +28,7 @@ class _DigestedFile:
         self._raw = raw
 
     def write(self, data: bytes) -> None:
+        """Pass them on."""
         self._raw.write(data)
         self.digest.update(data)
         self.size += len(data)
@@ -49,7 +50,7 @@ class VcfWriter:
             self._raw = path.open("wb", buffering=1 << 18)
         except OSError as error:
             raise from_os(error, f"cannot write {self._name}") from error
-        self._file = _DigestedFile(self._raw)
+        self._file = Digested(self._raw)
         self._executor = ThreadPoolExecutor(1, "bgzf") if output_format == "z" else None
         self._bgzf = BgzfWriter(self._file, level, self._executor) if output_format == "z" else None
         self._sink = self._bgzf or self._file

@@ -14,14 +14,12 @@ from typing import BinaryIO
 
 from anyvar_step.errors import AccessRefused, FileTrouble, from_os
 from anyvar_step.files import copy_and_hash, remove_tree, sync_folder
-from anyvar_step.models import Manifest, RunReport
+from anyvar_step.models import NAME, Manifest, RunReport
 from anyvar_step.workdir.entries import MANIFEST, REPORT_SUFFIX, create, make_folder, read_small
 from anyvar_step.workdir.latency import await_file
 from anyvar_step.workdir.staging import Staged, Staging
 
 _DAY = re.compile(r"[0-9]{8}")
-#: A run id or a staged file: one part of a path, with no meaning to a shell or a glob.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class WorkDir:
@@ -126,18 +124,18 @@ class WorkDir:
         Folders are removed by this name: it must be ``<yyyymmdd>/<run id>``, and nothing but that.
         """
         day, _, name = manifest.folder.partition("/")
-        if not (_DAY.fullmatch(day) and name == manifest.run_id and _NAME.fullmatch(name)):
+        if not (_DAY.fullmatch(day) and name == manifest.run_id and NAME.fullmatch(name)):
             raise AccessRefused(
                 f"the ticket of run {manifest.run_id!r} names {manifest.folder!r}, which is no run's folder",
                 "The ticket of a run over HTTP needs --via http; else take what `submit --ticket` wrote",
             )
-        if not _NAME.fullmatch(manifest.staged_input):
+        if not NAME.fullmatch(manifest.staged_input):
             raise AccessRefused(f"the ticket of run {name} names no file: {manifest.staged_input!r}")
         return self.root / day / name
 
     def find(self, run_id: str) -> Path | None:
         """The folder of that run, None where there is none."""
-        if not _NAME.fullmatch(run_id):
+        if not NAME.fullmatch(run_id):
             return None
         found = sorted(self.root.glob(f"[0-9]*/{run_id}"))
         return found[-1] if found else None
@@ -155,7 +153,7 @@ class WorkDir:
             return None
         except (OSError, ValueError) as error:
             raise FileTrouble(f"the manifest in {folder} cannot be read: {error}") from error
-        if not _NAME.fullmatch(manifest.staged_input):
+        if not NAME.fullmatch(manifest.staged_input):
             raise FileTrouble(f"the manifest in {folder} names no file: {manifest.staged_input!r}")
         return manifest
 

@@ -31,8 +31,6 @@ _logger = logging.getLogger(__name__)
 
 #: Looks at once; one that hangs on a dead filesystem must not be joined by ever more.
 MOST = 4
-#: The fields that step and workers must agree on.
-LIMITS = ("soft_time_limit", "task_time_limit", "visibility_timeout", "result_expires")
 
 Seen = TypeVar("Seen")
 
@@ -99,7 +97,7 @@ class Looker:
             seqrepo_trouble=seqrepo_trouble,
             store=masked(settings.storage_uri),
             store_trouble=store_trouble,
-            limits={str(type(settings).model_fields[f].alias): getattr(settings, f) for f in LIMITS},
+            limits=settings.limits(),
             clock=self._clock(),
         )
 

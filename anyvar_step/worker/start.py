@@ -13,7 +13,7 @@ from celery import Celery, signals
 from anyvar_step import reference
 from anyvar_step.broker.app import make_app
 from anyvar_step.broker.connection import ping
-from anyvar_step.errors import ConfigurationError, StepError
+from anyvar_step.errors import StepError
 from anyvar_step.settings import Settings
 from anyvar_step.workdir import WorkDir
 from anyvar_step.worker.housekeeping import keep_house
@@ -46,11 +46,7 @@ def serve(
     """
     workdir = WorkDir(settings.required_work_dir(), mode=settings.work_dir_mode, latency_wait=LATENCY)
     workdir.check()
-    if not (settings.references or settings.seqrepo_uri):
-        raise ConfigurationError(
-            "the worker has no reference",
-            "Name a FASTA for each assembly: --reference GRCh38=/refs/GRCh38.fa, or ANYVAR_STEP_REFERENCE",
-        )
+    settings.require_reference()
     ping(settings.broker_url, "CELERY_BROKER_URL")
     ping(settings.backend_url, "CELERY_BACKEND_URL")
     prepare_store(settings)
