@@ -13,7 +13,8 @@ from anyvar_step.errors import ConfigurationError, FileSpoiled, InvalidInput
 from anyvar_step.files import copy_and_hash, file_sha256, sync_folder
 from anyvar_step.models import Counts, Manifest, OutputFormat
 from anyvar_step.step.companions import Companions, drafted
-from anyvar_step.step.drafts import is_stream, publish, real, temporary
+from anyvar_step.step.drafts import is_stream, publish, put_aside, real, temporary
+from anyvar_step.step.waiting import settle
 from anyvar_step.transport import Fetched
 from anyvar_step.vcf import VcfReader, VcfWriter, write_index
 from anyvar_step.vcf.provenance import with_provenance
@@ -72,8 +73,10 @@ def published(target: Target) -> Iterator[Path]:
         yield part
         if target.path is None or target.folder is None:
             publish(part, target.path)
+            settle()
         else:
             index = write_index(part, str(target.path), csi=target.csi) if target.index else None
+            settle()
             _publish(part, index, target.path)
 
 
@@ -167,13 +170,13 @@ def become_bcf(part: Path, target: Target) -> tuple[int, str]:
 def _publish(part: Path, index: Path | None, final: Path) -> None:
     """Data first, then its index, never older (PITFALLS.md 18); an older output's index goes before both.
 
-    Where OUT is a symbolic link, the index lies beside the file and has a link beside OUT.
+    It comes back where OUT cannot be replaced. Where OUT is a symbolic link, the index lies beside the file
+    and has a link beside OUT.
     """
     place = real(final)
-    for suffix in (".tbi", ".csi"):
-        for path in {final, place}:
-            Path(f"{path}{suffix}").unlink(missing_ok=True)
-    publish(part, final)
+    older = [Path(f"{path}{suffix}") for path in {final, place} for suffix in (".tbi", ".csi")]
+    with put_aside(older):
+        publish(part, final)
     if index:
         suffix = index.name.removeprefix(part.name)
         os.utime(index)

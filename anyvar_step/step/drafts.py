@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import secrets
@@ -14,7 +15,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -24,8 +25,10 @@ from anyvar_step.files import sync_folder
 
 #: What comes of a part on its way to OUT.
 _MADE_OF_IT = (".tbi", ".csi", ".bcf")
-#: What a part, what comes of one, and nothing else has after OUT's name.
-_TAIL = re.compile(r"\.[0-9a-f]{12}(\.tbi|\.csi|\.bcf)?")
+#: What a part, what comes of one, an index put aside, and nothing else has after OUT's name.
+_TAIL = re.compile(r"\.[0-9a-f]{12}(\.tbi|\.csi|\.bcf)?|\.(tbi|csi)\.[0-9a-f]{12}")
+#: Bytes of OUT's name in a part's: filesystems take 255, and some more follow.
+_LONGEST = 200
 
 
 def is_stream(path: Path) -> bool:
@@ -52,6 +55,40 @@ def publish(part: Path, path: Path | None) -> None:
     else:
         part.replace(real(path))
         sync_folder(real(path).absolute().parent)
+
+
+@contextmanager
+def put_aside(paths: Iterable[Path]) -> Iterator[None]:
+    """Files that lose their meaning by what the block does: gone when it ends well, else as they were."""
+    aside = {}
+    try:
+        for path in paths:
+            hidden = _hidden(path)
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(hidden)
+                aside[path] = hidden
+        yield
+    except BaseException:
+        for path, hidden in aside.items():
+            with contextlib.suppress(OSError):
+                hidden.rename(path)
+        raise
+    for hidden in aside.values():
+        hidden.unlink(missing_ok=True)
+
+
+def _hidden(path: Path) -> Path:
+    """A name beside the file's that nobody has."""
+    return path.with_name(f".{_short(path.name)}.{secrets.token_hex(6)}")
+
+
+def _short(name: str) -> str:
+    """The name, or what stands for one that is too long to be followed by anything."""
+    raw = os.fsencode(name)
+    if len(raw) <= _LONGEST:
+        return name
+    digest = hashlib.sha256(raw).hexdigest()[:16]
+    return f"{os.fsdecode(raw[: _LONGEST - len(digest)])}{digest}"
 
 
 def _pour(part: Path, stream: BinaryIO) -> None:
@@ -85,10 +122,11 @@ def _apart() -> Iterator[Path]:
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """The part is locked as long as its step lives: one that can be locked is a dead step's."""
+    name = _short(path.name)
     for left in sorted(path.parent.glob(".*"), key=lambda left: len(left.name)):  # parts before theirs
-        if left.name.startswith(f".{path.name}.") and _TAIL.fullmatch(left.name[len(path.name) + 1 :]):
+        if left.name.startswith(f".{name}.") and _TAIL.fullmatch(left.name[len(name) + 1 :]):
             _remove_dead(left)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    part = _hidden(path)
     with part.open("xb") as file:
         try:
             with contextlib.suppress(OSError):  # a filesystem without locks keeps dead parts

@@ -12,7 +12,7 @@ from anyvar_step.step.drafts import publish, temporary
 from anyvar_step.step.endings import dropped_if_spoiled, forget
 from anyvar_step.step.intake import Intake
 from anyvar_step.step.run import report_of, run, tell
-from anyvar_step.step.waiting import Patience, Watch
+from anyvar_step.step.waiting import Patience, Watch, settle
 from anyvar_step.transport import Fetched, Transport
 
 
@@ -60,5 +60,6 @@ def _deliver(fetched: Fetched, conflicts: Path) -> Delivered:
             raise FileSpoiled(
                 f"{fetched.path} is not what the worker wrote", "Check the shared filesystem, run it again"
             )
+        settle()
         publish(part, conflicts)
     return Delivered(size, sha256, Counts())

@@ -32,6 +32,8 @@ KEEP_SECONDS = 20.0
 Watch = Callable[[RunStatus], None]
 #: The interruption that was raised last; where something swallowed it, waiting raises it again.
 _interruptions: list[Interrupted] = []
+#: Set from the moment in which OUT is published: then the step ends well, whatever signal comes.
+_settled = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -174,12 +176,19 @@ class _Waiter:
             self._transport.requeue(self._ticket)
 
 
+def settle() -> None:
+    """What was asked for is about to be there: no signal interrupts the step any more."""
+    _settled.set()
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP raise Interrupted once; a second one does not disturb the clean-up."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if _settled.is_set():
+            return
         for each in signals:
             signal.signal(each, signal.SIG_IGN)
         _interruptions.append(Interrupted(signum))
@@ -188,6 +197,7 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    _settled.clear()
     before = {each: signal.getsignal(each) for each in signals}
     for each, handler in before.items():
         if handler is not signal.SIG_IGN:  # nohup
