@@ -160,9 +160,13 @@ def private_redis(folder: Path) -> Iterator[str]:
 
 def _check_settings(environ: Mapping[str, str]) -> None:
     """Say at once what the worker would say when every step already waits for it."""
+    from anyvar_step import reference
     from anyvar_step.environment import load
 
-    load(environ).require_reference()
+    settings = load(environ)
+    settings.require_reference()
+    for place in settings.references.values() or [settings.seqrepo_uri]:
+        reference.check(place)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,9 @@ from anyvar_step.errors import ConfigurationError
 from anyvar_step.settings import Settings
 from anyvar_step.values import masked
 
+#: Options that are not called as their settings are.
+_OPTIONS = {"references": "--reference"}
+
 
 def load(environ: Mapping[str, str] | None = None, **options: Any) -> Settings:
     """Settings from options, then the environment, then ``.env``, then defaults.
@@ -48,7 +51,7 @@ def load(environ: Mapping[str, str] | None = None, **options: Any) -> Settings:
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        raise ConfigurationError(_explain(error), "See `anyvar-step config --help`") from None
+        raise ConfigurationError(_explain(error, origin), "See `anyvar-step config --help`") from None
     settings._origin.update(origin)
     settings._dotenv = path
     return settings
@@ -102,16 +105,22 @@ def _is_secret(name: str) -> bool:
     return bool(extra["secret"])
 
 
-def _explain(error: ValidationError) -> str:
-    """One clause for each wrong variable, by its environment name, without the value of a secret."""
+def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
+    """One clause for each wrong setting, by its option or variable, without the value of a secret."""
     lines = []
     for item in error.errors():
         message = item["msg"].removeprefix("Value error, ")
         if not item["loc"]:
             lines.append(message)
             continue
-        field = Settings.model_fields.get(str(item["loc"][0]))
+        name = str(item["loc"][0])
+        if origin.get(name) == "CELERY_BROKER_URL":
+            continue  # taken from there, where it is wrong already
+        field = Settings.model_fields.get(name)
         extra = field.json_schema_extra if field else None
         shown = "***" if isinstance(extra, dict) and extra["secret"] else repr(item["input"])
-        lines.append(f"{field.alias if field else item['loc'][0]}={shown}: {message}")
+        called = field.alias if field else name
+        if origin.get(name) == "option":
+            called = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        lines.append(f"{called}={shown}: {message}")
     return "; ".join(lines)

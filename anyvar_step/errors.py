@@ -39,7 +39,7 @@ class StepError(Exception):
 
     def __init__(self, what: str, remedy: str = "") -> None:
         # One argument, the whole line: Celery stores an exception's arguments, and AnyVar shows them.
-        super().__init__(f"{what}. {remedy}" if remedy else what)
+        super().__init__(f"{what.removesuffix('.')}. {remedy}" if remedy else what)
         self.what, self.remedy = what, remedy
 
 

@@ -90,7 +90,7 @@ def command(
     )
     chosen = IngestOptions(assembly=assembly, require_validation=require_validation)
     asked = RunRequest(options=chosen, run_id=run_id, force=force)
-    path = Intake(None if str(source) == "-" else source)
+    path = Intake(making.path_or_stdin(source))
     with steps.servers(local, workers, store, reference) as environ:
         settings = making.load_settings(work_dir, broker_url, latency_wait, environ=environ)
         patience = making.make_patience(timeout, queue_timeout, 0.0 if local else outage, resubmit)

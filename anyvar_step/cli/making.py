@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,6 +131,15 @@ def _one_line(words: list[str]) -> str:
     return text if len(text) <= LONGEST_COMMAND else text[: LONGEST_COMMAND - 1] + "…"
 
 
+def path_or_stdin(source: Path) -> Path | None:
+    """IN's path, None where it is standard input; wrong usage where that is closed."""
+    if str(source) != "-":
+        return source
+    if sys.stdin is None:
+        raise click.UsageError("IN is standard input, and that is closed")
+    return None
+
+
 def make_target(
     output: Path,
     output_type: str | None,
@@ -146,6 +156,8 @@ def make_target(
     from anyvar_step.step.drafts import is_stream
 
     stdout = output == Path("-")
+    if stdout and sys.stdout is None:
+        raise click.UsageError("OUT is standard output, and that is closed")
     indexable = not stdout and not is_stream(output)
     chosen = output_type or _TYPES.get(output.suffix.lower(), "v")
     if (write_index or csi) and (not indexable or chosen == "v"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from anyvar_step.cli import making
 from anyvar_step.cli.options import options
 
 if TYPE_CHECKING:
@@ -53,4 +54,4 @@ def make_intake(source: Path, given: dict[str, Any]) -> Intake:
     for name in ("regions", "regions_file"):
         if chosen[name].startswith("^"):
             raise click.UsageError(f"--{name.replace('_', '-')} leaves nothing out: ^ goes with --targets")
-    return Intake(None if str(source) == "-" else source, Selection(**chosen))
+    return Intake(making.path_or_stdin(source), Selection(**chosen))

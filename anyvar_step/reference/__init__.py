@@ -11,7 +11,7 @@ from pathlib import Path
 from anyvar_step.errors import ConfigurationError
 from anyvar_step.reference.protocols import Contig, Reference
 
-__all__ = ["Contig", "Reference", "check_seqrepo", "for_assembly", "open_reference"]
+__all__ = ["Contig", "Reference", "check", "for_assembly", "open_reference"]
 
 #: Other names of assemblies, for the hint in an error; never followed silently.
 _SYNONYMS = {
@@ -62,8 +62,13 @@ def for_assembly(
     return open_reference(assembly, place, aliases=aliases)
 
 
-def check_seqrepo(uri: str) -> None:
-    """Raise ConfigurationError where the URI does not lead to a SeqRepo that can be read."""
-    from anyvar_step.reference.seqrepo import check
+def check(place: str) -> None:
+    """Raise ConfigurationError where there is no FASTA, or no SeqRepo, at a place; neither is read."""
+    if place.startswith("seqrepo+"):
+        from anyvar_step.reference import seqrepo
 
-    check(uri)
+        seqrepo.check(place)
+    else:
+        from anyvar_step.reference.fasta import is_bgzipped
+
+        is_bgzipped(Path(place))

@@ -75,8 +75,9 @@ def _build(fasta: Path, drafts: list[Path]) -> None:
         pysam.faidx(*options, str(fasta))
     except pysam.utils.SamtoolsError:
         raise ConfigurationError(
-            f"{fasta} cannot be indexed: it is no FASTA, or the lines of a sequence differ in length",
-            "Write all lines of a sequence with the same number of bases",
+            f"{fasta} cannot be indexed: it is truncated or damaged, no FASTA, or the lines of a sequence "
+            "differ in length",
+            "Check BGZF with `bgzip -t`; write all lines of a sequence with the same number of bases",
         ) from None
     finally:
         pysam.set_verbosity(verbosity)

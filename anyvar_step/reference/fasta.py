@@ -113,7 +113,7 @@ def open_fasta(path: Path) -> tuple[Data, list[FastaContig]]:
 
     Raises ConfigurationError where the file is not a FASTA we can use, or its index is not its own.
     """
-    blocked = _is_blocked(path)
+    blocked = is_bgzipped(path)
     indexes = fai.prepare(path, blocked=blocked)
     entries = fai.read(indexes[0])
     data: Data
@@ -128,7 +128,8 @@ def open_fasta(path: Path) -> tuple[Data, list[FastaContig]]:
     return data, [FastaContig(data, entry) for entry in entries]
 
 
-def _is_blocked(path: Path) -> bool:
+def is_bgzipped(path: Path) -> bool:
+    """Whether the FASTA is BGZF. Raises ConfigurationError where it does not begin as one we can use."""
     try:
         with path.open("rb") as file:
             head = file.read(16)

@@ -94,20 +94,25 @@ def left_to_nobody(transport: Transport) -> Iterator[None]:
         _logger.debug("the runs stay for the next call: %s", trouble)
         raise
     except BaseException as error:
-        if _abandon(transport, transport.held()) and isinstance(error, Interrupted):
+        # A Redis that is away ends the step, too, and that says so.
+        level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
+        if _abandon(transport, transport.held(), level) and isinstance(error, Interrupted):
             error.revoked()
         raise
 
 
-def _abandon(transport: Transport, tickets: Sequence[Manifest]) -> bool:
-    """Cancel the runs; whether all were. Where nobody answers for one, nobody does for the others."""
+def _abandon(transport: Transport, tickets: Sequence[Manifest], level: int) -> bool:
+    """Cancel the runs; whether all were. Where nobody answers for one, nobody does for the others.
+
+    ``level`` is that of a line which says that nobody answers.
+    """
     stopped = []
     for ticket in tickets:
         try:
             stopped.append(transport.abandon(ticket))
         except Unavailable as trouble:
             others = f" and {left} others" if (left := len(tickets) - len(stopped) - 1) else ""
-            _logger.warning("run %s%s could not be cancelled: %s", ticket.run_id, others, trouble)
+            _logger.log(level, "run %s%s could not be cancelled: %s", ticket.run_id, others, trouble)
             return False
         except StepError as trouble:
             stopped.append(False)

@@ -65,7 +65,7 @@ def open_input(path: Path, name: str) -> BinaryIO:
                 )
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError):
-        raise InputNotFound(f"{name} does not exist", "Check the path, also as the worker sees it") from None
+        raise InputNotFound(f"{name} does not exist", "Check the path") from None
     except PermissionError:
         raise InputNotFound(f"{name} cannot be read", "Check the owner and mode of the path") from None
     except OSError as error:

@@ -103,7 +103,7 @@ class Looker:
 
     def _look_at_seqrepo(self) -> None:
         if self._settings.seqrepo_uri:
-            reference.check_seqrepo(self._settings.seqrepo_uri)
+            reference.check(self._settings.seqrepo_uri)
 
     def _known(self, assembly: str) -> Known:
         opened = reference.for_assembly(

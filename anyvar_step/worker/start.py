@@ -94,7 +94,7 @@ def _prepare_references(settings: Settings) -> None:
     A SeqRepo for whatever assembly is asked for has nothing to prepare: it only must be there.
     """
     if not settings.references:
-        reference.check_seqrepo(settings.seqrepo_uri)
+        reference.check(settings.seqrepo_uri)
     for assembly in settings.references:
         opened = reference.for_assembly(settings.references, assembly, aliases=settings.reference_aliases)
         begin = time.monotonic()

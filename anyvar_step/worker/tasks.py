@@ -14,7 +14,7 @@ from celery.exceptions import Ignore
 
 from anyvar_step import __version__, reference
 from anyvar_step.broker.names import ANNOTATE_VCF, INGEST_ANNOTATED_VCF, VERSION_MARK
-from anyvar_step.errors import ConfigurationError, TimeLimitReached
+from anyvar_step.errors import ConfigurationError, StepError, TimeLimitReached
 from anyvar_step.models import AnnotateOptions, IngestOptions
 from anyvar_step.settings import Settings
 from anyvar_step.worker.job import Job, NothingToDo, Observe
@@ -71,9 +71,10 @@ class SoftLimit:
 def register(app: Celery, settings: Settings, observe: Observe) -> None:
     """Make the app serve AnyVar's tasks; ``observe`` is told of what each run did."""
     references, registrations, limit = References(settings), Registrations(settings), SoftLimit()
-    mark = {VERSION_MARK: __version__}
+    # Celery logs what a task says it throws in one line; all else with a traceback.
+    told = {"throws": (StepError,), VERSION_MARK: __version__}
 
-    @app.task(name=ANNOTATE_VCF, bind=True, **mark)  # type: ignore[untyped-decorator]
+    @app.task(name=ANNOTATE_VCF, bind=True, **told)  # type: ignore[untyped-decorator]
     def annotate_vcf(
         self: Task,
         input_file_path: str,
@@ -94,7 +95,7 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
         job = Job(settings, references, registrations, self.request.id, observe, limit.passed)
         return delivered(job.annotate, path, options, limit=settings.soft_time_limit)
 
-    @app.task(name=INGEST_ANNOTATED_VCF, bind=True, **mark)  # type: ignore[untyped-decorator]
+    @app.task(name=INGEST_ANNOTATED_VCF, bind=True, **told)  # type: ignore[untyped-decorator]
     def ingest_annotated_vcf(
         self: Task,
         input_file_path: str,

@@ -176,3 +176,34 @@ def test_no_color_keeps_escape_codes_off_a_terminal(site: Site) -> None:
     arguments = ("worker", "--concurrency", "1")
     assert "\x1b[" in on_a_terminal(site, *arguments, ready=" ready.")
     assert "\x1b[" not in on_a_terminal(site, *arguments, ready=" ready.", NO_COLOR="1")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("annotate - -o out.vcf <&-", "IN is standard input, and that is closed"),
+        ("submit - <&-", "IN is standard input, and that is closed"),
+        ("ingest - <&-", "IN is standard input, and that is closed"),
+        ("annotate in.vcf -o - >&-", "OUT is standard output, and that is closed"),
+    ],
+)
+def test_a_closed_standard_stream_is_wrong_usage(tmp_path: Path, command: str, words: str) -> None:
+    """As cron and some schedulers start what they run."""
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m anyvar_step {command}"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+
+
+def test_no_redis_there_is_said_in_one_sentence(tmp_path: Path, vcf: Path) -> None:
+    done = anyvar_step(
+        *("annotate", str(vcf), "-o", str(tmp_path / "out.vcf"), "--outage", "0"),
+        *("--broker-url", "redis://localhost:1/0", "--work-dir", str(tmp_path)),
+    )
+    assert done.returncode == 69
+    assert "Connection refused. Start it" in done.stderr

@@ -161,9 +161,19 @@ def test_nothing_is_left_when_the_owner_is_killed(
     assert list(temporary.iterdir()) == []
 
 
-def test_a_worker_that_ends_by_itself_ends_the_rest_and_its_last_words_are_shown(temporary: Path) -> None:
-    broken = {**os.environ, "ANYVAR_STEP_REFERENCE": "GRCh38=gone.fa"}
-    with pytest.raises(ConfigurationError, match=r"(?s)the worker ended.*gone\.fa"):  # noqa: SIM117
+@pytest.fixture
+def ragged(tmp_path: Path) -> Path:
+    """What begins as a FASTA does, and cannot be indexed."""
+    path = tmp_path / "ragged.fa"
+    path.write_text(">chr1\nACGT\nAC\nACGT\n")
+    return path
+
+
+def test_a_worker_that_ends_by_itself_ends_the_rest_and_its_last_words_are_shown(
+    temporary: Path, ragged: Path
+) -> None:
+    broken = {**os.environ, "ANYVAR_STEP_REFERENCE": f"GRCh38={ragged}"}
+    with pytest.raises(ConfigurationError, match=r"(?s)the worker ended.*ragged\.fa"):  # noqa: SIM117
         with embedded(environ=broken) as environ:
             until(lambda: not answers(environ["CELERY_BROKER_URL"]))
     assert list(temporary.iterdir()) == []
@@ -191,8 +201,9 @@ def test_local_without_a_reference_says_so(temporary: Path, monkeypatch: pytest.
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize("reference", ["gone.fa", "ragged.fa"])
 def test_a_step_with_private_servers_does_not_wait_for_a_worker_that_cannot_run(
-    temporary: Path, vcf: Path, tmp_path: Path
+    temporary: Path, vcf: Path, tmp_path: Path, ragged: Path, reference: str
 ) -> None:
     step = [
         sys.executable,
@@ -205,10 +216,17 @@ def test_a_step_with_private_servers_does_not_wait_for_a_worker_that_cannot_run(
         "--local",
     ]
     begin = time.monotonic()
-    done = subprocess.run([*step, "--reference", "GRCh38=gone.fa"], capture_output=True, text=True)
+    place = f"GRCh38={ragged.with_name(reference)}"
+    done = subprocess.run([*step, "--reference", place], capture_output=True, text=True)
     assert time.monotonic() - begin < 20
     assert done.returncode == 78
-    assert "gone.fa" in done.stderr
+    assert reference in done.stderr
+    assert "could not be cancelled" not in done.stderr
+    if reference == "gone.fa":  # the likeliest mistake of a first call is seen before anything starts
+        said = (
+            f"anyvar-step: the FASTA {ragged.with_name(reference)} cannot be read: No such file or directory"
+        )
+        assert done.stderr == f"{said}. Check the path\n"
     assert not (tmp_path / "out.vcf").exists()
     assert list(temporary.iterdir()) == []
 

@@ -90,6 +90,9 @@ def test_a_failed_run_of_anyvars_web_api_leaves_no_input_behind(client: Client, 
     assert meta["status"] == "FAILURE"
     assert meta["result"]["exc_type"] == "InvalidInput"
     assert site.left_over() == []
+    [log] = site.folder.glob("worker-*.log")
+    assert "is not a VCF" in log.read_text()
+    assert "Traceback" not in log.read_text()  # a user's bad file is no fault of the worker
 
 
 def test_a_duplicate_delivery_answers_with_the_finished_output(client: Client, vcf: Path, site: Site) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from anyvar_step.errors import ConfigurationError
 from anyvar_step.reference import Reference, for_assembly, open_reference
+from anyvar_step.vcf.bgzf import compressed
 
 rng = random.Random(7)
 SEQUENCES = {
@@ -273,6 +274,7 @@ def test_a_damaged_block_or_block_index_is_refused(tmp_path: Path) -> None:
         (b"\x1f\x8b\x08\x00" + bytes(20), "bgzip"),
         (b">a\nACG\nACGTT\nA\n", "same number of bases"),
         (b">a\n", "names no sequence|cannot be indexed"),
+        (compressed(b">a\n" + b"ACGT" * 500)[:-9], "truncated or damaged.*bgzip -t"),
     ],
 )
 def test_a_file_that_cannot_serve_as_reference_is_refused_with_a_remedy(

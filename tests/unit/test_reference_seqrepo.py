@@ -14,7 +14,7 @@ from support import ROOT
 from test_reference_fasta import SEQUENCES, ReferenceContract, accession_of, write_fasta
 
 from anyvar_step.errors import ConfigurationError
-from anyvar_step.reference import Reference, check_seqrepo, for_assembly, open_reference
+from anyvar_step.reference import Reference, check, for_assembly, open_reference
 from anyvar_step.vrs import Annotator
 
 
@@ -85,7 +85,7 @@ def test_records_get_the_ids_that_a_fasta_gives(uri: str, tmp_path: Path) -> Non
     ],
 )
 def test_what_is_no_seqrepo_is_refused_with_a_remedy(place: str, words: str) -> None:
-    for refuse in (check_seqrepo, lambda uri: open_reference("GRCh38", uri)):
+    for refuse in (check, lambda uri: open_reference("GRCh38", uri)):
         with pytest.raises(ConfigurationError, match=words):
             refuse(place)
 
@@ -104,7 +104,7 @@ def test_a_damaged_seqrepo_is_refused_with_a_remedy(uri: str, tmp_path: Path) ->
         open_reference("GRCh38", f"seqrepo+file://{folder}").contig("chr1")
     (folder / "aliases.sqlite3").write_bytes(b"nothing")
     with pytest.raises(ConfigurationError, match=r"cannot be used.*seqrepo pull"):
-        check_seqrepo(f"seqrepo+file://{folder}")
+        check(f"seqrepo+file://{folder}")
 
 
 def test_without_its_package_the_extra_is_named(uri: str) -> None:

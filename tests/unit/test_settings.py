@@ -131,6 +131,18 @@ def test_a_wrong_setting_is_named_with_what_to_use(environ: dict[str, str], name
     assert "geheim" not in str(caught.value)
 
 
+def test_a_wrong_option_is_named_as_it_was_given_and_once() -> None:
+    """The backend is the broker's, and the caller has named one URL."""
+    with pytest.raises(ConfigurationError) as caught:
+        environment.load({}, broker_url="amqp://x")
+    said = (
+        "--broker-url=***: use a redis://, rediss:// or redis+socket:// URL. See `anyvar-step config --help`"
+    )
+    assert str(caught.value) == said
+    with pytest.raises(ConfigurationError, match=r"--reference='x\.fa'"):
+        environment.load({}, references="x.fa")
+
+
 @pytest.mark.parametrize("seconds", [1, 3600, 28_800, 1_000_000])
 def test_limits_for_a_run_length_fit_together(seconds: int) -> None:
     limits = {name: str(value) for name, value in settings.limits_for(seconds).items()}
