@@ -33,7 +33,7 @@ def load(environ: Mapping[str, str] | None = None, **options: Any) -> Settings:
     environ = os.environ if environ is None else environ
     path = find_dotenv(usecwd=True)
     layers: list[tuple[str, Mapping[str, Any]]] = [
-        ("file", _dotenv(path) if path else {}),
+        (path, _dotenv(path) if path else {}),
         ("environment", environ),
     ]
     values: dict[str, Any] = {}
@@ -53,7 +53,6 @@ def load(environ: Mapping[str, str] | None = None, **options: Any) -> Settings:
     except ValidationError as error:
         raise ConfigurationError(_explain(error, origin), "See `anyvar-step config --help`") from None
     settings._origin.update(origin)
-    settings._dotenv = path
     return settings
 
 

@@ -189,7 +189,6 @@ class Settings(BaseModel):
     )
 
     _origin: dict[str, str] = {}
-    _dotenv: str = ""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -220,13 +219,8 @@ class Settings(BaseModel):
         return self
 
     def origin(self, field: str) -> str:
-        """Where the field's value came from: default, environment, file, option."""
+        """Where the field's value came from: default, the ``.env`` file's path, environment, option."""
         return self._origin.get(field, "default")
-
-    @property
-    def dotenv(self) -> str:
-        """The ``.env`` file that was read, or an empty string."""
-        return self._dotenv
 
     def limits(self) -> dict[str, int]:
         """The times that step and workers must agree on, seconds, by variable."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from anyvar_step.errors import FileTrouble, InputNotFound, InvalidInput, from_os
+from anyvar_step.errors import InputNotFound, InvalidInput, from_os
 from anyvar_step.vcf.bgzf import EOF_BLOCK
-from anyvar_step.vcf.stream import Kind, VcfReader
+from anyvar_step.vcf.stream import VcfReader
 
 #: Bytes at the end of a BGZF file in which its end-of-file block is looked for: as many as a block can have.
 _TAIL = 1 << 16
@@ -24,16 +22,6 @@ _NOT_FILES = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-
-
-@dataclass(frozen=True)
-class Verified:
-    """What a whole reading of a VCF found: record lines, bytes as stored and their hex SHA-256."""
-
-    kind: Kind
-    records: int
-    size: int
-    sha256: str
 
 
 def check_input(path: Path, name: str = "") -> tuple[str, ...]:
@@ -74,33 +62,9 @@ def open_input(path: Path, name: str) -> BinaryIO:
 
 def count_records(path: Path, name: str = "") -> int:
     """The record lines of the VCF at ``path``, read and checked in whole; raises as check_input does."""
-    return _read_whole(path, name or str(path)).records
-
-
-def verify_output(path: Path, expected_sha256: str | None = None, name: str = "") -> Verified:
-    """Read the collected output at ``path`` in whole and say what it holds.
-
-    Raises FileTrouble where it is missing, damaged, truncated or not the bytes that were promised.
-    """
     name = name or str(path)
-    try:
-        found = _read_whole(path, name)
-    except (InvalidInput, InputNotFound) as error:
-        raise FileTrouble(f"the output is not whole: {error}", "Then run the step again") from error
-    if expected_sha256 is not None and found.sha256 != expected_sha256:
-        raise FileTrouble(
-            f"{name} is not what the worker wrote: its SHA-256 is {found.sha256}, not {expected_sha256}",
-            "Check the shared filesystem, then run it again",
-        )
-    return found
-
-
-def _read_whole(path: Path, name: str) -> Verified:
-    digest = hashlib.sha256()
     with open_input(path, name) as raw:
-        reader = VcfReader(raw, name, digest)
-        records = sum(len(lines) for lines in reader.blocks())
-    return Verified(reader.kind, records, reader.consumed, digest.hexdigest())
+        return sum(len(lines) for lines in VcfReader(raw, name).blocks())
 
 
 def damage_at_end(raw: BinaryIO) -> str:

@@ -50,12 +50,6 @@ def trim(ref: bytes, alt: bytes) -> tuple[int, bytes, bytes]:
     return prefix, ref[prefix:], alt[prefix:]
 
 
-def normalize(contig: Contig, start: int, ref: bytes, alt: bytes) -> Normalized:
-    """Steps 2 to 5 for REF→ALT at ``start``; REF must be what ``contig`` has there."""
-    prefix, ref, alt = trim(ref, alt)
-    return justify(contig, start + prefix, ref, alt)
-
-
 def justify(contig: Contig, start: int, ref: bytes, alt: bytes) -> Normalized:
     """Steps 2, 4 and 5 for what ``trim`` left."""
     end = start + len(ref)

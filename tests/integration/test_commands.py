@@ -114,7 +114,7 @@ def test_config_shows_value_origin_and_celery_setting_without_passwords(site: Si
     assert rows["CELERY_BACKEND_URL"]["origin"] == "CELERY_BROKER_URL"
     assert rows["CELERY_TASK_TIME_LIMIT"]["value"] == "4000"
     assert rows["CELERY_TASK_TIME_LIMIT"]["origin"] == "environment"
-    assert rows["CELERY_SOFT_TIME_LIMIT"]["origin"] == "file"
+    assert rows["CELERY_SOFT_TIME_LIMIT"]["origin"] == str(site.folder / ".env")
     assert rows["CELERY_SOFT_TIME_LIMIT"]["celery"] == "task_soft_time_limit"
     assert rows["CELERY_TIMEZONE"]["origin"] == "default"
 

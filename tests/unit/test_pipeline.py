@@ -18,7 +18,7 @@ from anyvar_step.errors import FileTrouble, InputNotFound, InvalidInput, RunCanc
 from anyvar_step.models import AnnotateOptions, IngestOptions, Progress
 from anyvar_step.pipeline.assembly import Doubt
 from anyvar_step.reference import Reference, open_reference
-from anyvar_step.vcf import verify_output
+from anyvar_step.vcf import count_records
 
 HEADER = (
     b"##fileformat=VCFv4.2\n##contig=<ID=chr1>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tS1\n"
@@ -72,8 +72,7 @@ def test_every_record_comes_back_with_its_ids(tmp_path, reference, stored, outpu
     outcome, target = annotate(source, reference, output_format=output_format)
     data = target.read_bytes()
     assert (outcome.size, outcome.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    found = verify_output(target, outcome.sha256)
-    assert (found.records, found.kind) == (5000, "bgzf" if output_format == "z" else "text")
+    assert (count_records(target), target.read_bytes()[:1] == b"\x1f") == (5000, output_format == "z")
     text = gzip.decompress(data) if output_format == "z" else data
     out = [line for line in text.splitlines() if not line.startswith(b"#")]
     assert [without_vrs(line) for line in out] == lines
@@ -229,7 +228,7 @@ def test_unknown_contigs_among_known_ones_are_noted(tmp_path, reference):
     (note,) = outcome.notes
     assert "3 of 13 records on contigs that the reference GRCh38 does not have" in note
     assert "chrUn_1" in note
-    assert verify_output(target).records == 13
+    assert count_records(target) == 13
 
 
 def test_a_missing_input_is_not_found(tmp_path, reference):

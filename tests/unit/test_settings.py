@@ -81,7 +81,7 @@ def test_options_win_over_environment_over_dotenv_over_defaults(tmp_path: Path) 
     (tmp_path / ".env").write_text("CELERY_TIMEZONE=Asia/Tokyo\nCELERY_RESULT_EXPIRES=100\n")
     (tmp_path / ".env").chmod(0o600)
     found = environment.load({"CELERY_RESULT_EXPIRES": "200"}, latency_wait=3.0)
-    assert (found.timezone, found.origin("timezone")) == ("Asia/Tokyo", "file")
+    assert (found.timezone, found.origin("timezone")) == ("Asia/Tokyo", str(tmp_path / ".env"))
     assert (found.result_expires, found.origin("result_expires")) == (200, "environment")
     assert (found.latency_wait, found.origin("latency_wait")) == (3.0, "option")
     assert found.origin("task_time_limit") == "default"

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from anyvar_step.errors import FileTrouble
 from anyvar_step.files import file_sha256
-from anyvar_step.vcf import BgzfWriter, VcfReader, read_blocks
-from anyvar_step.vcf.bgzf import EOF_BLOCK
+from anyvar_step.vcf import VcfReader
+from anyvar_step.vcf.bgzf import EOF_BLOCK, BgzfWriter
+from anyvar_step.vcf.blocks import read_blocks
 from anyvar_step.vcf.cut import cut
 from anyvar_step.vcf.join import Joiner
 

@@ -20,11 +20,9 @@ from anyvar_step.vcf import (
     VcfWriter,
     check_input,
     count_records,
-    verify_output,
-    with_fields,
     write_index,
 )
-from anyvar_step.vcf.header import contig_lengths
+from anyvar_step.vcf.header import contig_lengths, with_fields
 
 CHROM = b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
 HEADER = [b"##fileformat=VCFv4.3", b"##contig=<ID=chr1,length=100000>", CHROM]
@@ -281,25 +279,6 @@ def test_an_input_without_its_end_is_truncated(tmp_path):
 
 def test_records_are_counted(tmp_path):
     assert count_records(sorted_vcf(tmp_path / "in.vcf.gz", *range(1, 10_000))) == 9_999
-
-
-def test_a_whole_output_is_verified(tmp_path):
-    path = tmp_path / "out"
-    writer = write(path, [*HEADER, record(1), record(2)])
-    found = verify_output(path, writer.sha256)
-    assert (found.kind, found.records, found.size, found.sha256) == ("bgzf", 2, writer.size, writer.sha256)
-
-
-def test_a_damaged_missing_or_exchanged_output_is_file_trouble(tmp_path):
-    path = sorted_vcf(tmp_path / "out", *range(1, 10_000))
-    with pytest.raises(FileTrouble, match="not what the worker wrote"):
-        verify_output(path, "0" * 64, "OUT")
-    path.write_bytes(path.read_bytes()[:-28])
-    with pytest.raises(FileTrouble, match="the output is not whole: OUT is truncated"):
-        verify_output(path, None, "OUT")
-    path.unlink()
-    with pytest.raises(FileTrouble, match="OUT does not exist"):
-        verify_output(path, None, "OUT")
 
 
 def test_a_reader_can_be_made_of_what_a_writer_wrote(tmp_path):
