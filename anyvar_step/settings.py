@@ -25,7 +25,7 @@ from anyvar_step.values import (
     Tokens,
 )
 
-#: The longest pause between two looks at a waiting run, seconds.
+#: The longest that a web API may have a step wait between two looks at its run, seconds.
 LONGEST_POLL = 15.0
 
 

@@ -86,4 +86,4 @@ class Queue:
                 yield app
             except (OperationalError, RuntimeError) as error:
                 self.ping()  # says it better, where it fails too
-                raise Unavailable(f"the broker did not take the run: {error}", "Run it again") from error
+                raise Unavailable(f"the broker failed: {error}", "Run it again; see its log") from error

@@ -1,7 +1,7 @@
-"""Signs that a run lives: its state, claim and lease on the board, its message on the broker; read-only.
+"""Signs that a run lives: its state, claim and lease on the board, its message on the broker.
 
 The state alone does not tell: that of a run which nobody asks for expires while its message still waits in a
-long queue.
+long queue. Signs are looked at and never changed; who may sweep by them is written down.
 """
 
 from __future__ import annotations

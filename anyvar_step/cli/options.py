@@ -171,5 +171,5 @@ resubmit = click.option(
     default=1,
     show_default=True,
     metavar="N",
-    help="Attempt a run again so often when its worker is lost.",
+    help="Attempt a run again so often when its worker is lost; not over HTTP.",
 )

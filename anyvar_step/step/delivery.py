@@ -20,7 +20,7 @@ from anyvar_step.vcf import VcfReader, VcfWriter, write_index
 from anyvar_step.vcf.provenance import with_provenance
 from anyvar_step.vcf.view import write_bcf
 
-#: The answer's records, where no report of the worker vouches for the output; None = cannot be told.
+#: How many records the input has, asked where no report vouches for the output; None = cannot be told.
 ExpectedRecords = Callable[[], int | None]
 
 

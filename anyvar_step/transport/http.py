@@ -36,7 +36,7 @@ class HttpTransport(Looks):
     def submit(self, source: BinaryIO, name: str, request: RunRequest) -> tuple[Manifest, bool]:
         """Upload the input under its run id, or find the run of that content that is at work."""
         if not source.seekable():
-            with tempfile.TemporaryFile(dir=self._scratch(".").parent) as spooled:
+            with tempfile.TemporaryFile(dir=self._parent) as spooled:
                 copy_and_hash(source, spooled)
                 return self.submit(spooled, name, request)
         submission = Submission(self._client, source, name, request, self._held)
