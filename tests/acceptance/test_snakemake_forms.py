@@ -104,13 +104,13 @@ def test_extra_options_reach_the_run(project: Path, demo_site: Site, submit_firs
 def test_more_pieces_than_records_and_records_outside_the_contigs_ends(
     project: Path, demo_site: Site
 ) -> None:
-    """Pieces may be empty; positions 0 and past the end, duplicates and overlaps go where they were."""
-    head = "##fileformat=VCFv4.2\n##contig=<ID=chr1,length=90000>\n##contig=<ID=chrM>\n"
+    """Pieces may be empty, or have no known contig; whatever lies at a border goes where it was."""
+    head = "##fileformat=VCFv4.2\n##contig=<ID=chr1,length=90000>\n##contig=<ID=chrM>\n##contig=<ID=decoy>\n"
     rows = [
         ("chr1", 0, "N", "A"), ("chr1", 5, "ACGTACGTACGT", "A"), ("chr1", 6, "A", "C"),
         ("chr1", 6, "A", "G"),
         ("chr1", 45000, "A", "<DEL>"), ("chr1", 99999, "A", "C"), ("chrM", 7, "A", "C"),
-        ("chrM", 900, "A", "C"),
+        ("chrM", 900, "A", "C"), ("decoy", 5, "A", "C"),
     ]  # fmt: skip
     records = "".join(f"{c}\t{p}\té\t{r}\t{a}\t50.00\tPASS\tEND=90000;x=007\n" for c, p, r, a in rows)
     vcf = project / "vcf/alice.vcf"

@@ -29,7 +29,7 @@ rule annotate:
         anyvar_outage=config["annotate"]["outage_seconds"],
         anyvar_retries=config["annotate"]["retries"],
     params:
-        request=request(),
+        request=request,
         servers=servers(),
     shell:
         "anyvar-step annotate {input.vcf:q} -o {output.vcf:q} --report {output.report:q}"

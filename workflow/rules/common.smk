@@ -147,15 +147,20 @@ def reference_table(wildcards):
     )
 
 
-def request():
-    """The options that say what is asked of a run."""
+def request(wildcards):
+    """The options that say what is asked of a run.
+
+    A piece after the first goes on whatever its contigs and REFs are: they say little of the whole.
+    """
     chosen = config["annotate"]
+    later = IN_PIECES and not wildcards.piece.startswith("1-of-")
     return [
         "--assembly",
         config["assembly"],
         "--for-ref" if chosen["for_ref"] else "--no-for-ref",
         "--attributes" if chosen["attributes"] else "--no-attributes",
         *chosen["extra"],
+        *(["--force"] if later else []),
     ]
 
 

@@ -23,7 +23,7 @@ rule submit:
         mem_mb=500,
         runtime=30,
     params:
-        request=request(),
+        request=request,
     shell:
         "anyvar-step submit {input.vcf:q} --ticket {output.ticket:q} {params.request:q} > {log:q} 2>&1"
 
@@ -51,7 +51,7 @@ rule wait:
         anyvar_outage=config["annotate"]["outage_seconds"],
         anyvar_retries=config["annotate"]["retries"],
     params:
-        request=request(),
+        request=request,
     shell:
         """
         exec 2>{log:q}
