@@ -93,6 +93,20 @@ class Postgres:
         self.process.send_signal(how)
         self.process.wait(60)
 
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """The server and its sessions stopped where they are, and going on at the end."""
+        assert self.process is not None
+        listed = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
+        processes = [self.process.pid, *map(int, listed.stdout.split())]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
+
 
 def _as_account(*options: str) -> Sequence[str | Path]:
     """The beginning of a command that must not run as root, and ends with us if ``options`` say so."""

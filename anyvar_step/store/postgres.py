@@ -20,6 +20,7 @@ from anyvar_step.store import Tables
 from anyvar_step.store.columns import COLUMNS, misfits
 from anyvar_step.store.postgres_failures import explained, read_only
 from anyvar_step.store.postgres_uri import options_of, place_of
+from anyvar_step.store.postgres_watch import watched
 from anyvar_step.store.rows import Rows, rows_of
 from anyvar_step.store.statements import quoted, statements
 
@@ -43,7 +44,7 @@ class PostgresStore:
 
     def __init__(self, uri: str, tables: Tables, patience: float) -> None:
         self._options = options_of(uri)
-        self._lock_timeout = f"{max(1.0, patience / 2):.0f}s"  # time for a second try
+        self._limit = max(1.0, patience / 2)  # seconds to wait in vain, with time left for a second try
         self._place = place_of(self._options)
         self._tables = tables
         self._sql = statements("postgres", tables)
@@ -176,8 +177,12 @@ class PostgresStore:
         try:
             if self._connection is None:
                 self._connection = self._connect()
-            with self._connection.transaction(), self._connection.cursor() as cursor:
-                cursor.execute(self._sql["limit_locks"], (self._lock_timeout,))
+            with (
+                watched(self._connection, self._options, self._limit),
+                self._connection.transaction(),
+                self._connection.cursor() as cursor,
+            ):
+                cursor.execute(self._sql["limit_locks"], (f"{self._limit:.0f}s",))
                 yield cursor
         except BaseException as error:
             self.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Postgres
+from servers import Postgres, private_postgres
 
 from anyvar_step.errors import (
     AccessRefused,
@@ -408,6 +408,34 @@ class TestPostgres(StoreContract):
             store.write([allele(1)])
         assert store.write([allele(1)]) == 1
         assert len(rows("alleles")) == 2
+
+    def test_a_server_that_hangs_is_given_up_and_back_when_it_goes_on(self) -> None:
+        with private_postgres() as server:
+            uri = f"{server.uri()}&connect_timeout=2"
+            prepare(uri)
+            store = open_store(uri, patience=2)
+            assert store.write([allele(0)]) == 1
+            with server.hanging(), pytest.raises(Unavailable, match="no Postgres answers"):
+                store.write([allele(1)])
+            assert store.write([allele(1)]) == 1
+            store.close()
+
+    def test_a_slow_server_is_not_given_up(self, uri: str) -> None:
+        """It takes connections: what a batch waits for is the server's own work, here its sleep."""
+        import psycopg
+
+        prepare(uri)
+        hasty = open_store(uri, patience=2)
+        with psycopg.connect(uri, autocommit=True) as other:
+            other.execute(
+                "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+                "'BEGIN PERFORM pg_sleep(3); RETURN NEW; END'"
+            )
+            other.execute(
+                "CREATE TRIGGER slow BEFORE INSERT ON alleles FOR EACH STATEMENT EXECUTE FUNCTION slow()"
+            )
+        assert hasty.write([allele(0)]) == 1
+        hasty.close()
 
     def test_eight_processes_may_prepare_at_once(self, uri: str, rows: Any) -> None:
         failures: list[BaseException] = []
