@@ -16,6 +16,7 @@ from anyvar_step.cli import cli
 from anyvar_step.settings import Settings
 
 UNITS = sorted((ROOT / "config" / "systemd").glob("*.service"))
+DOCKERFILE = ROOT / "config" / "Dockerfile"
 COMPOSE = (ROOT / "config" / "compose.yaml").read_text()
 SETTINGS = {str(field.alias) for field in Settings.model_fields.values()}
 
@@ -60,10 +61,17 @@ def test_the_compose_file_is_whole_yaml_whose_anchors_hold() -> None:
     assert list(services) == ["redis", "worker", "web"]
     for name in ("worker", "web"):
         assert services[name]["environment"]["CELERY_BROKER_URL"] == "redis://redis:6379/0"
-        assert services[name]["build"]["dockerfile_inline"].startswith("FROM python:3.1")
-    for copied in re.findall(r"COPY (.*?) /src", COMPOSE):
-        assert all((ROOT / name).exists() for name in copied.split()), copied
-    extras = re.search(r"/src\[(.*)\]", COMPOSE)
+        build = services[name]["build"]
+        assert (ROOT / "config" / build["context"] / build["dockerfile"]).resolve() == DOCKERFILE
+
+
+def test_the_image_is_made_of_files_and_extras_that_exist() -> None:
+    text = DOCKERFILE.read_text()
+    assert re.search(r"^FROM python:3\.1[123]-slim$", text, re.MULTILINE)
+    copied = [name for line in re.findall(r"^COPY (.*) /src", text, re.MULTILINE) for name in line.split()]
+    assert {"anyvar_step", "pyproject.toml"} < set(copied)
+    assert all((ROOT / name).exists() for name in copied)
+    extras = re.search(r"/src\[(.*)\]", text)
     assert extras
     known = re.findall(r"^([a-z-]+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert set(extras[1].split(",")) <= set(known)

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pysam
@@ -213,6 +214,7 @@ def test_a_file_that_is_no_vcf_ends_the_pipeline_at_once_and_says_why(
         in (done.stdout)
     )
     assert "anyvar-step: bela.vcf" in done.stdout
+    assert "shown so in" not in done.stdout, "there is no page of a pipeline that ended early"
     assert nextflow.attempts("bela") == ["65"]
     assert site.left_over() == []
 
@@ -362,9 +364,63 @@ def test_without_any_server(nextflow: Nextflow, vcfs: list[Path], genome: Path) 
     assert "annotated/alice.vrs.vcf.gz" in nextflow.made()
 
 
+#: Stands for a container engine: runs the command here, but in the image's environment and what was passed.
+ENGINE = f"""#!{sys.executable}
+import os, sys
+words = sys.argv[1:]
+if words[0] in ("run", "exec"):
+    with open("{{log}}", "a") as log:
+        print(os.path.basename(sys.argv[0]), *words, file=log)
+    names = [words[n + 1] for n, word in enumerate(words) if word == "-e"]
+    inside = {{{{name: os.environ[name] for name in names if name in os.environ}}}}
+    for name, value in os.environ.items():
+        if name.startswith(("APPTAINERENV_", "SINGULARITYENV_")):
+            inside[name.partition("_")[2]] = value
+    inside.update(PATH=os.environ["PATH"], PYTHONPATH="{ROOT}")
+    command = words[words.index("/bin/bash"):]
+    os.execve(command[0], command, inside)
+"""
+
+
 @pytest.fixture
-def reader(nextflow: Nextflow, vcfs: list[Path], genome: Path, slurm: Slurm) -> Nextflow:
-    """A directory as docs/nextflow.md supposes it, on a machine with Slurm."""
+def engines(nextflow: Nextflow) -> Path:
+    """Engines on PATH; the file has the commands that they were given."""
+    log = nextflow.folder / "engines.log"
+    for name in ("docker", "apptainer", "singularity"):
+        program = nextflow.folder / "bin" / name
+        program.write_text(ENGINE.format(log=log))
+        program.chmod(0o755)
+    return log
+
+
+@pytest.mark.parametrize("engine", ["docker", "apptainer", "singularity"])
+def test_a_task_in_a_container_has_the_settings_the_work_dir_and_the_reference(
+    engine: str, nextflow: Nextflow, engines: Path, vcfs: list[Path], genome: Path, site: Site
+) -> None:
+    arguments = ["--input", nextflow.sheet(vcfs[0]), "--outdir", "results", "-profile", engine]
+    refused = nextflow.run(*arguments)
+    assert f"  container: required with -profile {engine}" in refused.stdout
+    with site.worker():
+        done = nextflow.run(*arguments, "--container", "/images/anyvar-step.sif", "--reference", genome)
+    assert done.returncode == 0, done.stdout
+    assert "annotated/alice.vrs.vcf.gz" in nextflow.made()
+    [annotate, _] = engines.read_text().splitlines()
+    option, suffix = ("-v", ":") if engine == "docker" else ("--bind", "")
+    for folder in (site.work_dir, genome.parent):
+        assert f" {option} {folder}{suffix and suffix + str(folder)} " in annotate
+    assert " /images/anyvar-step.sif /bin/bash " in annotate
+    assert site.redis_url not in annotate, "settings can hold passwords"
+
+
+@pytest.fixture
+def reader(
+    nextflow: Nextflow,
+    engines: Path,
+    vcfs: list[Path],
+    genome: Path,
+    slurm: Slurm,
+) -> Nextflow:
+    """A directory as docs/nextflow.md supposes it, on a machine with Slurm and container engines."""
     here = nextflow.folder
     (here / "anyvar-step").symlink_to(ROOT)
     (here / "GRCh38.fa").symlink_to(genome)
@@ -395,7 +451,7 @@ def test_the_page_on_nextflow_as_typed(reader: Nextflow, site: Site) -> None:
             )
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     expected = [name for name in results() if "carol" not in name]
-    for folder in ("results", "alone"):
+    for folder in ("results", "alone", "docker", "apptainer"):
         assert reader.made(folder) == expected
     assert set(reader.made("stub")) <= set(expected)
     assert "alice: alice.vcf.gz" in done.stdout  # of the last one, the pipeline of one's own

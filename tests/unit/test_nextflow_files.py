@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support import ROOT
 
+from anyvar_step import __version__
 from anyvar_step.errors import RETRYABLE
 
 jsonschema = pytest.importorskip("jsonschema", reason="comes with the workflow extra")
@@ -98,13 +99,19 @@ def test_a_module_has_what_nf_core_asks_for(module: Path) -> None:
         "label 'process_single'",
     ):
         assert words in code
-    environment = yaml.safe_load((module / "environment.yml").read_text())
-    workflow = yaml.safe_load((ROOT / "workflow" / "envs" / "anyvar-step.yaml").read_text())
-    assert environment["dependencies"] == workflow["dependencies"]
     test = (module / "tests" / "main.nf.test").read_text()
     assert f'process "ANYVAR_STEP_{module.name.upper()}"' in test
     for name in set(meta["output"]) - {"versions"}:
         assert f"process.out.{name}" in test
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_a_modules_environment_is_pinned_to_this_version_as_nf_core_asks(module: Path) -> None:
+    environment = yaml.safe_load((module / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge", "bioconda"]
+    *conda, pip = environment["dependencies"]
+    assert all(re.fullmatch(r"conda-forge::[a-z]+=[0-9.]+", package) for package in conda)
+    assert pip == {"pip": [f"anyvar-step[local]=={__version__}"]}
 
 
 def declared_inputs(code: str) -> list[list[str]]:

@@ -36,7 +36,13 @@ workflow ANNOTATE_SHEET {
     } else {
         done = ANYVAR_STEP_ANNOTATE(ch_vcf)
     }
-    ANYVAR_STEP_REPORT(done.report.toSortedList { a, b -> a[0].id <=> b[0].id }.map { summary_of(samples, it) })
+    ch_summary = done.report.toSortedList { a, b -> a[0].id <=> b[0].id }.map { summary_of(samples, it) }
+    ANYVAR_STEP_REPORT(ch_summary)
+    ch_summary.join(ANYVAR_STEP_REPORT.out.page).subscribe { meta, annotated, reports, failed, page ->
+        if (failed) {
+            log.warn("failed, and shown so in ${params.outdir}/summary.html: ${failed.join(', ')}")
+        }
+    }
     ch_versions = done.versions.mix(ANYVAR_STEP_REPORT.out.versions)
     ch_versions.unique { it.text }.collectFile(name: 'versions.yml', storeDir: "${params.outdir}/pipeline_info")
 }
@@ -57,20 +63,22 @@ def read_sheet() {
 def summary_of(List samples, List reported) {
     def annotated = reported.collect { meta, report -> meta.id }
     def failed = samples.collect { meta, vcf -> meta.id } - annotated
-    if (failed) {
-        log.warn("failed, and shown so in ${params.outdir}/summary.html: ${failed.join(', ')}")
-    }
     return [[id: 'summary'], annotated, reported.collect { meta, report -> report }, failed]
 }
 
 // Stops the pipeline, naming each wrong parameter.
 def check_parameters() {
     def wrong = Parameters.problems(params, file("${projectDir}/nextflow_schema.json").text)
+    if (workflow.containerEngine && !params.container) {
+        wrong << "container: required with -profile ${workflow.containerEngine}; docs/nextflow.md says how to make one"
+    }
     if (wrong) {
         error("wrong parameters, --help lists the right ones:\n  ${wrong.join('\n  ')}")
     }
 }
 
 def show_help() {
+    log.info('Usage: nextflow run … --input samples.csv --outdir results [-resume] [-profile PROFILE,…]')
+    log.info('Profiles: slurm; conda, docker, singularity or apptainer; keep_going')
     log.info(Parameters.help(file("${projectDir}/nextflow_schema.json").text))
 }
