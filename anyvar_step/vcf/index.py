@@ -96,12 +96,12 @@ def _first_fault(reader: VcfReader) -> tuple[str, str]:
     contig, last, seen, too_far = b"", 0, set[bytes](), ""
     records = (line for lines in reader.blocks() for line in lines)
     for number, line in enumerate(records, 1):
-        chrom, pos, *others = line.split(b"\t", 8)
+        chrom, pos, *others = [*line.split(b"\t", 8), b""]
         position = int(pos) if pos.isdigit() and len(pos) <= _DIGITS else -1
         if (chrom != contig and chrom in seen) or (chrom == contig and position < last):
             fault = f"{_named(number, line)} is not in order of contig and position"
             return fault, "Sort it with `bcftools sort`, or use --no-write-index"
-        if not too_far and max(position, *map(int, _END.findall(others[5])), 0) >= FARTHEST:
+        if not too_far and max(position, *map(int, _END.findall(b"".join(others[5:6]))), 0) >= FARTHEST:
             too_far = f"{_named(number, line)} reaches beyond the positions that an index can hold"
         contig, last = chrom, position
         seen.add(chrom)
