@@ -7,7 +7,8 @@ what it needs.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,22 @@ def load(environ: Mapping[str, str] | None = None, **options: Any) -> Settings:
     except ValidationError as error:
         raise ConfigurationError(_explain(error, origin), "See `anyvar-step config --help`") from None
     settings._origin.update(origin)
+    settings._mistyped.update(_mistyped(layer for _, layer in layers))
     return settings
+
+
+def _mistyped(layers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Variables that are named like ours and are none, each with what to do about it."""
+    known = set[str]()
+    for field in Settings.model_fields.values():
+        extra: Any = field.json_schema_extra
+        known |= {str(field.alias), *([f"{field.alias}_FILE"] if extra["secret"] else [])}
+    given = {name for layer in layers for name in layer if name.startswith("ANYVAR_STEP_")}
+    remedies = {}
+    for name in sorted(given - known):
+        near = " or ".join(get_close_matches(name, known))
+        remedies[name] = f"Did you mean {near}?" if near else "`anyvar-step config` lists the variables"
+    return remedies
 
 
 def _dotenv(path: str) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ AnyVar's own names and defaults; ours begin with ANYVAR_STEP_. ``environment.loa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -189,6 +190,7 @@ class Settings(BaseModel):
     )
 
     _origin: dict[str, str] = {}
+    _mistyped: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -234,6 +236,11 @@ class Settings(BaseModel):
                 "the worker has no reference",
                 "For each assembly name a FASTA: --reference GRCh38=/refs/GRCh38.fa or ANYVAR_STEP_REFERENCE",
             )
+
+    @property
+    def mistyped(self) -> Mapping[str, str]:
+        """Variables that are named like ours and are none, each with what to do about it."""
+        return self._mistyped
 
     def required_url(self) -> str:
         """The web API's address, or an error that says how to name one."""

@@ -11,6 +11,12 @@ from anyvar_step.settings import Settings
 from anyvar_step.values import masked
 
 
+def names(settings: Settings) -> Iterator[Finding]:
+    """Variables that nobody reads."""
+    for name, remedy in settings.mistyped.items():
+        yield Finding("settings", "warning", f"{name} is no setting, and does nothing", remedy)
+
+
 def look(settings: Settings) -> Iterator[Finding]:
     """Limits, deliveries, and secrets on the way."""
     soft, hard, kept = settings.soft_time_limit, settings.task_time_limit, settings.result_expires

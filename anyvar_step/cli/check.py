@@ -70,12 +70,13 @@ def _findings(
     latency_wait: float | None,
 ) -> Iterator[Finding]:
     """The findings, one by one; settings that cannot be read are one, too."""
-    from anyvar_step.check import look
+    from anyvar_step.check import limits, look
     from anyvar_step.check.findings import failed
     from anyvar_step.errors import StepError
 
     try:
         settings = making.load_settings(work_dir, broker_url, latency_wait)
+        yield from limits.names(settings)
         if making.over_http(settings, via):
             web = making.with_extra("http", "anyvar_step.check.web", "httpx")
             yield from web.look(settings.required_url(), settings.token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,10 @@ def command(run_length: float | None, as_json: bool) -> None:
             json.dumps(limits, indent=2) if as_json else "\n".join(f"{k}={v}" for k, v in limits.items())
         )
         return
-    rows = list(_rows(load()))
+    settings = load()
+    for name, remedy in settings.mistyped.items():
+        logging.getLogger(__name__).warning("%s is no setting, and does nothing. %s", name, remedy)
+    rows = list(_rows(settings))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return

@@ -119,6 +119,17 @@ def test_config_shows_value_origin_and_celery_setting_without_passwords(site: Si
     assert rows["CELERY_TIMEZONE"]["origin"] == "default"
 
 
+def test_config_and_check_warn_of_a_mistyped_variable(site: Site) -> None:
+    site.extra = {"ANYVAR_STEP_REFERENC": "GRCh38=x.fa", "ANYVAR_STEP_TOKEN_FILE": ""}
+    (site.folder / ".env").write_text("ANYVAR_STEP_WHATEVER=1\n")
+    for done in (site.run("config"), site.run("check")):
+        said = done.stdout + done.stderr
+        assert "ANYVAR_STEP_REFERENC is no setting" in said
+        assert "Did you mean ANYVAR_STEP_REFERENCE" in said
+        assert "ANYVAR_STEP_WHATEVER is no setting" in said
+        assert said.count("is no setting") == 2
+
+
 def test_config_for_a_run_length_prints_limits_that_fit_together(site: Site) -> None:
     printed = site.run("config", "--for", "8h").stdout
     site.extra = dict(line.split("=") for line in printed.split())
