@@ -135,9 +135,14 @@ class _Waiter:
                 self._kept = now
         if status.status != State.SENT:
             self._served = now
-        elif now - self._asked > ASK_AGAIN_SECONDS:
+        elif now > self._due():
             self._ask(now)
         return status
+
+    def _due(self) -> float:
+        """When to ask next: at the end of patience, if that is earlier than usual."""
+        usual, limit = self._asked + ASK_AGAIN_SECONDS, self._patience.queue_timeout
+        return min(usual, max(self._served + limit, self._asked + UNTOUCHED_SECONDS)) if limit else usual
 
     def _ask(self, now: float) -> None:
         """Ask whether anybody serves the queue; give up when nobody has for too long."""

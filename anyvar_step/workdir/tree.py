@@ -207,13 +207,13 @@ class WorkDir:
         return path
 
     def part_of(self, final: Path) -> Path:
-        """A name of one's own, beside the final one, under which to write it."""
-        return final.with_name(f".{final.name}.{secrets.token_hex(6)}")
+        """A new, empty file of one's own, beside the final one, in which to write it."""
+        part = final.with_name(f".{final.name}.{secrets.token_hex(6)}")
+        create(part, self.mode).close()
+        return part
 
     def publish(self, part: Path, final: Path) -> None:
         """Give a whole, fsynced file its name; where another worker was quicker, its file stands."""
-        if self.mode is not None:
-            part.chmod(self.mode)
         try:
             os.link(part, final)
         except FileExistsError:
@@ -229,7 +229,7 @@ class WorkDir:
     def write(self, final: Path, content: bytes) -> None:
         """Publish a small file."""
         part = self.part_of(final)
-        with create(part, self.mode) as out:
+        with part.open("wb") as out:
             out.write(content)
             out.flush()
             os.fsync(out.fileno())

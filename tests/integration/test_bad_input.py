@@ -198,6 +198,13 @@ def test_no_worker_on_the_queue(site: Site, vcf: Path, tmp_path: Path) -> None:
     assert site.left_over() == []
 
 
+def test_no_worker_is_waited_for_beyond_the_queue_timeout(site: Site, vcf: Path, tmp_path: Path) -> None:
+    step = site.start("annotate", str(vcf), "-o", str(tmp_path / "out.vcf"), "--queue-timeout", "7s")
+    _, err = step.communicate(timeout=25)
+    assert step.returncode == 69, err
+    assert "waiting up to 7 s" in err
+
+
 def test_a_timeout_cancels_the_run(site: Site, vcf: Path, tmp_path: Path) -> None:
     done = site.run("annotate", vcf, "-o", tmp_path / "out.vcf", "--timeout", "1s")
     check_refusal(done, 124, "--timeout")

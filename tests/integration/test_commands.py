@@ -6,6 +6,7 @@ import json
 import stat
 from pathlib import Path
 
+import pytest
 from support import Site, until
 
 from anyvar_step.broker.board import Board
@@ -102,6 +103,18 @@ def test_work_dir_files_are_for_owner_and_group_only(site: Site, vcf: Path) -> N
     site.extra = {}
     site.run("submit", vcf, "--no-for-ref")
     assert not any(path.stat().st_mode & stat.S_IROTH for path in site.left_over())
+
+
+@pytest.mark.parametrize("mode", ["", "0664"])
+def test_the_workers_files_have_the_same_modes(site: Site, vcf: Path, mode: str) -> None:
+    site.extra = {"ANYVAR_STEP_WORK_DIR_MODE": mode} if mode else {}
+    with site.worker():
+        run_id = site.run("submit", vcf).stdout.strip()
+        assert site.run("wait", run_id).returncode == 0
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in site.left_over() if path.is_file()}
+    assert modes.keys() == {"manifest.json", "input.vcf_outputvcf", "input.vcf_report.json"}
+    assert modes["input.vcf_outputvcf"] == modes["input.vcf_report.json"] == modes["manifest.json"]
+    assert modes["manifest.json"] == 0o664 if mode else not modes["manifest.json"] & 0o007
 
 
 def test_config_shows_value_origin_and_celery_setting_without_passwords(site: Site) -> None:
