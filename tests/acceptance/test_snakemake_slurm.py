@@ -19,15 +19,9 @@ if not find_spec("snakemake_executor_plugin_slurm"):  # without Slurm's commands
     pytest.skip("pip install snakemake-executor-plugin-slurm", allow_module_level=True)
 
 PROFILE = str(ROOT / "workflow/profiles/slurm")
-#: This Slurm has no accounting, and no need to be spared.
-HERE = (
-    "--slurm-status-command",
-    "squeue",
-    "--slurm-init-seconds-before-status-checks",
-    "2",
-    "--latency-wait",
-    "5",
-)
+#: This Slurm has no need to be spared, and no accounting.
+HASTE = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5")
+HERE = ("--slurm-status-command", "squeue", *HASTE)
 
 
 @pytest.fixture
@@ -50,8 +44,9 @@ def test_the_command_in_the_docs_makes_each_step_a_job(
     (project / "anyvar-step").symlink_to(ROOT)
     docs = (ROOT / "docs/snakemake.md").read_text()
     (command,) = re.findall(r"^snakemake .*--slurm-status-command squeue$", docs, re.MULTILINE)
+    typed = f"{command} {' '.join(HASTE)}"
     with demo_site.worker():
-        done = subprocess.run(command, shell=True, env=cluster, capture_output=True, text=True, timeout=400)
+        done = subprocess.run(typed, shell=True, env=cluster, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr + logs(project)
     assert len(list((project / "results/annotated").glob("*.vcf.gz"))) == 3
     assert (done.stdout + done.stderr).count("has been submitted with SLURM jobid") == 4
