@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from anyvar_step.cli import cli
-from anyvar_step.cli.logs import say_failure
+from anyvar_step.cli.logs import say_failure, say_wrong_usage
 from anyvar_step.errors import StepError
 
 
@@ -26,7 +26,7 @@ def main() -> NoReturn:
         say_failure(str(error))
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        say_wrong_usage(error)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130

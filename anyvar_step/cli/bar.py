@@ -14,9 +14,11 @@ from anyvar_step.cli.logs import use_stderr
 from anyvar_step.cli.progress import Ahead, described, finished
 from anyvar_step.models import RunReport, RunStatus, State
 
-#: Columns of the name and of the longest words; the bar takes what is left, within bounds.
-NAME, WORDS = 20, 42
+#: Columns of the name, the percentage and the longest words; the bar takes what is left, within bounds.
+NAME, PERCENT, WORDS = 20, 5, 42
 SHORTEST, LONGEST = 6, 40
+#: A narrow terminal has less of the words, and none where no more than so many columns are left for them.
+FEW = 10
 
 
 class Bar:
@@ -27,14 +29,18 @@ class Bar:
 
     def __init__(self, name: str, ahead: Ahead, console: Console | None = None) -> None:
         console = console or Console(stderr=True)
-        width = min(LONGEST, max(SHORTEST, console.width - NAME - WORDS - 8))
+        name_width = min(NAME, console.width // 3)
+        beside = console.width - name_width - PERCENT - 3  # a space between two columns
+        words = min(WORDS, beside - SHORTEST) if beside - SHORTEST > FEW else 0
+        width = min(LONGEST, max(SHORTEST, beside - words))
         self._ahead = ahead
         self._begin = time.monotonic()
+        texts = [TextColumn("{task.fields[said]}", markup=False, table_column=_one_line(words))]
         self._bar = Progress(
-            TextColumn("{task.description}", markup=False, table_column=_one_line(NAME)),
+            TextColumn("{task.description}", markup=False, table_column=_one_line(name_width)),
             BarColumn(bar_width=width),
             TextColumn("{task.fields[percent]}", style="progress.percentage"),
-            TextColumn("{task.fields[said]}", markup=False, table_column=_one_line(WORDS)),
+            *(texts if words else ()),
             console=console,
             refresh_per_second=4,
             redirect_stdout=False,

@@ -79,6 +79,7 @@ def command(
     `annotate --attributes` writes.
     """
     from anyvar_step.cli.progress import shown
+    from anyvar_step.errors import ConfigurationError
     from anyvar_step.models import IngestOptions, RunRequest
     from anyvar_step.step.ingest import ingest
     from anyvar_step.step.intake import Intake
@@ -93,6 +94,11 @@ def command(
     path = Intake(making.path_or_stdin(source))
     with steps.servers(local, workers, store, reference) as environ:
         settings = making.load_settings(work_dir, broker_url, latency_wait, environ=environ)
+        if making.over_http(settings, None):
+            raise ConfigurationError(
+                "ingest reaches its run through Redis and the work dir only, and no work dir is set",
+                "Set ANYVAR_VCF_ASYNC_WORK_DIR, or send IN to the web API yourself: PUT /annotated_vcf",
+            )
         patience = making.make_patience(timeout, queue_timeout, 0.0 if local else outage, resubmit)
         with making.reached(settings, "celery", steps.holder(conflicts)) as transport:
 

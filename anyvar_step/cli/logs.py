@@ -60,6 +60,15 @@ def say_failure(message: str) -> None:
         click.echo(f"anyvar-step: {message}", err=True)
 
 
+def say_wrong_usage(error: click.ClickException) -> None:
+    """Click's own lines, or a JSON line; where options were not understood, what was typed tells."""
+    if "--log-format json" in " ".join(sys.argv[1:]).replace("=", " "):
+        configure(log_format="json", verbose=0, quiet=False, debug=False)
+        say_failure(error.format_message())
+    else:
+        error.show()
+
+
 def options(**attributes: Any) -> list[click.Option]:
     """The options that say how much is said, and how; ``attributes`` go to each of them."""
     return [

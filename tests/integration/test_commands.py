@@ -105,6 +105,14 @@ def test_work_dir_files_are_for_owner_and_group_only(site: Site, vcf: Path) -> N
     assert not any(path.stat().st_mode & stat.S_IROTH for path in site.left_over())
 
 
+def test_ingest_says_that_it_does_not_go_through_a_web_api(site: Site, vcf: Path) -> None:
+    site.extra = {"ANYVAR_VCF_ASYNC_WORK_DIR": "", "ANYVAR_STEP_URL": "http://localhost:1"}
+    done = site.run("ingest", vcf)
+    assert done.returncode == 78
+    assert "Set ANYVAR_VCF_ASYNC_WORK_DIR" in done.stderr
+    assert "PUT /annotated_vcf" in done.stderr
+
+
 @pytest.mark.parametrize("mode", ["", "0664"])
 def test_the_workers_files_have_the_same_modes(site: Site, vcf: Path, mode: str) -> None:
     site.extra = {"ANYVAR_STEP_WORK_DIR_MODE": mode} if mode else {}

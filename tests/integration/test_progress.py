@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -14,7 +15,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support import Site, until, write_vcf
+
+from anyvar_step.cli.bar import Bar
+from anyvar_step.models import Progress, RunStatus, State
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -131,6 +136,28 @@ def test_a_failure_is_a_json_line_too(served: Site) -> None:
     [line] = [json.loads(line) for line in done.stderr.splitlines()]
     assert line["level"] == "error"
     assert "gone.vcf" in line["message"]
+
+
+def test_wrong_usage_is_a_json_line_too(served: Site) -> None:
+    for arguments in (("annotate", "--log-format", "json"), ("--log-format=json", "annotate", "--bogus")):
+        done = served.run(*arguments)
+        assert done.returncode == 2
+        [line] = [json.loads(line) for line in done.stderr.splitlines()]
+        assert line["level"] == "error"
+
+
+@pytest.mark.parametrize(("columns", "words"), [(100, True), (60, True), (40, True), (30, False)])
+def test_a_narrow_terminal_keeps_the_percentage_before_the_words(columns: int, words: bool) -> None:
+    console = Console(file=io.StringIO(), width=columns, force_terminal=True)
+    with Bar("a-sample-with-a-long-name.vcf.gz", lambda _: None, console) as watch:
+        progress = Progress(records=1_234_567, fraction=0.57, seconds=100.0)
+        watch(RunStatus(run_id="r", status_code=202, status=State.PROGRESS, progress=progress))
+    assert isinstance(console.file, io.StringIO)
+    last = ESCAPES.sub("", console.file.getvalue()).rstrip().splitlines()[-1]
+    assert "━━" in last
+    assert "57 %" in last
+    assert ("1,234,567" in last) == words
+    assert len(last.rsplit("\r", 1)[-1]) <= columns
 
 
 def test_an_interrupted_step_leaves_the_terminal_as_it_was(site: Site, vcf: Path) -> None:
