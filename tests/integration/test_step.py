@@ -212,18 +212,26 @@ def test_an_interrupted_step_ends_in_seconds_though_redis_hangs(
     assert err.count("no Redis answers") == 1
 
 
-def test_a_worker_at_work_stops_when_its_run_is_cancelled(site: Site, genome: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["signal", "word"])
+def test_a_worker_at_work_stops_when_its_run_is_cancelled(
+    site: Site, genome: Path, tmp_path: Path, by: str
+) -> None:
     big = write_vcf(tmp_path / "big.vcf", genome, records=20_000)
     body = big.read_text().splitlines(keepends=True)
     with big.open("a") as file:
         for _ in range(60):
             file.writelines(body[4:])
     with site.worker():
-        step = site.start("annotate", str(big), "-o", str(tmp_path / "out.vcf"))
+        step = site.start("annotate", str(big), "-o", str(tmp_path / "out.vcf"), "--run-id", f"by-{by}")
         until(lambda: any("_outputvcf" in path.name for path in site.left_over()))
-        step.send_signal(signal.SIGTERM)
-        assert step.wait(20) == 143
+        if by == "word":
+            assert site.run("cancel", "by-word").returncode == 0
+        else:
+            step.send_signal(signal.SIGTERM)
+        assert step.wait(20) == (130 if by == "word" else 143)
         step.communicate()
+        [log] = site.folder.glob("worker-*.log")
+        until(lambda: f"run by-{by} was cancelled" in log.read_text(), what="the worker to give up")
         until(lambda: site.left_over() == [], 10, "an empty work dir")
         small = write_vcf(tmp_path / "small.vcf", genome)
         assert site.run("annotate", small, "-o", tmp_path / "small.out.vcf").returncode == 0
