@@ -116,7 +116,7 @@ class Client:
         ``known``: a web API has answered there before, so that a strange 404 is a proxy's that has lost it.
         """
         code = response.status_code
-        words = body.get("error") or body.get("detail") or response.reason_phrase
+        words = body.get("error") or _detail(body) or response.reason_phrase
         what = f"the web API at {self.url} answered {code}: {words}"
         if code in (401, 403):
             return AccessRefused(what, "Check ANYVAR_STEP_TOKEN")
@@ -127,7 +127,18 @@ class Client:
             return ConfigurationError(what, f"Set ANYVAR_STEP_URL to where it points: {goal}")
         if code == 429 or code >= 500 or (code == 404 and known):
             return TryLater(what, "Run it again; see the web API's log", retry_after(response))
+        if code == 422:
+            return ConfigurationError(what, "Check the options that it names")
         return ConfigurationError(what, "Is ANYVAR_STEP_URL the address of an AnyVar web API?")
+
+
+def _detail(body: dict[str, Any]) -> str:
+    """FastAPI's ``detail``: a text, or what is wrong with which parameters."""
+    detail = body.get("detail")
+    if not isinstance(detail, list):
+        return str(detail or "")
+    wrong = [each for each in detail if isinstance(each, dict)]
+    return "; ".join(f"{(each.get('loc') or ['?'])[-1]}: {each.get('msg')}" for each in wrong)
 
 
 def read_json(response: httpx.Response) -> dict[str, Any]:

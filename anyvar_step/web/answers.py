@@ -41,8 +41,21 @@ async def of(runs: Runs, status: RunStatus, *, tell: bool = True) -> Response:
     if status.output is None:
         if tell:
             await run_in_threadpool(runs.sent, status.run_id, 0, 1, 1)
-        return JSONResponse(_status(status.run_id, "SUCCESS", "Run completed"))
+        return JSONResponse(
+            _status(status.run_id, "SUCCESS", await run_in_threadpool(_completed, runs, status))
+        )
     return await _file(runs, status)
+
+
+def _completed(runs: Runs, status: RunStatus) -> str:
+    """What to say of a run without a file, an ingestion: also what it left out."""
+    report = runs.report(status)
+    wrong = report.registered.conflicts if report and report.registered else 0
+    return (
+        f"Run completed. Alleles left out, whose identifiers do not match them: {wrong}"
+        if wrong
+        else "Run completed"
+    )
 
 
 def _running(status: RunStatus) -> JSONResponse:

@@ -7,8 +7,9 @@ import logging
 from collections.abc import AsyncIterator
 
 import anyio
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -36,6 +37,8 @@ def create(settings: Settings) -> FastAPI:
         docs_url="/",
         redoc_url=None,
         lifespan=_lifespan,
+        # Described only: BearerTokens asks for it before anything is routed.
+        dependencies=[Security(HTTPBearer(auto_error=False))] if settings.auth_tokens else [],
     )
     runs = Runs(settings)
     app.state.settings = settings
@@ -89,8 +92,9 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
         return answers.not_found(request.path_params.get("run_id", ""))
     if isinstance(error, ConfigurationError):
         return refusal(500, str(error))
-    seconds = "5" if isinstance(error, Unavailable) else "30"
-    return refusal(503, str(error), {"Retry-After": seconds})
+    if isinstance(error, Unavailable):  # where Redis is, and how to start it, is not for clients to know
+        return refusal(503, "the queue cannot be reached just now", {"Retry-After": "5"})
+    return refusal(503, str(error), {"Retry-After": "30"})
 
 
 async def _gone(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001

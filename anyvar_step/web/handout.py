@@ -39,7 +39,7 @@ class Handout(FileResponse):
 
         async def tell() -> None:
             nonlocal told
-            if scope["method"] == "GET" and self._start is not None and not told:
+            if scope["method"] != "HEAD" and self._start is not None and not told:
                 told = True
                 await self._on_sent(self._start, self._start + self._sent, self._size)
 

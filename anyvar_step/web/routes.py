@@ -42,7 +42,7 @@ async def get_report(request: Request, run_id: str) -> Response:
     """Counts, timings and digests of a finished run; 404 where there is none, as with AnyVar's workers."""
     runs = runs_of(request)
     status = await run_in_threadpool(runs.look, run_id)
-    if status.status_code != 200 or not status.output:
+    if status.status_code != 200:
         return answers.not_found(run_id)
     report = await run_in_threadpool(runs.report, status)
     return JSONResponse(report.model_dump(mode="json")) if report else answers.not_found(run_id)

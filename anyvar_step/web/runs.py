@@ -69,15 +69,16 @@ class Runs:
         with self._transport() as transport:
             if transport.board.stop_asked(run_id):
                 return False
-            status = transport.status(run_id)
-            if not status.missing and transport.board.handouts.was_told(run_id):
-                self._drop(transport, status)
-                return True
-            return status.missing
+            return transport.status(run_id).missing or transport.board.handouts.was_told(run_id)
 
     def start(self, manifest: Manifest, staged: Staged, holder: str) -> bool:
-        """Queue the staged upload; False where somebody else has taken the run id meanwhile."""
+        """Queue the staged upload; False where somebody else has taken the run id meanwhile.
+
+        An earlier run of that id, whose end has been told, is dropped only now: not for an upload that fails.
+        """
         with self._transport() as transport:
+            if transport.board.handouts.was_told(manifest.run_id):
+                self._drop(transport, transport.status(manifest.run_id))
             if not transport.start(manifest, staged):
                 return False
             if is_holder(holder) and holder != DETACHED:

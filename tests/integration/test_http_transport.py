@@ -265,6 +265,12 @@ def test_a_report_that_cannot_be_read_is_no_run_of_anyvars(
     assert remote.run("annotate", vcf, "-o", tmp_path / "out.vcf").returncode == 0
 
 
+def test_what_the_web_api_does_not_take_is_named(remote: Site, vcf: Path, tmp_path: Path) -> None:
+    done = remote.run("annotate", vcf, "-o", tmp_path / "out.vcf", "--assembly", "hg99")
+    assert done.returncode == 78
+    assert "answered 422: assembly: String should be one of GRCh37, GRCh38" in done.stderr
+
+
 def test_retry_after_is_honoured(proxy: Proxy, remote: Site, vcf: Path, tmp_path: Path) -> None:
     proxy.faults = [
         Fault("PUT", 503, headers={"Retry-After": "2"}),
