@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from typing import NoReturn
@@ -40,6 +41,9 @@ def main() -> NoReturn:
             traceback.print_exc()
         say_failure(f"unexpected {type(error).__name__}: {error}. Please report what --debug shows")
         code = StepError.exit_code
+    if code == 0:  # all is in place: a signal in Python's last moments must not say otherwise
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)
     sys.exit(code)
 
 

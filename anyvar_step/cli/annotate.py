@@ -104,8 +104,8 @@ def command(
         done = steps.with_retries(
             retries, lambda: _step(settings, via, intake, goal, asked, patience, chunks)
         )
-    if report:
-        tickets.write_text(report, done.model_dump_json(indent=2))
+        if report:
+            tickets.write_text(report, done.model_dump_json(indent=2))
 
 
 def _step(

@@ -109,5 +109,5 @@ def command(
                     return report
 
             done = steps.with_retries(retries, step)
-    if report:
-        tickets.write_text(report, done.model_dump_json(indent=2))
+        if report:
+            tickets.write_text(report, done.model_dump_json(indent=2))

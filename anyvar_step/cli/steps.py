@@ -39,14 +39,16 @@ def servers(
     private: bool, workers: int, store: Path | None, reference: tuple[str, ...]
 ) -> Iterator[dict[str, str] | None]:
     """The environment to read the settings from: private servers' with --local, else this process's own."""
+    from anyvar_step.step.waiting import interruptible
+
     if not private:
         if reference or store:
             name = "--reference" if reference else "--store"
             raise click.UsageError(f"{name} is the worker's: name it there, or add --local")
-        yield None
+        with interruptible():  # to the command's end: OUT may be there, and a report still to be written
+            yield None
         return
     from anyvar_step.embedded import embedded
-    from anyvar_step.step.waiting import interruptible
 
     environ = dict(os.environ)
     if reference:

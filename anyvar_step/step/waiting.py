@@ -34,6 +34,8 @@ Watch = Callable[[RunStatus], None]
 _interruptions: list[Interrupted] = []
 #: Set from the moment in which OUT is published: then the step ends well, whatever signal comes.
 _settled = threading.Event()
+#: Set while signals interrupt.
+_active = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -183,12 +185,16 @@ class _Waiter:
 
 def settle() -> None:
     """What was asked for is about to be there: no signal interrupts the step any more."""
-    _settled.set()
+    if threading.current_thread() is threading.main_thread():
+        _settled.set()
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP raise Interrupted once; a second one does not disturb the clean-up."""
+    """SIGINT, SIGTERM and SIGHUP raise Interrupted once; a second one does not disturb the clean-up.
+
+    Within another such block it is that one's signals: they stay as they are until that one ends.
+    """
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -203,6 +209,10 @@ def interruptible() -> Iterator[None]:
         yield
         return
     _settled.clear()
+    if _active.is_set():
+        yield
+        return
+    _active.set()
     before = {each: signal.getsignal(each) for each in signals}
     for each, handler in before.items():
         if handler is not signal.SIG_IGN:  # nohup
@@ -210,6 +220,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
+        _active.clear()
         _interruptions.clear()
         for each, handler in before.items():
             signal.signal(each, handler)

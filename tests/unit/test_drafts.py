@@ -83,9 +83,13 @@ def test_a_signal_while_the_output_is_published_keeps_nothing_from_its_place(
 
     monkeypatch.setattr(delivery, "publish", publish_and_be_told)
     with interruptible():
-        with published(Target(out, "z", index=True)) as part, VcfWriter(part, "z") as writer:
+        with (
+            interruptible(),
+            published(Target(out, "z", index=True)) as part,
+            VcfWriter(part, "z") as writer,
+        ):
             writer.write(vcf.read_bytes().splitlines())
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # as a report is written
     assert names(tmp_path) == ["out.vcf.gz", "out.vcf.gz.tbi"]
     with pytest.raises(Interrupted), interruptible():
         signal.raise_signal(signal.SIGTERM)
