@@ -21,6 +21,9 @@ Kind = Literal["text", "bgzf", "gzip"]
 
 #: Bytes of text in a block, about; also what is read at once for the header.
 BLOCK = 32768
+#: Bytes of a line, and of a header, that are read at most: a small compressed file can hold an endless one.
+#: A record of half a million samples has some 50 MB.
+LONGEST = 1 << 28
 
 
 class VcfReader:
@@ -91,8 +94,12 @@ class VcfReader:
 
     def _read_header(self) -> bytes | None:
         """Fill ``header`` through the #CHROM line; the text read beyond it, None at the end of the file."""
+        size = 0
         for text in self._texts:
             start = 0
+            size += len(text)
+            if size > LONGEST:
+                raise self._fault(self._next_line, f"a header of more than {LONGEST:,} bytes", "Is it a VCF?")
             while (end := text.find(b"\n", start)) >= 0:
                 line = text[start:end]
                 start = end + 1
@@ -127,6 +134,10 @@ class VcfReader:
                 parts, length = [chunk[cut:]], len(chunk) - cut
             else:
                 parts.append(chunk)
+                if length > LONGEST:
+                    raise self._fault(
+                        self._next_line, f"a line of more than {LONGEST:,} bytes", "Is it a VCF?"
+                    )
         if rest := b"".join(parts):
             if not rest.endswith(b"\n"):
                 self.notes.append(f"{self.name} does not end with a newline: make sure that it is whole")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from support import ROOT
 
 from anyvar_step.errors import FileTrouble, InvalidInput
+from anyvar_step.vcf import stream
 from anyvar_step.vcf.bgzf import EOF_BLOCK, BgzfWriter, block
 from anyvar_step.vcf.stream import VcfReader
 
@@ -82,6 +83,25 @@ def test_first_line_numbers_the_block():
 def test_a_line_longer_than_a_block_stays_whole():
     long = record(1) + b"\t" + b"0/1\t" * 100_000
     assert read(HEADER + record(1) + b"\n" + long + b"\n", 1000)[1] == [record(1), long]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            HEADER + record(1) + b"\n" + record(2) + b"A" * 200_000,
+            "line 5: a line of more than 100,000 bytes",
+        ),
+        (b"##fileformat=VCFv4.2\n##x=" + b"A" * 200_000, "line 2: a line of more than 100,000 bytes"),
+        (HEADER[:21] + b"##x=y\n" * 40_000, "a header of more than 100,000 bytes"),
+    ],
+    ids=["record", "header line", "header"],
+)
+def test_a_line_or_header_without_end_is_refused_before_it_fills_the_memory(data, message, monkeypatch):
+    monkeypatch.setattr(stream, "LONGEST", 100_000)
+    for stored in (data, bgzf(data), gzip.compress(data)):
+        with pytest.raises(InvalidInput, match=message):
+            read(stored)
 
 
 def test_a_pipe_is_read_as_a_file_is():
