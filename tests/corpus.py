@@ -7,13 +7,15 @@ import gzip
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pysam
 import pysam.bcftools
 from oracle.sparse import Sparse
 from vrs_oracle import NUCLEOTIDES
+
+from anyvar_step.vcf.header import contig_lengths
 
 #: Bases behind the last REF.
 MARGIN = 1000
@@ -71,12 +73,19 @@ class SparseContig:
 
 
 class SparseReference:
-    """Contigs that have what the REF of each record says; where two disagree, what the first says."""
+    """Contigs that have what the REF of each record says; where two disagree, what the first says.
+
+    They are as long as the header declares, or as the records need where that is twice as much.
+    """
 
     assembly = "GRCh38"
 
-    def __init__(self, records: Iterable[bytes]) -> None:
-        self._contigs = {name: SparseContig(name, *known) for name, known in _contents(records)}
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        declared = contig_lengths(lines)
+        self._contigs = {
+            name: SparseContig(name, length if length >= 2 * (n := declared.get(name, 0)) else n, patches)
+            for name, (length, patches) in _contents(lines)
+        }
 
     def contig(self, name: str) -> SparseContig | None:
         return self._contigs.get(name)
@@ -106,7 +115,7 @@ def _contents(records: Iterable[bytes]) -> Iterator[tuple[str, tuple[int, list[t
     ends: dict[str, int] = {}
     for line in records:
         columns = line.split(b"\t", 5)
-        if len(columns) < 6 or not columns[1].isdigit():
+        if line.startswith(b"#") or len(columns) < 6 or not columns[1].isdigit():
             continue
         name, start = columns[0].decode("utf-8", "backslashreplace"), int(columns[1]) - 1
         bases = known.setdefault(name, {})

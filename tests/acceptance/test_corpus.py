@@ -110,7 +110,7 @@ def answers(files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list
 
 def _answer(path: Path, folder: Path, oracle: vrs_oracle.Oracle) -> Answer:
     answer = Answer(path, before=lines_of(path))
-    reference = SparseReference(records(answer.before))
+    reference = SparseReference(answer.before)
     out = folder / "ours.vcf"
     try:
         annotate_file(path, out, reference, AnnotateOptions(add_vrs_attributes=True), force=True)
