@@ -18,7 +18,7 @@ define measure
 		$(VENV)/bin/python benchmarks/$$name.py $(1) || exit 1; done
 endef
 
-.PHONY: help demo test test-services test-all lint docs dist bench bench-small clean
+.PHONY: help demo test test-services test-all coverage lint docs dist bench bench-small clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,12 @@ test-services: $(VENV)/.test-services $(ORACLE)/.done $(ANYVAR)/.done $(TOOLS)/.
 	$(VENV)/bin/python -m pytest -m services
 
 test-all: test test-services  ## the tests, then those that need what .ci/run installs
+
+coverage: $(VENV)/.test $(ORACLE)/.done  ## how much of the package `make test` runs: 90 % at least
+	$(VENV)/bin/coverage erase
+	$(VENV)/bin/coverage run -m pytest -m "not services" --numprocesses 2 --dist loadfile
+	$(VENV)/bin/coverage combine --quiet
+	$(VENV)/bin/coverage report
 
 lint: $(VENV)/.lint  ## ruff, mypy, snakefmt
 	$(VENV)/bin/ruff check .

@@ -160,6 +160,7 @@ def test_the_changelog_is_in_the_form_it_names() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
     versions = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert versions[0] == "[Unreleased]"
+    assert versions[1].startswith(f"[{__version__}] "), "the version has no entry"
     for version in versions[1:]:
         assert re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", version), version
     kinds = set(re.findall(r"^### (.*)$", text, re.MULTILINE))
