@@ -69,12 +69,16 @@ class KnownRuns(Deployment):
         if running is None:
             raise RunLost("the run of another step with the same input has just ended", "Run it again")
         self._held[running.run_id] = running
-        leases = self.board.leases
-        leases.take(running.run_id, self._holder)
-        for other in leases.holders(running.run_id):
-            if is_predecessor(other, self._holder):
-                leases.end(running.run_id, other)
+        self.want(running.run_id, self._holder)
         return running
+
+    def want(self, run_id: str, holder: str) -> None:
+        """Take a lease for the holder, also for one behind the web API; a predecessor's on this host ends."""
+        leases = self.board.leases
+        leases.take(run_id, holder)
+        for other in leases.holders(run_id):
+            if is_predecessor(other, holder):
+                leases.end(run_id, other)
 
     def _new_id(self, digest: str) -> str:
         """An id that no run of that content has had; a Redis that lost all counts from 1 again."""

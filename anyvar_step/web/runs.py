@@ -102,7 +102,7 @@ class Runs:
             if status.running:
                 transport.board.refresh(run_id)
             if is_holder(holder) and not status.missing:
-                transport.board.leases.take(run_id, holder)
+                transport.want(run_id, holder)
             return status
 
     def digest(self, run_id: str) -> str:
