@@ -41,7 +41,7 @@ def command(
     """
     from anyvar_step.broker.leases import DETACHED
     from anyvar_step.step.annotate import collect_now
-    from anyvar_step.step.waiting import interruptible
+    from anyvar_step.step.signals import interruptible
 
     goal = making.make_target(output, output_type, write_index, compress_level, csi, ndjson=ndjson, tsv=tsv)
     outputs.check({"RUN": Path(run)}, outputs.of_target(goal) | {"--report": report})

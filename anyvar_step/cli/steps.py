@@ -39,7 +39,7 @@ def servers(
     private: bool, workers: int, store: Path | None, reference: tuple[str, ...]
 ) -> Iterator[dict[str, str] | None]:
     """The environment to read the settings from: private servers' with --local, else this process's own."""
-    from anyvar_step.step.waiting import interruptible
+    from anyvar_step.step.signals import interruptible
 
     if not private:
         if reference or store:

@@ -47,7 +47,7 @@ def command(
     from anyvar_step.broker.leases import DETACHED
     from anyvar_step.step.endings import left_to_nobody
     from anyvar_step.step.run import submit
-    from anyvar_step.step.waiting import interruptible
+    from anyvar_step.step.signals import interruptible
 
     outputs.check(
         outputs.of_input(source, request["regions_file"], request["targets_file"]), {"--ticket": ticket}

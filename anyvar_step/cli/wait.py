@@ -38,7 +38,8 @@ def command(
     from anyvar_step.broker.leases import DETACHED
     from anyvar_step.cli.progress import shown
     from anyvar_step.step.endings import ended_badly
-    from anyvar_step.step.waiting import interruptible, wait
+    from anyvar_step.step.signals import interruptible
+    from anyvar_step.step.waiting import wait
 
     settings = making.load_settings(work_dir, broker_url, latency_wait)
     patience = making.make_patience(timeout, queue_timeout, outage)

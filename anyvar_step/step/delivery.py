@@ -14,7 +14,7 @@ from anyvar_step.files import copy_and_hash, file_sha256, sync_folder
 from anyvar_step.models import Counts, Manifest, OutputFormat
 from anyvar_step.step.companions import Companions, drafted
 from anyvar_step.step.drafts import is_stream, publish, put_aside, real, temporary
-from anyvar_step.step.waiting import settle
+from anyvar_step.step.signals import settle
 from anyvar_step.transport import Fetched
 from anyvar_step.vcf import VcfReader, VcfWriter, write_index
 from anyvar_step.vcf.provenance import with_provenance

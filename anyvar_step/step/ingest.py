@@ -12,7 +12,8 @@ from anyvar_step.step.drafts import publish, temporary
 from anyvar_step.step.endings import dropped_if_spoiled, forget
 from anyvar_step.step.intake import Intake
 from anyvar_step.step.run import report_of, run, tell
-from anyvar_step.step.waiting import Patience, Watch, settle
+from anyvar_step.step.signals import settle
+from anyvar_step.step.waiting import Patience, Watch
 from anyvar_step.transport import Fetched, Transport
 
 

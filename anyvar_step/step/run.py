@@ -11,7 +11,8 @@ from anyvar_step.models import Manifest, RunReport, RunRequest, RunStatus
 from anyvar_step.step.delivery import Delivered
 from anyvar_step.step.endings import ended_badly, left_to_nobody
 from anyvar_step.step.intake import Intake
-from anyvar_step.step.waiting import Patience, Watch, interruptible, wait_all
+from anyvar_step.step.signals import interruptible
+from anyvar_step.step.waiting import Patience, Watch, wait_all
 from anyvar_step.transport import Fetched, Transport
 
 _logger = logging.getLogger(__name__)

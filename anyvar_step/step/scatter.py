@@ -21,7 +21,8 @@ from anyvar_step.step.endings import dropped_if_spoiled, ended_badly, forget, le
 from anyvar_step.step.intake import Intake
 from anyvar_step.step.judging import Judge
 from anyvar_step.step.run import report_of, tell
-from anyvar_step.step.waiting import Patience, Watch, interruptible, wait_all
+from anyvar_step.step.signals import interruptible
+from anyvar_step.step.waiting import Patience, Watch, wait_all
 from anyvar_step.transport import Fetched, Transport
 from anyvar_step.vcf import VcfReader, check_input, count_records
 from anyvar_step.vcf.cut import Piece, cut

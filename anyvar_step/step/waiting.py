@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import FrameType
 
-from anyvar_step.errors import Interrupted, TimeLimitReached, Unavailable
+from anyvar_step.errors import TimeLimitReached, Unavailable
 from anyvar_step.models import Manifest, RunStatus, State
 from anyvar_step.step.endings import failure, vanished
+from anyvar_step.step.signals import raise_swallowed
 from anyvar_step.transport import Transport
 
 _logger = logging.getLogger(__name__)
@@ -30,12 +27,6 @@ ASK_AGAIN_SECONDS = 30.0
 KEEP_SECONDS = 20.0
 
 Watch = Callable[[RunStatus], None]
-#: The interruption that was raised last; where something swallowed it, waiting raises it again.
-_interruptions: list[Interrupted] = []
-#: Set from the moment in which OUT is published: then the step ends well, whatever signal comes.
-_settled = threading.Event()
-#: Set while signals interrupt.
-_active = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -77,8 +68,7 @@ def wait_all(
             else:
                 del waiting[n]
                 yield n, status
-        if _interruptions:
-            raise _interruptions[-1]
+        raise_swallowed()
         time.sleep(pause * random.uniform(0.8, 1.0))  # noqa: S311  # jitter, so that many steps spread
         pause = min(pause * 1.3, LONGEST_PAUSE)
 
@@ -181,46 +171,3 @@ class _Waiter:
             _logger.warning("run %s was lost before a worker began it; queued again", run_id)
             self._unknown = 0
             self._transport.requeue(self._ticket)
-
-
-def settle() -> None:
-    """What was asked for is about to be there: no signal interrupts the step any more."""
-    if threading.current_thread() is threading.main_thread():
-        _settled.set()
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP raise Interrupted once; a second one does not disturb the clean-up.
-
-    Within another such block it is that one's signals: they stay as they are until that one ends.
-    """
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if _settled.is_set():
-            return
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)
-        _interruptions.append(Interrupted(signum))
-        raise _interruptions[-1]
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    _settled.clear()
-    if _active.is_set():
-        yield
-        return
-    _active.set()
-    before = {each: signal.getsignal(each) for each in signals}
-    for each, handler in before.items():
-        if handler is not signal.SIG_IGN:  # nohup
-            signal.signal(each, interrupt)
-    try:
-        yield
-    finally:
-        _active.clear()
-        _interruptions.clear()
-        for each, handler in before.items():
-            signal.signal(each, handler)

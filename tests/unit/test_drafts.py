@@ -11,7 +11,7 @@ from anyvar_step.errors import FileTrouble, Interrupted
 from anyvar_step.step import delivery
 from anyvar_step.step.delivery import Target, published
 from anyvar_step.step.drafts import publish, temporary
-from anyvar_step.step.waiting import interruptible
+from anyvar_step.step.signals import interruptible
 from anyvar_step.vcf import VcfWriter
 
 
