@@ -31,7 +31,9 @@ def tables(options: argparse.Namespace, where: Path) -> list[Table]:
         )
     names = {"help": "`anyvar-step --help`", "step": "`anyvar-step annotate`, one record"}
     rows: list[list[object]] = [
-        [name, costs[key].wall, costs[key].cpu, round(costs[key].memory)] for key, name in names.items()
+        # What ends before its memory is looked at has none to show.
+        [name, costs[key].wall, costs[key].cpu, round(costs[key].memory) or ""]
+        for key, name in names.items()
     ]
     return [Table("start_up", ["start-up", "seconds", "CPU seconds", "private memory, MB"], rows)]
 
