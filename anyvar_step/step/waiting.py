@@ -62,7 +62,8 @@ def wait_all(
             if status.running or status.missing:
                 watch(status)
             elif status.lost and left[n] and (again := transport.again(tickets[n])):
-                _logger.warning("%s; submitted again as run %s", failure(status), again.run_id)
+                if again.run_id != status.run_id:
+                    _logger.warning("%s; submitted again as run %s", failure(status), again.run_id)
                 left[n] -= 1
                 tickets[n], waiting[n] = again, _Waiter(transport, again, patience)
             else:

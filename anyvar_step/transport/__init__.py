@@ -52,7 +52,10 @@ class Transport(Protocol):
         """The finished run's output, whole, while the block lasts. Raises FileTrouble, RunLost."""
 
     def again(self, ticket: Manifest) -> Manifest | None:
-        """A new attempt at a run that was lost, from its staged input; None where that cannot be."""
+        """A new attempt at a run that was lost, from its staged input; None where that cannot be.
+
+        The same ticket where the run turns out to have ended well.
+        """
 
     def forget(self, ticket: Manifest) -> None:
         """Drop the ended run, its result and its files, once no other step wants them."""

@@ -142,7 +142,8 @@ class CeleryTransport(KnownRuns):
 
         The lost run is told to stop, should its worker only have been slow. An id that the caller chose
         names one run: it is not attempted again. Where another step that shares the run was quicker, its
-        attempt is ours, too.
+        attempt is ours, too. And where the input is gone since the worker died with its work done, the run is
+        its own next attempt, once a shared filesystem shows the output.
         """
         run_id, digest = ticket.run_id, ticket.digest
         if not run_id.startswith(f"{digest[:32]}-"):
@@ -151,7 +152,9 @@ class CeleryTransport(KnownRuns):
         staged = self.workdir.restage(self._folder(ticket), ticket)
         if staged is None:
             other = self._current(digest)
-            return self._shared(other) if other and other.run_id != run_id else None
+            if other and other.run_id != run_id:
+                return self._shared(other)
+            return ticket if self.finished_late(run_id) else None
         self.board.ask_to_stop(run_id)
         self.board.put_lost(run_id, f"attempted again as run {following.run_id}")
         return self._start(following, staged, chosen=False)[0]

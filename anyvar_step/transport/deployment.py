@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from pathlib import Path
 
 from anyvar_step.broker.board import Board
@@ -55,6 +56,15 @@ class Deployment:
         return (
             {"status": State.SUCCESS, "result": self.workdir.as_worker(output)} if output.exists() else None
         )
+
+    def finished_late(self, run_id: str) -> bool:
+        """Whether the run's files say, as soon as a shared filesystem shows them, that it has ended well."""
+        deadline = time.monotonic() + self._settings.latency_wait
+        while (status := self.status(run_id)).lost and time.monotonic() < deadline:
+            if self.workdir.find(run_id) is None:
+                return False
+            time.sleep(0.2)
+        return status.status_code == 200
 
     def served(self) -> bool:
         """Whether any worker answers that it consumes the queue."""

@@ -109,6 +109,9 @@ class WorkDir:
             if not (folder / manifest.staged_input).is_file():
                 return None
             folder.rename(stage)
+            if not (stage / manifest.staged_input).is_file():  # by its old name it was only remembered
+                stage.rename(folder)
+                return None
             for path in stage.iterdir():
                 if path.name != manifest.staged_input:
                     path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from anyvar_step.step.waiting import Patience, wait
 from anyvar_step.transport import Transport
 from anyvar_step.transport.celery import CeleryTransport
 from anyvar_step.transport.http import HttpTransport
+from anyvar_step.workdir import OUTPUT_SUFFIX
 
 REQUEST = RunRequest(options=AnnotateOptions())
 BOTH = ["celery", "http"]
@@ -205,6 +207,26 @@ def test_two_steps_that_lose_the_run_they_share_attempt_it_again_once(site: Site
         assert second.status(ticket.run_id).lost
         assert second.again(ticket) == again
         second.cancel(again)
+
+
+def test_a_worker_lost_with_its_work_done_is_no_loss_though_its_output_is_seen_late(
+    site: Site, vcf: Path
+) -> None:
+    """As where a shared filesystem shows a removal before what was published ahead of it."""
+    with transports(site) as make, Board(load(site.environ)) as board:
+        transport = make("celery")
+        with vcf.open("rb") as source:
+            ticket, _ = transport.submit(source, vcf.name, REQUEST)
+        [folder] = site.work_dir.glob(f"*/{ticket.run_id}")
+        (folder / ticket.staged_input).rename(folder / ".late")
+        board.put(ticket.run_id, State.FAILURE, {"exc_type": "WorkerLostError", "exc_message": ["signal 9"]})
+        output = folder / f"{ticket.staged_input}{OUTPUT_SUFFIX}"
+        shown = threading.Timer(1, lambda: (folder / ".late").rename(output))
+        shown.start()
+        assert transport.again(ticket) == ticket
+        status = wait(transport, ticket, Patience(), lambda _: None)
+        assert (status.status_code, status.output) == (200, str(output))
+        transport.drop(ticket)
 
 
 @pytest.mark.parametrize("kind", BOTH)
