@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from anyvar_step.broker.board import Board
 from anyvar_step.broker.connection import HASTY
-from anyvar_step.errors import Unavailable
+from anyvar_step.errors import FileTrouble, Unavailable
 from anyvar_step.files import remove_tree
 from anyvar_step.models import (
     IngestOptions,
@@ -128,7 +128,11 @@ class CeleryTransport(KnownRuns):
             return self.board.meta(ticket.run_id) is None
 
         if not report and (status.output or not ingested):
-            self.workdir.await_file(path, gone=gone)
+            try:
+                self.workdir.await_file(path, gone=gone)
+            except FileTrouble:
+                if self._report(ticket) is None:  # seen late: then it says below that the output is spoiled
+                    raise
             report = self._report(ticket)  # published before the output: shown by now, where it is ours
         if report:
             self.workdir.await_file(path, report.output_size, gone=gone)

@@ -13,7 +13,7 @@ from support import Site, write_vcf
 
 from anyvar_step.broker.board import Board
 from anyvar_step.environment import load
-from anyvar_step.errors import ConfigurationError, RunCancelled
+from anyvar_step.errors import ConfigurationError, FileSpoiled, RunCancelled
 from anyvar_step.models import AnnotateOptions, Progress, RunRequest, RunStatus, State
 from anyvar_step.step.annotate import annotate
 from anyvar_step.step.delivery import Target
@@ -22,7 +22,7 @@ from anyvar_step.step.waiting import Patience, wait
 from anyvar_step.transport import Transport
 from anyvar_step.transport.celery import CeleryTransport
 from anyvar_step.transport.http import HttpTransport
-from anyvar_step.workdir import OUTPUT_SUFFIX
+from anyvar_step.workdir import OUTPUT_SUFFIX, REPORT_SUFFIX
 
 REQUEST = RunRequest(options=AnnotateOptions())
 BOTH = ["celery", "http"]
@@ -226,6 +226,25 @@ def test_a_worker_lost_with_its_work_done_is_no_loss_though_its_output_is_seen_l
         assert transport.again(ticket) == ticket
         status = wait(transport, ticket, Patience(), lambda _: None)
         assert (status.status_code, status.output) == (200, str(output))
+        transport.drop(ticket)
+
+
+def test_an_output_that_is_gone_is_spoiled_though_its_report_is_seen_late(site: Site, vcf: Path) -> None:
+    """Or the next call would find the same run again."""
+    site.extra["ANYVAR_STEP_LATENCY_WAIT"] = "1"
+    with site.worker(), transports(site) as make:
+        transport = make("celery")
+        with vcf.open("rb") as source:
+            ticket, _ = transport.submit(source, vcf.name, REQUEST)
+        status = wait(transport, ticket, Patience(), lambda _: None)
+        [folder] = site.work_dir.glob(f"*/{ticket.run_id}")
+        (folder / f"{ticket.staged_input}{OUTPUT_SUFFIX}").unlink()
+        report = folder / f"{ticket.staged_input}{REPORT_SUFFIX}"
+        report.rename(folder / ".late")
+        shown = threading.Timer(0.5, lambda: (folder / ".late").rename(report))
+        shown.start()
+        with pytest.raises(FileSpoiled), transport.fetch(ticket, status):
+            pass
         transport.drop(ticket)
 
 
