@@ -14,7 +14,7 @@ from support import Site, write_vcf
 from anyvar_step.broker.board import Board
 from anyvar_step.environment import load
 from anyvar_step.errors import ConfigurationError, FileSpoiled, RunCancelled
-from anyvar_step.models import AnnotateOptions, Progress, RunRequest, RunStatus, State
+from anyvar_step.models import AnnotateOptions, Manifest, Progress, RunRequest, RunStatus, State
 from anyvar_step.step.annotate import annotate
 from anyvar_step.step.delivery import Target
 from anyvar_step.step.intake import Intake
@@ -82,6 +82,13 @@ def test_both_give_the_same_status_whatever_the_failure_code(site: Site, code: i
             assert told(http.status(name)) == told(expected)
             ended = name.startswith(("failed", "cancelled"))
             assert (expected.status_code == code and expected.error_code is not None) == ended
+
+
+def submitted(transport: Transport, vcf: Path) -> Manifest:
+    """The ticket of a run that was asked for as REQUEST says."""
+    with vcf.open("rb") as source:
+        ticket, _ = transport.submit(source, vcf.name, REQUEST)
+    return ticket
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -167,8 +174,7 @@ def test_a_callers_own_run_id_names_one_content(site: Site, kind: str, vcf: Path
 def test_a_cancelled_run_ends_the_wait_of_others(site: Site, kind: str, vcf: Path) -> None:
     with transports(site) as make:
         transport = make(kind)
-        with vcf.open("rb") as source:
-            ticket, _ = transport.submit(source, vcf.name, REQUEST)
+        ticket = submitted(transport, vcf)
         other = make("celery")
         status = wait(transport, ticket, Patience(), lambda _: other.cancel(other.find(ticket.run_id)))
         assert status.error_class == RunCancelled.__name__
@@ -178,8 +184,7 @@ def test_a_cancelled_run_ends_the_wait_of_others(site: Site, kind: str, vcf: Pat
 def test_a_run_that_vanishes_is_lost(site: Site, kind: str, vcf: Path) -> None:
     with transports(site) as make, Board(load(site.environ)) as board:
         transport = make(kind)
-        with vcf.open("rb") as source:
-            ticket, _ = transport.submit(source, vcf.name, REQUEST)
+        ticket = submitted(transport, vcf)
         status = wait(transport, ticket, Patience(), lambda _: board.forget(ticket.run_id, ticket.digest))
         assert status.lost
 
@@ -188,8 +193,7 @@ def test_a_run_that_vanishes_is_lost(site: Site, kind: str, vcf: Path) -> None:
 def test_a_run_that_was_dropped_without_being_cancelled_is_lost(site: Site, kind: str, vcf: Path) -> None:
     with transports(site) as make, Board(load(site.environ)) as board:
         transport = make(kind)
-        with vcf.open("rb") as source:
-            ticket, _ = transport.submit(source, vcf.name, REQUEST)
+        ticket = submitted(transport, vcf)
         status = wait(transport, ticket, Patience(), lambda _: board.put_lost(ticket.run_id, "forsaken"))
         assert status.lost
         assert "forsaken" in status.message
@@ -215,8 +219,7 @@ def test_a_worker_lost_with_its_work_done_is_no_loss_though_its_output_is_seen_l
     """As where a shared filesystem shows a removal before what was published ahead of it."""
     with transports(site) as make, Board(load(site.environ)) as board:
         transport = make("celery")
-        with vcf.open("rb") as source:
-            ticket, _ = transport.submit(source, vcf.name, REQUEST)
+        ticket = submitted(transport, vcf)
         [folder] = site.work_dir.glob(f"*/{ticket.run_id}")
         (folder / ticket.staged_input).rename(folder / ".late")
         board.put(ticket.run_id, State.FAILURE, {"exc_type": "WorkerLostError", "exc_message": ["signal 9"]})
@@ -234,8 +237,7 @@ def test_an_output_that_is_gone_is_spoiled_though_its_report_is_seen_late(site: 
     site.extra["ANYVAR_STEP_LATENCY_WAIT"] = "1"
     with site.worker(), transports(site) as make:
         transport = make("celery")
-        with vcf.open("rb") as source:
-            ticket, _ = transport.submit(source, vcf.name, REQUEST)
+        ticket = submitted(transport, vcf)
         status = wait(transport, ticket, Patience(), lambda _: None)
         [folder] = site.work_dir.glob(f"*/{ticket.run_id}")
         (folder / f"{ticket.staged_input}{OUTPUT_SUFFIX}").unlink()
