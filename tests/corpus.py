@@ -68,8 +68,8 @@ class SparseContig:
     def fetch(self, start: int, end: int) -> bytes:
         return self._sequence.fetch(start, end).encode("ascii")
 
-    def base(self, position: int) -> int:
-        return self.fetch(position, position + 1)[0]
+    def bases(self, positions: Sequence[int]) -> bytes:
+        return b"".join(self.fetch(position, position + 1) for position in positions)
 
 
 class SparseReference:

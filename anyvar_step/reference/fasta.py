@@ -6,7 +6,7 @@ No contig is ever held whole: an mmap's pages belong to the system's cache, of a
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from anyvar_step.errors import ConfigurationError
@@ -38,9 +38,10 @@ class FastaContig:
         self._bases = entry.line_bases
         self._extra = entry.line_width - entry.line_bases
 
-    def base(self, position: int) -> int:
-        """The upper-case byte at ``position``, 0 <= position < length."""
-        return _UPPER[self._data[self._offset + position + position // self._bases * self._extra]]
+    def bases(self, positions: Sequence[int]) -> bytes:
+        """The upper-case base at each of these positions, 0 <= position < length."""
+        data, offset, bases, extra = self._data, self._offset, self._bases, self._extra
+        return bytes([data[offset + i + i // bases * extra] for i in positions]).upper()
 
     def fetch(self, start: int, end: int) -> bytes:
         """The upper-case bases of [start, end), cut off at ``length``; ``b""`` where start < 0."""

@@ -5,6 +5,7 @@ Positions are inter-residue and 0-based, as in VRS: [start, end) lies between ba
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -23,8 +24,8 @@ class Contig(Protocol):
         The reference implementation answers a negative start (POS 0) with an empty sequence too.
         """
 
-    def base(self, position: int) -> int:
-        """The upper-case byte at ``position``, 0 <= position < length."""
+    def bases(self, positions: Sequence[int]) -> bytes:
+        """The upper-case base at each of these positions, 0 <= position < length."""
 
 
 class Reference(Protocol):

@@ -6,18 +6,23 @@ The rules are CONTRACTS.md §4's; where the reference implementation is wrong th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from anyvar_step.models import Counts, Existing
 from anyvar_step.reference.protocols import Reference
 from anyvar_step.vrs import digest, fields
 from anyvar_step.vrs.block import Block
+from anyvar_step.vrs.columns import Columns, by_columns
 from anyvar_step.vrs.digest import STRIDE
 from anyvar_step.vrs.kept import KeptAlleles
 from anyvar_step.vrs.plan import END, START, Plans
-from anyvar_step.vrs.record import DIGITS, MISSING, Row, Translator, add
+from anyvar_step.vrs.record import NAME, Known, Translator, add
+from anyvar_step.vrs.rows import Rows
 
-#: What follows an empty INFO, and one that has fields.
-_FIRST, _FURTHER = fields.IDS + b"=", b";" + fields.IDS + b"="
+#: What follows an INFO that has fields.
+_FURTHER = b";" + NAME
 
 
 class RecordError(ValueError):
@@ -69,80 +74,94 @@ class Annotator:
         known = self._translator.contigs.items()
         return {chrom.decode("utf-8", "backslashreplace"): k.contig.accession for chrom, k in known if k}
 
-    def annotate(self, lines: list[bytes]) -> list[bytes]:
+    def annotate(self, lines: Sequence[bytes]) -> list[bytes]:
         """The lines with their VRS fields, record for record; without line ends, as they come.
 
-        Blocks of up to 32 KB stay in the processor's cache. Raises RecordError, after which counts and
-        alleles are those of no whole block.
+        Raises RecordError, after which counts and alleles are those of no whole block.
         """
-        block = Block()
-        rows = self._rows(lines, block)
-        ids = block.ids() if block.tails else b""
+        return self.text(lines).split(b"\n")[:-1]
+
+    def text(self, lines: Sequence[bytes]) -> bytes:
+        """The same as one text, in which each line has its end.
+
+        Blocks of up to 32 KB stay in the processor's cache.
+        """
+        block, rows = Block(), Rows()
+        records = [line.split(b"\t", 8) for line in lines]
+        for chrom, run in groupby(records, key=itemgetter(0)):
+            first = len(rows)
+            known, together = self._translator.known(chrom), list(run)
+            columns = by_columns(known.contig, together) if known else None
+            if known and columns:
+                self._fill(known, columns, lines[first : first + len(together)], together, block, rows)
+            else:
+                for record in together:
+                    self._translate(record, block, rows)
+        ids = block.ids()
         self.counts.records += len(lines)
-        self.counts.ids += len(block.tails)
+        self.counts.ids += len(ids) // STRIDE
         if self._keep:
             self.alleles = block.kept_alleles(ids)
-        return [
-            b"".join((head, ids[alleles] if type(alleles) is slice else _listed(ids, alleles), rest, tail))
-            for head, alleles, rest, tail in rows
-        ]
+        return rows.text(ids)
 
-    def _translate(self, columns: list[bytes], block: Block, index: int) -> Row:
+    def _translate(self, record: list[bytes], block: Block, rows: Rows) -> None:
         try:
-            return self._translator.row(columns, block)
+            rows.add(self._translator.row(record, block))
         except ValueError as error:
-            raise RecordError(index, *error.args) from None
+            raise RecordError(len(rows), *error.args) from None
 
-    def _rows(self, lines: list[bytes], block: Block) -> list[Row]:
-        """The rows of all lines.
+    def _fill(
+        self,
+        known: Known,
+        columns: Columns,
+        lines: Sequence[bytes],
+        records: Sequence[list[bytes]],
+        block: Block,
+        rows: Rows,
+    ) -> None:
+        """Add the records of a contig to block and rows.
 
-        One long function since a call per record would cost a tenth of the throughput. It takes a record
-        that has a plan, whose REF agrees and whose INFO has no older VRS field; all others, and every doubt,
-        go to the translator, which would give a planned record the same row.
+        One long loop since a call per record would cost a tenth of the throughput. It takes a record that
+        has a plan, whose REF agrees and whose INFO has no older VRS field; all others, and every doubt, go
+        to the translator, which would give a planned record the same row.
         """
-        plans, contigs = self._plans, self._translator.contigs
-        locations, where, tails = block.locations, block.where, block.tails
-        places, states, keep = block.places, block.states, self._keep
-        location_of, ours, first, further = digest.location, fields.PREFIX, _FIRST, _FURTHER
-        letter, zero = ours[0], b"0"[0]
-        rows: list[Row] = []
-        used: list[tuple[str, ...]] = []
-        for line in lines:
-            columns = line.split(b"\t", 8)
+        plans, middle, accession = self._plans, known.middle, known.contig.accession
+        locations, tails, places, states = block.locations, block.tails, block.places, block.states
+        pieces, widths, keep = rows.pieces, rows.widths, self._keep
+        location_of, ours, zero = digest.location, fields.PREFIX, b"0"[0]
+        letter, tab, used, last = ours[0], columns.tab, [], -1
+        for line, record, pos, start, base, ref, alts, info, calls in zip(
+            lines, records, *columns[:-1], strict=True
+        ):
+            plan = plans[ref, alts]
             if (
-                len(columns) > 7
-                and (plan := plans[columns[3], columns[4]])
-                and (known := contigs.get(columns[0]))
-                and (pos := columns[1]).isdigit()
-                and len(pos) <= DIGITS
-                and 0 < (position := int(pos)) <= known.length
-                and known.base(position - 1) == plan.base
-                and (info := columns[7])
-                and (letter not in info or ours not in info)  # to look for one byte is much cheaper
+                not plan
+                or plan.base != base
+                or pos[0] == zero
+                or not info
+                or (letter in info and ours in info)  # to look for one byte is much cheaper
             ):
-                start, end = b"%d" % (position - 1), pos if pos[0] != zero else b"%d" % position
-                number = len(locations)
-                locations.append(location_of(known.middle, start, end))
-                begin = len(tails) * STRIDE
-                for tail in plan.tails:
-                    where.append(number)
-                    tails.append(tail)
-                if keep:
-                    states.extend(plan.states)
-                    places.append((known.contig.accession, position - 1, position))
-                cut = len(line) - len(columns[8]) - 1 if len(columns) > 8 else len(line)
-                head = line[: cut - 1] + first if info == b"." else line[:cut] + further
-                rest = plan.rest.replace(START, start).replace(END, end)
-                rows.append((head, slice(begin, len(tails) * STRIDE - 1), rest, line[cut:]))
-                used.append(plan.kinds)
+                self._translate(record, block, rows)
+                last = -1
+                continue
+            _, own_tails, own_states, rest, kinds = plan
+            begin = b"%d" % start
+            if start == last:
+                tails[-1] += own_tails
             else:
-                rows.append(self._translate(columns, block, len(rows)))
+                locations.append(location_of(middle, begin, pos))
+                tails.append(own_tails)
+                last = start
+                if keep:
+                    places.append((accession, start, start + 1))
+            if keep:
+                states += own_states
+            end = len(line) - len(calls) - len(tab)
+            head, name = (line[: end - 1], NAME) if info == b"." else (line[:end], _FURTHER)
+            rest = rest.replace(START, begin).replace(END, pos)
+            pieces += (head, name, b"", rest, tab, calls, b"\n")
+            widths.append(len(own_tails) * STRIDE)
+            used.append(kinds)
         for kinds, times in Counter(used).items():
             for kind in kinds:
                 add(self.counts.alleles, kind, times)
-        return rows
-
-
-def _listed(ids: bytes, alleles: list[int]) -> bytes:
-    """The identifiers of these alleles, ``.`` where one has none; nothing for no alleles."""
-    return b",".join([b"." if i == MISSING else ids[i * STRIDE : (i + 1) * STRIDE - 1] for i in alleles])

@@ -6,8 +6,9 @@ An identifier is a prefix and sha512t24u of a canonical JSON text: 24 bytes of S
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Iterable
+from collections.abc import Sequence
 from hashlib import sha512
+from struct import unpack
 
 #: Length of a digest in base64url; 24 bytes make exactly 32 characters, so digests can be encoded in bulk.
 WIDTH = 32
@@ -20,23 +21,34 @@ STRIDE = len(ALLELE_PREFIX) + WIDTH + 1
 ALLELE_HEAD = b'{"location":"'
 _LOCATION_HEAD = b'{"end":'
 _LOCATION_TAIL = b',"type":"SequenceLocation"}'
+_LITERAL_HEAD = b'","state":{"sequence":"'
+_LITERAL_TAIL = b'","type":"LiteralSequenceExpression"},"type":"Allele"}'
+_LENGTH_HEAD = b'","state":{"length":'
+_LENGTH_MIDDLE = b',"repeatSubunitLength":'
+_LENGTH_TAIL = b',"type":"ReferenceLengthExpression"},"type":"Allele"}'
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def sha512t24u(data: bytes) -> bytes:
     """The digest of one text: 32 characters."""
-    return bulk([data])
+    return encoded([sha512(data).digest()])
 
 
-def bulk(texts: Iterable[bytes]) -> bytes:
-    """The digests of many texts, one behind the other, 32 characters each."""
-    return encode([sha512(text).digest()[:24] for text in texts])
+def truncated(digests: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The first 24 bytes of each of these SHA-512 digests."""
+    return unpack("24s40x" * len(digests), b"".join(digests))  # a third of what so many slices cost
 
 
-def encode(digests: list[bytes]) -> bytes:
-    """base64url of 24-byte digests, one behind the other."""
-    return b2a_base64(b"".join(digests), newline=False).translate(_URL_SAFE)
+def encoded(digests: Sequence[bytes]) -> bytes:
+    """sha512t24u of these SHA-512 digests, one behind the other, 32 characters each."""
+    return b2a_base64(b"".join(truncated(digests)), newline=False).translate(_URL_SAFE)
+
+
+def prefixed(prefix: bytes, digests: bytes) -> bytes:
+    """sha512t24u digests that stand one behind the other, with a prefix before each."""
+    apart = unpack("32s" * (len(digests) // WIDTH), digests)
+    return prefix + prefix.join(apart) if apart else b""
 
 
 def location_middle(accession: str) -> bytes:
@@ -52,14 +64,18 @@ def location(middle: bytes, start: bytes, end: bytes) -> bytes:
     return b"".join((_LOCATION_HEAD, end, middle, start, _LOCATION_TAIL))
 
 
+def tail(sequence: bytes, length: bytes, repeat_subunit_length: bytes) -> bytes:
+    """What follows the location's digest in an allele, by its state; a length ``.`` is a literal's."""
+    if length == b".":
+        return literal_tail(sequence)
+    return reference_length_tail(length, repeat_subunit_length)
+
+
 def literal_tail(sequence: bytes) -> bytes:
-    """What follows the location's digest in an allele with a literal state."""
-    return b'","state":{"sequence":"%b","type":"LiteralSequenceExpression"},"type":"Allele"}' % sequence
+    """``tail`` for a literal state."""
+    return b"".join((_LITERAL_HEAD, sequence, _LITERAL_TAIL))
 
 
 def reference_length_tail(length: bytes, repeat_subunit_length: bytes) -> bytes:
-    """The same for a ReferenceLengthExpression (decimal numbers); its sequence is not digested."""
-    return (
-        b'","state":{"length":%b,"repeatSubunitLength":%b,"type":"ReferenceLengthExpression"},"type":"Allele"}'
-        % (length, repeat_subunit_length)
-    )
+    """``tail`` for a ReferenceLengthExpression (decimal numbers); its sequence is not digested."""
+    return b"".join((_LENGTH_HEAD, length, _LENGTH_MIDDLE, repeat_subunit_length, _LENGTH_TAIL))

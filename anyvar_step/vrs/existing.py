@@ -60,7 +60,7 @@ class Trusted:
                     _add(block, known, allele)
                     claimed.append((index, claim))
         ids = block.ids() if claimed else b""
-        found = (ids[place : place + STRIDE - 1] for place in range(0, len(ids), STRIDE))
+        found = (ids[place + 1 : place + STRIDE] for place in range(0, len(ids), STRIDE))
         wrong = {
             place: Conflict(index, claim, id_)
             for place, ((index, claim), id_) in enumerate(zip(claimed, found, strict=True))
@@ -181,7 +181,8 @@ def _round(unit: bytes, length: int) -> bytes:
 def _add(block: Block, known: tuple[Contig, bytes], allele: Normalized) -> None:
     contig, middle = known
     start, end, state, length, subunit = fields.texts(allele)
-    block.add(middle, (start, end, (allele.sequence or b"") if length == b"." else state, length, subunit))
+    sequence = (allele.sequence or b"") if length == b"." else state
+    block.add(digest.location(middle, start, end), digest.tail(sequence, length, subunit))
     block.keep(contig.accession, allele)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from itertools import chain
 from urllib.parse import quote_from_bytes
 
 from anyvar_step import VRS_VERSION, __version__
@@ -87,11 +85,7 @@ def texts(allele: Normalized) -> Texts:
 
 def attributes(alleles: Sequence[Texts]) -> bytes:
     """The attribute fields of a record with these alleles, each with a semicolon before it."""
-    return _template(len(alleles)) % tuple(chain.from_iterable(zip(*alleles, strict=True)))
+    return _TEMPLATE % tuple(map(b",".join, zip(*alleles, strict=True)))
 
 
-@lru_cache(maxsize=256)
-def _template(alleles: int) -> bytes:
-    """All attribute fields with a place for the value of each of so many alleles."""
-    values = b",".join([b"%b"] * alleles)
-    return b"".join(b";%b=%b" % (name, values) for name in ATTRIBUTES)
+_TEMPLATE = b"".join(b";%b=%%b" % name for name in ATTRIBUTES)

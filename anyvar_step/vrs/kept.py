@@ -23,12 +23,12 @@ class KeptAlleles(Sequence[KeptAllele]):
     """Alleles in the order of the records, REF before ALT, repeats included.
 
     ``digests`` are the 24 bytes that the alleles' identifiers stand for, in that order; ``ids`` and
-    ``places`` are all identifiers and all locations' digests as text.
+    ``location_digests`` are all identifiers, each with a comma before it, and all locations' digests as text.
     """
 
     def __init__(
         self,
-        digests: list[bytes],
+        digests: Sequence[bytes],
         ids: bytes,
         location_digests: bytes,
         where: list[int],
@@ -50,7 +50,7 @@ class KeptAlleles(Sequence[KeptAllele]):
         step = digest.STRIDE
         return KeptAlleles(
             [self.digests[place] for place in left],
-            b",".join([self._ids[place * step : (place + 1) * step - 1] for place in left]),
+            b"".join([self._ids[place * step : (place + 1) * step] for place in left]),
             self._locations,
             [self._where[place] for place in left],
             self._places,
@@ -72,7 +72,7 @@ class KeptAlleles(Sequence[KeptAllele]):
         number = self._where[index]
         begin, width = index * digest.STRIDE, digest.WIDTH
         return KeptAllele(
-            self._ids[begin : begin + digest.STRIDE - 1].decode("ascii"),
+            self._ids[begin + 1 : begin + digest.STRIDE].decode("ascii"),
             _LOCATION_PREFIX + self._locations[number * width : (number + 1) * width].decode("ascii"),
             *self._places[number],
             *self._states[index],

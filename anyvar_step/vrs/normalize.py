@@ -7,14 +7,16 @@ All sequences are upper-case bytes, all positions inter-residue.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from anyvar_step.reference.protocols import Contig
 
 #: A ReferenceLengthExpression shows its sequence up to this length.
 SHOWN = 50
 #: Bases compared at once while rolling: first, and at most.
-_FIRST, _MOST = 64, 1 << 16
+_FIRST, _MOST = 16, 1 << 16
+#: Bases that a window has on either side: most variants roll over fewer.
+_MARGIN = 24
 
 
 class Normalized(NamedTuple):
@@ -28,6 +30,36 @@ class Normalized(NamedTuple):
     sequence: bytes | None
     length: int | None = None
     repeat_subunit_length: int | None = None
+
+
+class Window:
+    """Bases [start, end) of a contig, ``inside``, fetched with those about them; farther ones when needed."""
+
+    __slots__ = ("_bases", "_contig", "_first", "inside", "length")
+
+    def __init__(self, contig: Contig, start: int, end: int) -> None:
+        first = max(start - _MARGIN, 0)
+        self._contig = contig
+        self._first = first
+        self._bases = contig.fetch(first, end + _MARGIN)
+        self.length = contig.length
+        self.inside = self._bases[start - first : end - first] if start >= 0 else b""
+
+    def fetch(self, start: int, end: int) -> bytes:
+        """The bases of [start, end), cut off at ``length``; 0 <= start."""
+        first, bases = self._first, self._bases
+        if first <= start and end - first <= len(bases):
+            return bases[start - first : end - first]
+        return self._contig.fetch(start, end)
+
+
+class Bases(Protocol):
+    """What ``justify`` looks at: a contig or a window of it."""
+
+    length: int
+
+    def fetch(self, start: int, end: int) -> bytes:
+        """The upper-case bases of [start, end), cut off at ``length``."""
 
 
 def trim(ref: bytes, alt: bytes) -> tuple[int, bytes, bytes]:
@@ -50,7 +82,7 @@ def trim(ref: bytes, alt: bytes) -> tuple[int, bytes, bytes]:
     return prefix, ref[prefix:], alt[prefix:]
 
 
-def justify(contig: Contig, start: int, ref: bytes, alt: bytes) -> Normalized:
+def justify(contig: Bases, start: int, ref: bytes, alt: bytes) -> Normalized:
     """Steps 2, 4 and 5 for what ``trim`` left."""
     end = start + len(ref)
     if ref == alt:
@@ -112,9 +144,9 @@ def _around(seed: bytes, start: int, stop: int) -> bytes:
     return (seed * ((phase + size) // len(seed) + 1))[phase : phase + size]
 
 
-def _roll_right(contig: Contig, seed: bytes, position: int) -> int:
+def _roll_right(contig: Bases, seed: bytes, position: int) -> int:
     """How many bases from ``position`` on are the seed going round."""
-    if position >= contig.length or contig.base(position) != seed[0]:
+    if contig.fetch(position, position + 1) != seed[:1]:
         return 0  # as for most: one look is cheaper than a comparison of sequences
     done, step = 0, _FIRST
     while True:
@@ -126,9 +158,9 @@ def _roll_right(contig: Contig, seed: bytes, position: int) -> int:
         step = min(step * 4, _MOST)
 
 
-def _roll_left(contig: Contig, seed: bytes, position: int) -> int:
+def _roll_left(contig: Bases, seed: bytes, position: int) -> int:
     """How many bases before ``position`` are the seed going round backwards."""
-    if position == 0 or contig.base(position - 1) != seed[-1]:
+    if position == 0 or contig.fetch(position - 1, position) != seed[-1:]:
         return 0
     done, step = 0, _FIRST
     while True:

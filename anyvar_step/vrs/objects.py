@@ -82,7 +82,7 @@ def _allele(claim: Claim, place: bytes, location: bytes) -> bytes:
     _, _, sequence, length, subunit = claim.texts
     shown = b"" if sequence == b"." else sequence
     literal = length == b"."
-    tail = digest.literal_tail(shown) if literal else digest.reference_length_tail(length, subunit)
+    tail = digest.tail(shown, length, subunit)
     key = digest.sha512t24u(digest.ALLELE_HEAD + place + tail)
     if claim.id != digest.ALLELE_PREFIX + key:
         shown_id = claim.id.decode("utf-8", "backslashreplace")

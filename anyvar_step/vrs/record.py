@@ -5,7 +5,8 @@ Nothing of a line is changed but INFO, and genotype columns are not looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from anyvar_step.models import Counts, Existing
@@ -13,28 +14,30 @@ from anyvar_step.reference.protocols import Contig, Reference
 from anyvar_step.vrs import digest, fields
 from anyvar_step.vrs.allele import is_nucleotides, kind_of_change, kind_of_other
 from anyvar_step.vrs.block import Block
-from anyvar_step.vrs.normalize import justify, trim
+from anyvar_step.vrs.normalize import Window, justify, trim
+from anyvar_step.vrs.rows import Row
 
-#: The number of an allele that has no identifier.
-MISSING = -1
 #: Bases of a sequence that an error message shows.
 QUOTED = 50
 #: Digits of the largest 64-bit position.
 DIGITS = 19
+#: The field of identifiers, up to its values.
+NAME = fields.IDS + b"="
+
+
+#: What of a record's REF and ALTs becomes a field's value: what ``trim`` leaves of each allele, None for
+#: what has no VRS allele; and the kind of each ALT.
+Changes = tuple[tuple[tuple[int, bytes, bytes] | None, ...], tuple[str, ...]]
+
+#: Bytes of REF and ALTs up to which their changes are remembered.
+_SHORT = 64
 
 
 class Known(NamedTuple):
-    """A contig that the reference has, with what the fast path needs of it at hand."""
+    """A contig that the reference has, and its part of a location's serialisation."""
 
     contig: Contig
-    base: Callable[[int], int]
-    length: int
     middle: bytes
-
-
-#: A line without its identifiers: what comes before them, whose they are, and twice what comes after. The
-#: alleles are numbers in the block, or the slice of ``Block.ids`` where all of them have an identifier.
-Row = tuple[bytes, list[int] | slice, bytes, bytes]
 
 
 class Translator:
@@ -69,61 +72,41 @@ class Translator:
             raise ValueError(f"it has {len(columns)} tab-separated columns, and a VCF record has at least 8")
         chrom, pos, _, ref, alts, _, _, info = columns[:8]
         start = _position(pos) - 1
-        head = b"\t".join(columns[:7]) + b"\t"
-        tail = b"\t" + columns[8] if len(columns) > 8 else b""
+        tab, calls = (b"\t", columns[8]) if len(columns) > 8 else (b"", b"")
         if fields.PREFIX in info and (others := fields.without_ours(info)) != info:
             if self._existing == "keep":
                 self._counts.kept += 1
-                return b"\t".join(columns), [], b"", b""
+                return Row(b"\t".join(columns))
             if self._existing == "error":
                 raise ValueError("it has VRS fields already", "Use --existing replace or --existing keep")
             info = others
-        ref = ref.upper()
-        changes = self._changes(ref, alts.upper())
-        known = self._known(chrom)
+        ref, alts = ref.upper(), alts.upper()
+        short = len(ref) + len(alts) <= _SHORT
+        changes, kinds = (_changes if short else _changes.__wrapped__)(ref, alts, self._for_ref)
+        for kind in kinds:
+            add(self._counts.alleles, kind)
+        known = self.known(chrom)
+        if known is None:
+            add(self._counts.unknown_contigs, _text(chrom))
+        head = b"\t".join(columns[:7]) + b"\t"
         if not changes:
-            return head + info, [], b"", tail
+            return Row(head + info, tab=tab, calls=calls)
         if info not in (b".", b""):
             head += info + b";"
-        if known is None:
-            changes = [None] * len(changes)
-        elif any(changes):
-            found = known.contig.fetch(start, start + len(ref))
-            if found != ref:
-                return head + self._error(chrom, start, ref, found), [], b"", tail
-        return self._translated(head, tail, known, start, changes, block)
+        if known is None or not any(changes):
+            return self._without_alleles(head, len(changes), tab, calls)
+        window = Window(known.contig, start, start + len(ref))
+        if window.inside != ref:
+            return Row(head + self._error(chrom, start, ref, window.inside), tab=tab, calls=calls)
+        rest = self._translated(known, window, start, changes, block)
+        return Row(head, NAME, tuple(map(bool, changes)), rest, tab, calls)
 
-    def _known(self, chrom: bytes) -> Known | None:
-        """The contig; an unknown one is counted."""
-        known = self.contigs.get(chrom)
-        if known is None:
-            name = chrom.decode("utf-8", "backslashreplace")
-            found = None if chrom in self.contigs else self._reference.contig(name)
-            known = self.contigs[chrom] = None if found is None else _known(found)
-            if known is None:
-                add(self._counts.unknown_contigs, name)
-        return known
-
-    def _changes(self, ref: bytes, alts: bytes) -> list[tuple[int, bytes, bytes] | None]:
-        """What ``trim`` leaves of each allele that gets a field's value; None for what has no VRS allele.
-
-        ALT ``.`` alone is no allele: REF stands there by itself.
-        """
-        readable = is_nucleotides(ref)
-        changes: list[tuple[int, bytes, bytes] | None] = []
-        if self._for_ref:
-            changes.append((0, ref, ref) if readable else None)
-        for alt in alts.split(b","):
-            if readable and is_nucleotides(alt):
-                change = trim(ref, alt)
-                kind = kind_of_change(change[1], change[2])
-                changes.append(change)
-            else:
-                kind = kind_of_other(alt)
-                if alts != b".":
-                    changes.append(None)
-            add(self._counts.alleles, kind)
-        return changes
+    def known(self, chrom: bytes) -> Known | None:
+        """The contig of that name; None where the reference does not have it."""
+        if chrom not in self.contigs:
+            found = self._reference.contig(_text(chrom))
+            self.contigs[chrom] = Known(found, digest.location_middle(found.accession)) if found else None
+        return self.contigs[chrom]
 
     def _error(self, chrom: bytes, start: int, ref: bytes, found: bytes) -> bytes:
         """The VRS_Error field for a REF that is not what the reference has there; counted by cause."""
@@ -135,7 +118,7 @@ class Translator:
             ref[:QUOTED],
             found[:QUOTED] or b"(none)",
         )
-        self._counts.exemplify(cause, shown.decode("utf-8", "backslashreplace"))
+        self._counts.exemplify(cause, _text(shown))
         message = b"Reference mismatch at %b:%b position %d-%d (input gave '%b' but correct ref is '%b')" % (
             self._reference.assembly.encode("utf-8"),
             chrom,
@@ -146,44 +129,63 @@ class Translator:
         )
         return fields.ERROR + b"=" + fields.escaped(message)
 
+    def _without_alleles(self, head: bytes, number: int, tab: bytes, calls: bytes) -> Row:
+        values = [fields.NO_TEXTS] * number
+        rest = fields.attributes(values) if self._attributes else b""
+        return Row(head, NAME, (False,) * number, rest, tab, calls)
+
     def _translated(
         self,
-        head: bytes,
-        tail: bytes,
-        known: Known | None,
+        known: Known,
+        window: Window,
         start: int,
-        changes: list[tuple[int, bytes, bytes] | None],
+        changes: Sequence[tuple[int, bytes, bytes] | None],
         block: Block,
-    ) -> Row:
-        numbers: list[int] = []
+    ) -> bytes:
+        """Put the alleles into the block; what follows their identifiers."""
         values: list[fields.Texts] = []
         for change in changes:
-            if change is None or known is None:
-                numbers.append(MISSING)
+            if change is None:
                 values.append(fields.NO_TEXTS)
                 continue
             skipped, ref, alt = change
-            allele = justify(known.contig, start + skipped, ref, alt)
+            allele = justify(window, start + skipped, ref, alt)
             texts = fields.texts(allele)
-            numbers.append(block.add(known.middle, texts))
             values.append(texts)
+            block.add(digest.location(known.middle, texts[0], texts[1]), digest.tail(*texts[2:]))
             if self._keep:
                 block.keep(known.contig.accession, allele)
-        rest = fields.attributes(values) if self._attributes else b""
-        if MISSING in numbers:
-            return head + fields.IDS + b"=", numbers, rest, tail
-        return head + fields.IDS + b"=", block.span(len(numbers)), rest, tail
+        return fields.attributes(values) if self._attributes else b""
 
 
-def _known(contig: Contig) -> Known:
-    return Known(contig, contig.base, contig.length, digest.location_middle(contig.accession))
+@lru_cache(maxsize=4096)
+def _changes(ref: bytes, alts: bytes, for_ref: bool) -> Changes:
+    """The changes of a record, in upper case. ALT ``.`` alone is no allele: REF stands there by itself."""
+    readable = is_nucleotides(ref)
+    changes: list[tuple[int, bytes, bytes] | None] = []
+    kinds: list[str] = []
+    if for_ref:
+        changes.append((0, ref, ref) if readable else None)
+    for alt in alts.split(b","):
+        if readable and is_nucleotides(alt):
+            change = trim(ref, alt)
+            kinds.append(kind_of_change(change[1], change[2]))
+            changes.append(change)
+        else:
+            kinds.append(kind_of_other(alt))
+            if alts != b".":
+                changes.append(None)
+    return tuple(changes), tuple(kinds)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")
 
 
 def _position(pos: bytes) -> int:
     """POS as a number; ValueError where it is none."""
     if not pos.isdigit() or len(pos) > DIGITS:
-        shown = pos[:DIGITS].decode("utf-8", "backslashreplace")
-        raise ValueError(f"its POS {shown!r} is not a position")
+        raise ValueError(f"its POS {_text(pos[:DIGITS])!r} is not a position")
     return int(pos)
 
 

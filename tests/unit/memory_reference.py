@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 
 
 class MemoryContig:
@@ -21,9 +22,9 @@ class MemoryContig:
         self.fetches += 1
         return b"" if start < 0 else self._sequence[start:end]
 
-    def base(self, position: int) -> int:
-        assert position >= 0
-        return self._sequence[position]
+    def bases(self, positions: Sequence[int]) -> bytes:
+        assert min(positions) >= 0
+        return bytes([self._sequence[position] for position in positions])
 
 
 class MemoryReference:

@@ -60,7 +60,7 @@ class ReferenceContract:
                 start = chance.randrange(len(text))
                 end = start + chance.choice([0, 1, 2, 59, 60, 61, 500, 70_000])
                 assert contig.fetch(start, end) == text[start:end].upper().encode()
-                assert contig.base(start) == ord(text[start].upper())
+                assert contig.bases([start]) == text[start].upper().encode()
             assert contig.fetch(0, len(text)) == text.upper().encode()
 
     def test_what_lies_outside_is_empty_or_cut_off(self, reference: Reference) -> None:
