@@ -121,7 +121,7 @@ class _Records:
             annotated = self._annotated(lines)
             self.reference.release()
             watch.lap("annotate")
-            self.writer.write(annotated)
+            self.writer.write_text(annotated)
             watch.lap("write")
             records += len(lines)
             count_contigs(annotator.counts, lines)
@@ -137,19 +137,18 @@ class _Records:
                 "This is a fault of anyvar-step: please report it",
             )
 
-    def _annotated(self, lines: list[bytes]) -> list[bytes]:
-        """The lines annotated, as many as there were; a malformed one is named by its line number."""
+    def _annotated(self, lines: list[bytes]) -> bytes:
+        """The text of the lines annotated, as many as there were; a malformed one is named by its number."""
         try:
-            annotated = self.annotator.annotate(lines)
+            annotated = self.annotator.text(lines)
         except RecordError as error:
             raise InvalidInput(
                 f"{self.reader.name} line {self.reader.first_line + error.index}: {error.reason}",
                 error.remedy or "Correct the line, or copy the file again if it was cut",
             ) from None
-        if len(annotated) != len(lines):
+        if (found := annotated.count(b"\n")) != len(lines):
             raise StepError(
-                f"{self.reader.name} line {self.reader.first_line}: "
-                f"{len(lines)} records became {len(annotated)}",
+                f"{self.reader.name} line {self.reader.first_line}: {len(lines)} records became {found}",
                 "This is a fault of anyvar-step: please report it",
             )
         return annotated

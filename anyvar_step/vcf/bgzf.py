@@ -6,8 +6,6 @@ Blocks hold 65,280 bytes of payload as htslib's do, so that its tools read ours 
 from __future__ import annotations
 
 import struct
-from collections import deque
-from concurrent.futures import Executor, Future
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -17,8 +15,6 @@ import deflate
 PAYLOAD = 65280
 #: The empty block that ends a file (SAM specification §4.1.2).
 EOF_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-#: Blocks that may be compressed ahead of writing.
-AHEAD = 8
 
 # ID1 ID2 CM FLG MTIME XFL OS XLEN, then the subfield SI1 SI2 SLEN BSIZE
 _HEADER = struct.Struct("<4BI2BH2B2H")
@@ -35,7 +31,7 @@ class Sink(Protocol):
         """Take all of ``data``."""
 
 
-def block(payload: bytes, level: int) -> bytes:
+def block(payload: bytes | memoryview, level: int) -> bytes:
     """One BGZF block of at most 65,280 bytes of payload.
 
     libdeflate adds at most 5 bytes to each 5,000 that it cannot compress, some 80 in all: even noise stays
@@ -55,33 +51,33 @@ def compressed(text: bytes, level: int = 6) -> bytes:
 class BgzfWriter:
     """Write bytes to ``raw`` as BGZF; ``close`` adds the EOF block and leaves ``raw`` open.
 
-    Where an ``executor`` is given it compresses, at most ``AHEAD`` blocks ahead of what is written.
     As a context manager it closes on success only: what an exception leaves behind has no EOF block.
     """
 
-    def __init__(self, raw: Sink, level: int = 6, executor: Executor | None = None) -> None:
+    def __init__(self, raw: Sink, level: int = 6) -> None:
         self._raw = raw
         self._level = level
-        self._executor = executor
-        self._pending: deque[Future[bytes]] = deque()
-        self._rest = b""
+        self._parts: list[bytes] = []
+        self._size = 0
         self._closed = False
 
     def write(self, data: bytes) -> None:
         """Add ``data``; full blocks are compressed at once, the rest waits for more."""
-        data = self._rest + data
-        full = len(data) - len(data) % PAYLOAD
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size < PAYLOAD:
+            return
+        text = memoryview(b"".join(self._parts))
+        full = len(text) - len(text) % PAYLOAD
         for start in range(0, full, PAYLOAD):
-            self._put(data[start : start + PAYLOAD])
-        self._rest = data[full:]
+            self._raw.write(block(text[start : start + PAYLOAD], self._level))
+        self._parts, self._size = [bytes(text[full:])], len(text) - full
 
     def flush(self) -> None:
         """Write what is left as a block of its own; others may follow."""
-        if self._rest:
-            self._put(self._rest)
-            self._rest = b""
-        while self._pending:
-            self._raw.write(self._pending.popleft().result())
+        if rest := b"".join(self._parts):
+            self._raw.write(block(rest, self._level))
+        self._parts, self._size = [], 0
 
     def close(self) -> None:
         """Write what is left and the EOF block; a second call does nothing."""
@@ -89,14 +85,6 @@ class BgzfWriter:
             self.flush()
             self._raw.write(EOF_BLOCK)
             self._closed = True
-
-    def _put(self, payload: bytes) -> None:
-        if self._executor is None:
-            self._raw.write(block(payload, self._level))
-            return
-        self._pending.append(self._executor.submit(block, payload, self._level))
-        if len(self._pending) > AHEAD:
-            self._raw.write(self._pending.popleft().result())
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,4 @@
-"""VcfWriter: lines to a file as text or BGZF; what it wrote is counted, digested and safe on disk.
-
-Compression runs in one thread beside the caller: libdeflate works without the interpreter's lock.
-"""
+"""VcfWriter: lines to a file as text or BGZF; what it wrote is counted, digested and safe on disk."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -51,8 +47,7 @@ class VcfWriter:
         except OSError as error:
             raise from_os(error, f"cannot write {self._name}") from error
         self._file = Digested(self._raw)
-        self._executor = ThreadPoolExecutor(1, "bgzf") if output_format == "z" else None
-        self._bgzf = BgzfWriter(self._file, level, self._executor) if output_format == "z" else None
+        self._bgzf = BgzfWriter(self._file, level) if output_format == "z" else None
         self._sink = self._bgzf or self._file
 
     @property
@@ -67,11 +62,13 @@ class VcfWriter:
 
     def write(self, lines: Iterable[bytes]) -> None:
         """Add lines, given without line ends; nothing for no lines."""
-        text = b"\n".join(lines)
-        if not text:
-            return
+        if text := b"\n".join(lines):
+            self.write_text(text + b"\n")
+
+    def write_text(self, text: bytes) -> None:
+        """Add lines that have their ends."""
         try:
-            self._sink.write(text + b"\n")
+            self._sink.write(text)
         except OSError as error:
             raise from_os(error, f"cannot write {self._name}") from error
 
@@ -98,8 +95,6 @@ class VcfWriter:
                 self.close()
                 finished = True
         finally:
-            if self._executor is not None:
-                self._executor.shutdown(cancel_futures=True)
             if not finished:
                 self._discard()
 

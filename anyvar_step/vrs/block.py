@@ -10,7 +10,6 @@ from struct import unpack
 
 from anyvar_step.vrs import digest
 from anyvar_step.vrs.kept import KeptAlleles, Place, State
-from anyvar_step.vrs.normalize import Normalized
 
 
 class Block:
@@ -38,12 +37,11 @@ class Block:
             locations.append(location)
             self.tails.append((tail,))
 
-    def keep(self, accession: str, allele: Normalized) -> None:
+    def keep(self, place: Place, state: State) -> None:
         """Note what the allele that was added last is."""
         if len(self.places) < len(self.locations):
-            self.places.append((accession, allele.start, allele.end))
-        sequence = None if allele.sequence is None else allele.sequence.decode("ascii")
-        self.states.append((sequence, allele.length, allele.repeat_subunit_length))
+            self.places.append(place)
+        self.states.append(state)
 
     def ids(self) -> bytes:
         """The identifiers of all alleles, each with a comma before it: allele i's is at ``i * STRIDE``."""

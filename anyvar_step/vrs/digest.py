@@ -19,8 +19,8 @@ STRIDE = len(ALLELE_PREFIX) + WIDTH + 1
 
 #: An allele's serialisation is ALLELE_HEAD, its location's digest and its state's tail.
 ALLELE_HEAD = b'{"location":"'
-_LOCATION_HEAD = b'{"end":'
-_LOCATION_TAIL = b',"type":"SequenceLocation"}'
+LOCATION_HEAD = b'{"end":'
+LOCATION_TAIL = b',"type":"SequenceLocation"}'
 _LITERAL_HEAD = b'","state":{"sequence":"'
 _LITERAL_TAIL = b'","type":"LiteralSequenceExpression"},"type":"Allele"}'
 _LENGTH_HEAD = b'","state":{"length":'
@@ -61,7 +61,7 @@ def location_middle(accession: str) -> bytes:
 
 def location(middle: bytes, start: bytes, end: bytes) -> bytes:
     """The serialisation of [start, end), decimal, on the sequence that ``middle`` was made for."""
-    return b"".join((_LOCATION_HEAD, end, middle, start, _LOCATION_TAIL))
+    return b"".join((LOCATION_HEAD, end, middle, start, LOCATION_TAIL))
 
 
 def tail(sequence: bytes, length: bytes, repeat_subunit_length: bytes) -> bytes:

@@ -18,7 +18,7 @@ from anyvar_step.vrs.annotate import Annotator, RecordError
 from anyvar_step.vrs.block import Block
 from anyvar_step.vrs.claims import Claim, claims_of
 from anyvar_step.vrs.digest import STRIDE
-from anyvar_step.vrs.kept import KeptAlleles
+from anyvar_step.vrs.kept import KeptAlleles, state_of
 from anyvar_step.vrs.normalize import SHOWN, Normalized
 from anyvar_step.vrs.record import DIGITS, add
 
@@ -183,7 +183,7 @@ def _add(block: Block, known: tuple[Contig, bytes], allele: Normalized) -> None:
     start, end, state, length, subunit = fields.texts(allele)
     sequence = (allele.sequence or b"") if length == b"." else state
     block.add(digest.location(middle, start, end), digest.tail(sequence, length, subunit))
-    block.keep(contig.accession, allele)
+    block.keep((contig.accession, allele.start, allele.end), state_of(allele))
 
 
 def _literal_id(middle: bytes, allele: Normalized) -> bytes:

@@ -85,7 +85,8 @@ def texts(allele: Normalized) -> Texts:
 
 def attributes(alleles: Sequence[Texts]) -> bytes:
     """The attribute fields of a record with these alleles, each with a semicolon before it."""
-    return _TEMPLATE % tuple(map(b",".join, zip(*alleles, strict=True)))
+    starts, ends, states, lengths, subunits = map(b",".join, zip(*alleles))  # noqa: B905 - all are Texts
+    return b"".join((_START, starts, _END, ends, _STATE, states, _LENGTH, lengths, _SUBUNIT, subunits))
 
 
-_TEMPLATE = b"".join(b";%b=%%b" % name for name in ATTRIBUTES)
+_START, _END, _STATE, _LENGTH, _SUBUNIT = [b";%b=" % name for name in ATTRIBUTES]

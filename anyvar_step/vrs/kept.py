@@ -10,11 +10,20 @@ from typing import overload
 
 from anyvar_step.models import KeptAllele
 from anyvar_step.vrs import digest
+from anyvar_step.vrs.normalize import Normalized
 
 #: A location: refget accession, start, end.
 Place = tuple[str, int, int]
 #: A state: sequence, length and repeat subunit length, with None as in KeptAllele.
 State = tuple[str | None, int | None, int | None]
+
+
+
+def state_of(allele: Normalized) -> State:
+    """An allele's state."""
+    sequence = None if allele.sequence is None else allele.sequence.decode("ascii")
+    return sequence, allele.length, allele.repeat_subunit_length
+
 
 _LOCATION_PREFIX = digest.LOCATION_PREFIX.decode("ascii")
 

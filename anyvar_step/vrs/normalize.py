@@ -7,14 +7,14 @@ All sequences are upper-case bytes, all positions inter-residue.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from anyvar_step.reference.protocols import Contig
 
 #: A ReferenceLengthExpression shows its sequence up to this length.
 SHOWN = 50
 #: Bases compared at once while rolling: first, and at most.
-_FIRST, _MOST = 16, 1 << 16
+_FIRST, _MOST = 256, 1 << 16
 #: Bases that a window has on either side: most variants roll over fewer.
 _MARGIN = 24
 
@@ -33,33 +33,19 @@ class Normalized(NamedTuple):
 
 
 class Window:
-    """Bases [start, end) of a contig, ``inside``, fetched with those about them; farther ones when needed."""
+    """Bases [start, end) of a contig, ``inside``, fetched with those about them, ``bases`` from ``first`` on.
 
-    __slots__ = ("_bases", "_contig", "_first", "inside", "length")
+    ``inside`` is cut off at the contig's end, and empty where start < 0.
+    """
+
+    __slots__ = ("bases", "contig", "first", "inside")
 
     def __init__(self, contig: Contig, start: int, end: int) -> None:
         first = max(start - _MARGIN, 0)
-        self._contig = contig
-        self._first = first
-        self._bases = contig.fetch(first, end + _MARGIN)
-        self.length = contig.length
-        self.inside = self._bases[start - first : end - first] if start >= 0 else b""
-
-    def fetch(self, start: int, end: int) -> bytes:
-        """The bases of [start, end), cut off at ``length``; 0 <= start."""
-        first, bases = self._first, self._bases
-        if first <= start and end - first <= len(bases):
-            return bases[start - first : end - first]
-        return self._contig.fetch(start, end)
-
-
-class Bases(Protocol):
-    """What ``justify`` looks at: a contig or a window of it."""
-
-    length: int
-
-    def fetch(self, start: int, end: int) -> bytes:
-        """The upper-case bases of [start, end), cut off at ``length``."""
+        self.contig = contig
+        self.first = first
+        self.bases = bases = contig.fetch(first, end + _MARGIN)
+        self.inside = bases[start - first : end - first] if start >= 0 else b""
 
 
 def trim(ref: bytes, alt: bytes) -> tuple[int, bytes, bytes]:
@@ -82,16 +68,15 @@ def trim(ref: bytes, alt: bytes) -> tuple[int, bytes, bytes]:
     return prefix, ref[prefix:], alt[prefix:]
 
 
-def justify(contig: Bases, start: int, ref: bytes, alt: bytes) -> Normalized:
-    """Steps 2, 4 and 5 for what ``trim`` left."""
+def justify(window: Window, start: int, ref: bytes, alt: bytes) -> Normalized:
+    """Steps 2, 4 and 5 for what ``trim`` left, which lies in the window."""
     end = start + len(ref)
     if ref == alt:
         return Normalized(start, end, ref if len(ref) <= SHOWN else None, len(ref), len(ref))
     if ref and alt:
         return Normalized(start, end, alt)
     seed = ref or alt
-    left = _roll_left(contig, seed, start)
-    right = _roll_right(contig, seed, end)
+    left, right = _rolls(window, start, end, seed)
     start, end = start - left, end + right
     # The reference repeats the seed on both sides, so the expanded alternate is the seed going round.
     rolled = left + right
@@ -144,10 +129,22 @@ def _around(seed: bytes, start: int, stop: int) -> bytes:
     return (seed * ((phase + size) // len(seed) + 1))[phase : phase + size]
 
 
-def _roll_right(contig: Bases, seed: bytes, position: int) -> int:
-    """How many bases from ``position`` on are the seed going round."""
-    if contig.fetch(position, position + 1) != seed[:1]:
-        return 0  # as for most: one look is cheaper than a comparison of sequences
+def _rolls(window: Window, start: int, end: int, seed: bytes) -> tuple[int, int]:
+    """How many bases before ``start``, and from ``end`` on, are the seed going round."""
+    bases, size, last = window.bases, len(seed), len(window.bases)
+    here = at = start - window.first
+    while here and bases[here - 1] == seed[(here - 1 - at) % size]:
+        here -= 1
+    left = at - here if here else _roll_left(window.contig, seed, start)
+    here = at = end - window.first
+    while here < last and bases[here] == seed[(here - at) % size]:
+        here += 1
+    right = here - at if here < last else _roll_right(window.contig, seed, end)
+    return left, right
+
+
+def _roll_right(contig: Contig, seed: bytes, position: int) -> int:
+    """How many bases from ``position`` on are the seed going round: for repeats longer than a window."""
     done, step = 0, _FIRST
     while True:
         found = contig.fetch(position + done, position + done + step)
@@ -158,10 +155,8 @@ def _roll_right(contig: Bases, seed: bytes, position: int) -> int:
         step = min(step * 4, _MOST)
 
 
-def _roll_left(contig: Bases, seed: bytes, position: int) -> int:
+def _roll_left(contig: Contig, seed: bytes, position: int) -> int:
     """How many bases before ``position`` are the seed going round backwards."""
-    if position == 0 or contig.fetch(position - 1, position) != seed[-1:]:
-        return 0
     done, step = 0, _FIRST
     while True:
         found = contig.fetch(max(position - done - step, 0), position - done)

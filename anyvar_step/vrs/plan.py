@@ -12,8 +12,8 @@ from anyvar_step.vrs import digest, fields
 from anyvar_step.vrs.allele import is_nucleotides, kind_of_change, kind_of_other
 from anyvar_step.vrs.kept import State
 
-#: Stand in a template for the location's start and end.
-START, END = b"\x01", b"\x02"
+#: Stand for the location's start and end.
+_START, _END = b"\x01", b"\x02"
 #: Plans that are kept; a VCF with more different ALTs has its further ones translated one by one.
 _LIMIT = 4096
 
@@ -22,14 +22,16 @@ class Plan(NamedTuple):
     """How to write such a record.
 
     ``base``: REF, an upper-case byte. ``tails``: ends of its alleles' serialisations, all at one location;
-    their identifiers come first in the field. ``states``: what those alleles are. ``rest``: template of what
-    follows them, missing alleles and attribute fields. ``kinds``: kind of each ALT.
+    their identifiers come first in the field. ``states``: what those alleles are. ``starts`` and ``ends``:
+    what follows them, missing alleles and attribute fields, in two parts, the first cut where the location's
+    start belongs, the second where its end does. ``kinds``: kind of each ALT.
     """
 
     base: int
     tails: tuple[bytes, ...]
     states: tuple[State, ...]
-    rest: bytes
+    starts: list[bytes]
+    ends: list[bytes]
     kinds: tuple[str, ...]
 
 
@@ -56,7 +58,7 @@ class Plans(dict[tuple[bytes, bytes], Plan | None]):
         if self._for_ref:
             tails.append(digest.reference_length_tail(b"1", b"1"))
             states.append((ref.decode("ascii"), 1, 1))
-            texts.append((START, END, ref, b"1", b"1"))
+            texts.append((_START, _END, ref, b"1", b"1"))
         for alt in alts:
             if not is_nucleotides(alt):
                 kinds.append(kind_of_other(alt))
@@ -69,9 +71,11 @@ class Plans(dict[tuple[bytes, bytes], Plan | None]):
             same = alt == ref
             tails.append(digest.reference_length_tail(b"1", b"1") if same else digest.literal_tail(alt))
             states.append((alt.decode("ascii"), 1, 1) if same else (alt.decode("ascii"), None, None))
-            texts.append((START, END, alt, b"1", b"1") if same else (START, END, alt, b".", b"."))
+            texts.append((_START, _END, alt, b"1", b"1") if same else (_START, _END, alt, b".", b"."))
         if not tails:
             return None
         missing = b",." * (len(texts) - len(tails))
         rest = missing + (fields.attributes(texts) if self._attributes else b"")
-        return Plan(ref[0], tuple(tails), tuple(states), rest, tuple(kinds))
+        at = rest.find(_END) if self._attributes else len(rest)
+        starts, ends = rest[:at].split(_START), rest[at:].split(_END)
+        return Plan(ref[0], tuple(tails), tuple(states), starts, ends, tuple(kinds))

@@ -6,7 +6,6 @@ Nothing of a line is changed but INFO, and genotype columns are not looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from anyvar_step.models import Counts, Existing
@@ -14,8 +13,9 @@ from anyvar_step.reference.protocols import Contig, Reference
 from anyvar_step.vrs import digest, fields
 from anyvar_step.vrs.allele import is_nucleotides, kind_of_change, kind_of_other
 from anyvar_step.vrs.block import Block
+from anyvar_step.vrs.kept import state_of
 from anyvar_step.vrs.normalize import Window, justify, trim
-from anyvar_step.vrs.rows import Row
+from anyvar_step.vrs.rows import Rows
 
 #: Bases of a sequence that an error message shows.
 QUOTED = 50
@@ -23,14 +23,6 @@ QUOTED = 50
 DIGITS = 19
 #: The field of identifiers, up to its values.
 NAME = fields.IDS + b"="
-
-
-#: What of a record's REF and ALTs becomes a field's value: what ``trim`` leaves of each allele, None for
-#: what has no VRS allele; and the kind of each ALT.
-Changes = tuple[tuple[tuple[int, bytes, bytes] | None, ...], tuple[str, ...]]
-
-#: Bytes of REF and ALTs up to which their changes are remembered.
-_SHORT = 64
 
 
 class Known(NamedTuple):
@@ -62,8 +54,8 @@ class Translator:
         self._keep = keep
         self._existing = existing
 
-    def row(self, columns: list[bytes], block: Block) -> Row:
-        """The row of a line that is split at its first eight tabs.
+    def translate(self, columns: list[bytes], block: Block, rows: Rows) -> None:
+        """Add the line that is split at its first eight tabs, and its alleles.
 
         Raises ValueError with the reason where it cannot be a VCF record, and with reason and remedy where
         it must not have VRS fields and has.
@@ -76,30 +68,50 @@ class Translator:
         if fields.PREFIX in info and (others := fields.without_ours(info)) != info:
             if self._existing == "keep":
                 self._counts.kept += 1
-                return Row(b"\t".join(columns))
+                return rows.add(b"\t".join(columns))
             if self._existing == "error":
                 raise ValueError("it has VRS fields already", "Use --existing replace or --existing keep")
             info = others
-        ref, alts = ref.upper(), alts.upper()
-        short = len(ref) + len(alts) <= _SHORT
-        changes, kinds = (_changes if short else _changes.__wrapped__)(ref, alts, self._for_ref)
-        for kind in kinds:
-            add(self._counts.alleles, kind)
+        ref = ref.upper()
+        changes = self._changes(ref, alts.upper(), rows.kinds)
         known = self.known(chrom)
         if known is None:
             add(self._counts.unknown_contigs, _text(chrom))
         head = b"\t".join(columns[:7]) + b"\t"
         if not changes:
-            return Row(head + info, tab=tab, calls=calls)
+            return rows.add(head + info, tab=tab, calls=calls)
         if info not in (b".", b""):
             head += info + b";"
-        if known is None or not any(changes):
-            return self._without_alleles(head, len(changes), tab, calls)
+        has = [change is not None for change in changes]
+        if known is None or True not in has:
+            rest = fields.attributes([fields.NO_TEXTS] * len(has)) if self._attributes else b""
+            return rows.add(head, NAME, [False] * len(has), rest, tab, calls)
         window = Window(known.contig, start, start + len(ref))
         if window.inside != ref:
-            return Row(head + self._error(chrom, start, ref, window.inside), tab=tab, calls=calls)
-        rest = self._translated(known, window, start, changes, block)
-        return Row(head, NAME, tuple(map(bool, changes)), rest, tab, calls)
+            return rows.add(head + self._error(chrom, start, ref, window.inside), tab=tab, calls=calls)
+        values = self._values(known, window, start, changes, block)
+        rest = fields.attributes(values) if self._attributes else b""
+        return rows.add(head, NAME, has, rest, tab, calls)
+
+    def _changes(self, ref: bytes, alts: bytes, kinds: list[str]) -> list[tuple[int, bytes, bytes] | None]:
+        """What ``trim`` leaves of each allele that gets a field's value; None for what has no VRS allele.
+
+        ALT ``.`` alone is no allele: REF stands there by itself. ``kinds`` gets the kind of each ALT.
+        """
+        readable = is_nucleotides(ref)
+        changes: list[tuple[int, bytes, bytes] | None] = []
+        if self._for_ref:
+            changes.append((0, ref, ref) if readable else None)
+        for alt in alts.split(b","):
+            if readable and is_nucleotides(alt):
+                change = trim(ref, alt)
+                kinds.append(kind_of_change(change[1], change[2]))
+                changes.append(change)
+            else:
+                kinds.append(kind_of_other(alt))
+                if alts != b".":
+                    changes.append(None)
+        return changes
 
     def known(self, chrom: bytes) -> Known | None:
         """The contig of that name; None where the reference does not have it."""
@@ -129,53 +141,29 @@ class Translator:
         )
         return fields.ERROR + b"=" + fields.escaped(message)
 
-    def _without_alleles(self, head: bytes, number: int, tab: bytes, calls: bytes) -> Row:
-        values = [fields.NO_TEXTS] * number
-        rest = fields.attributes(values) if self._attributes else b""
-        return Row(head, NAME, (False,) * number, rest, tab, calls)
-
-    def _translated(
+    def _values(
         self,
         known: Known,
         window: Window,
         start: int,
         changes: Sequence[tuple[int, bytes, bytes] | None],
         block: Block,
-    ) -> bytes:
-        """Put the alleles into the block; what follows their identifiers."""
+    ) -> list[fields.Texts]:
+        """Put the alleles into the block; the values of their attribute fields."""
         values: list[fields.Texts] = []
+        middle = known.middle
         for change in changes:
             if change is None:
                 values.append(fields.NO_TEXTS)
                 continue
             skipped, ref, alt = change
             allele = justify(window, start + skipped, ref, alt)
-            texts = fields.texts(allele)
+            texts = begin, end, *state = fields.texts(allele)
             values.append(texts)
-            block.add(digest.location(known.middle, texts[0], texts[1]), digest.tail(*texts[2:]))
+            block.add(digest.location(middle, begin, end), digest.tail(*state))
             if self._keep:
-                block.keep(known.contig.accession, allele)
-        return fields.attributes(values) if self._attributes else b""
-
-
-@lru_cache(maxsize=4096)
-def _changes(ref: bytes, alts: bytes, for_ref: bool) -> Changes:
-    """The changes of a record, in upper case. ALT ``.`` alone is no allele: REF stands there by itself."""
-    readable = is_nucleotides(ref)
-    changes: list[tuple[int, bytes, bytes] | None] = []
-    kinds: list[str] = []
-    if for_ref:
-        changes.append((0, ref, ref) if readable else None)
-    for alt in alts.split(b","):
-        if readable and is_nucleotides(alt):
-            change = trim(ref, alt)
-            kinds.append(kind_of_change(change[1], change[2]))
-            changes.append(change)
-        else:
-            kinds.append(kind_of_other(alt))
-            if alts != b".":
-                changes.append(None)
-    return tuple(changes), tuple(kinds)
+                block.keep((known.contig.accession, allele.start, allele.end), state_of(allele))
+        return values
 
 
 def _text(value: bytes) -> str:

@@ -2,48 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate, chain
-from typing import NamedTuple
 
 from anyvar_step.vrs.digest import STRIDE
 
-#: Pieces of a line: what comes before the field of identifiers, its name, the identifiers, what follows
-#: them in INFO, the tab before FORMAT, FORMAT and genotypes, the line end.
-PIECES = 7
+#: Pieces of a line: what comes before the field of identifiers, its name, the identifiers, two parts of what
+#: follows them in INFO, the tab before FORMAT, FORMAT and genotypes, the line end.
+PIECES = 8
 _IDS = 2
-
-
-class Row(NamedTuple):
-    """A line without its identifiers, as the pieces say; ``has`` tells which alleles have one."""
-
-    head: bytes
-    name: bytes = b""
-    has: tuple[bool, ...] = ()
-    rest: bytes = b""
-    tab: bytes = b""
-    calls: bytes = b""
 
 
 class Rows:
     """Lines in their order; ``widths`` are the bytes that each one's identifiers take in ``Block.ids``.
 
-    The annotator's fast path adds to ``pieces`` and ``widths`` itself.
+    ``kinds`` are those of all ALTs. The annotator's fast path adds to these itself.
     """
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
         self.widths: list[int] = []
-        self._gaps: dict[int, tuple[bool, ...]] = {}
+        self.kinds: list[str] = []
+        self._gaps: dict[int, Sequence[bool]] = {}
 
     def __len__(self) -> int:
         return len(self.widths)
 
-    def add(self, row: Row) -> None:
-        """Add a line."""
-        if False in row.has:
-            self._gaps[len(self)] = row.has
-        self.pieces += (row.head, row.name, b"", row.rest, row.tab, row.calls, b"\n")
-        self.widths.append(sum(row.has) * STRIDE)
+    def add(
+        self,
+        head: bytes,
+        name: bytes = b"",
+        has: Sequence[bool] = (),
+        rest: bytes = b"",
+        tab: bytes = b"",
+        calls: bytes = b"",
+    ) -> None:
+        """Add a line by its pieces; ``has`` tells which of its alleles have an identifier."""
+        if False in has:
+            self._gaps[len(self.widths)] = has
+        self.pieces += (head, name, b"", rest, b"", tab, calls, b"\n")
+        self.widths.append(sum(has) * STRIDE)
 
     def text(self, ids: bytes) -> bytes:
         """All lines with their identifiers, ``ids`` being those of the block's alleles."""
