@@ -130,6 +130,7 @@ class Annotator:
             self._translator.translate(record, block, rows)
         except ValueError as error:
             raise RecordError(len(rows), *error.args) from None
+        self._plans.learn(record[3], record[4])
 
     def _fill(
         self,
@@ -146,7 +147,7 @@ class Annotator:
         has a plan, whose REF agrees and whose INFO has no older VRS field; all others, and every doubt, go
         to the translator, which would give a planned record the same row.
         """
-        plans, middle, accession = self._plans, known.middle, known.contig.accession
+        plan_of, middle, accession = self._plans.get, known.middle, known.contig.accession
         locations, tails, places, states = block.locations, block.tails, block.places, block.states
         pieces, widths, keep = rows.pieces, rows.widths, self._keep
         location_head, location_tail = digest.LOCATION_HEAD, digest.LOCATION_TAIL
@@ -155,7 +156,7 @@ class Annotator:
         for line, record, pos, start, base, ref, alts, info, calls in zip(
             lines, records, *columns[:-1], strict=True
         ):
-            plan = plans[ref, alts]
+            plan = plan_of((ref, alts))
             if (
                 not plan
                 or plan.base != base

@@ -15,8 +15,8 @@ from anyvar_step.reference.protocols import Contig
 SHOWN = 50
 #: Bases compared at once while rolling: first, and at most.
 _FIRST, _MOST = 256, 1 << 16
-#: Bases that a window has on either side: most variants roll over fewer.
-_MARGIN = 24
+#: Bases to fetch on either side of a change, for ``justify``: most variants roll over fewer.
+MARGIN = 24
 
 
 class Normalized(NamedTuple):
@@ -30,22 +30,6 @@ class Normalized(NamedTuple):
     sequence: bytes | None
     length: int | None = None
     repeat_subunit_length: int | None = None
-
-
-class Window:
-    """Bases [start, end) of a contig, ``inside``, fetched with those about them, ``bases`` from ``first`` on.
-
-    ``inside`` is cut off at the contig's end, and empty where start < 0.
-    """
-
-    __slots__ = ("bases", "contig", "first", "inside")
-
-    def __init__(self, contig: Contig, start: int, end: int) -> None:
-        first = max(start - _MARGIN, 0)
-        self.contig = contig
-        self.first = first
-        self.bases = bases = contig.fetch(first, end + _MARGIN)
-        self.inside = bases[start - first : end - first] if start >= 0 else b""
 
 
 def trim(ref: bytes, alt: bytes) -> tuple[int, bytes, bytes]:
@@ -68,15 +52,20 @@ def trim(ref: bytes, alt: bytes) -> tuple[int, bytes, bytes]:
     return prefix, ref[prefix:], alt[prefix:]
 
 
-def justify(window: Window, start: int, ref: bytes, alt: bytes) -> Normalized:
-    """Steps 2, 4 and 5 for what ``trim`` left, which lies in the window."""
+def justify(contig: Contig, start: int, ref: bytes, alt: bytes, near: bytes, first: int) -> Normalized:
+    """Steps 2, 4 and 5 for what ``trim`` left.
+
+    ``near`` are the contig's bases from ``first`` on, before ``start`` and beyond ``ref``, as many as are at
+    hand; farther ones are fetched where the repeat goes on.
+    """
     end = start + len(ref)
     if ref == alt:
         return Normalized(start, end, ref if len(ref) <= SHOWN else None, len(ref), len(ref))
     if ref and alt:
         return Normalized(start, end, alt)
     seed = ref or alt
-    left, right = _rolls(window, start, end, seed)
+    left = _roll_left(contig, seed, start, near, start - first)
+    right = _roll_right(contig, seed, end, near, end - first)
     start, end = start - left, end + right
     # The reference repeats the seed on both sides, so the expanded alternate is the seed going round.
     rolled = left + right
@@ -129,38 +118,34 @@ def _around(seed: bytes, start: int, stop: int) -> bytes:
     return (seed * ((phase + size) // len(seed) + 1))[phase : phase + size]
 
 
-def _rolls(window: Window, start: int, end: int, seed: bytes) -> tuple[int, int]:
-    """How many bases before ``start``, and from ``end`` on, are the seed going round."""
-    bases, size, last = window.bases, len(seed), len(window.bases)
-    here = at = start - window.first
-    while here and bases[here - 1] == seed[(here - 1 - at) % size]:
+def _roll_left(contig: Contig, seed: bytes, position: int, near: bytes, at: int) -> int:
+    """How many bases before ``position``, which is ``at`` in ``near``, are the seed going round backwards."""
+    size, here = len(seed), at
+    while here and near[here - 1] == seed[(here - 1 - at) % size]:
         here -= 1
-    left = at - here if here else _roll_left(window.contig, seed, start)
-    here = at = end - window.first
-    while here < last and bases[here] == seed[(here - at) % size]:
-        here += 1
-    right = here - at if here < last else _roll_right(window.contig, seed, end)
-    return left, right
-
-
-def _roll_right(contig: Contig, seed: bytes, position: int) -> int:
-    """How many bases from ``position`` on are the seed going round: for repeats longer than a window."""
+    if here:
+        return at - here
     done, step = 0, _FIRST
     while True:
-        found = contig.fetch(position + done, position + done + step)
-        same = _common_prefix(found, _around(seed, done, done + len(found)))
+        found = contig.fetch(max(position - done - step, 0), position - done)
+        same = _common_suffix(found, _around(seed, -done - len(found), -done))
         done += same
         if same < step:
             return done
         step = min(step * 4, _MOST)
 
 
-def _roll_left(contig: Contig, seed: bytes, position: int) -> int:
-    """How many bases before ``position`` are the seed going round backwards."""
+def _roll_right(contig: Contig, seed: bytes, position: int, near: bytes, at: int) -> int:
+    """How many bases from ``position`` on, which is ``at`` in ``near``, are the seed going round."""
+    size, here, last = len(seed), at, len(near)
+    while here < last and near[here] == seed[(here - at) % size]:
+        here += 1
+    if here < last:
+        return here - at
     done, step = 0, _FIRST
     while True:
-        found = contig.fetch(max(position - done - step, 0), position - done)
-        same = _common_suffix(found, _around(seed, -done - len(found), -done))
+        found = contig.fetch(position + done, position + done + step)
+        same = _common_prefix(found, _around(seed, done, done + len(found)))
         done += same
         if same < step:
             return done

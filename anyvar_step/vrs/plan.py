@@ -36,19 +36,20 @@ class Plan(NamedTuple):
 
 
 class Plans(dict[tuple[bytes, bytes], Plan | None]):
-    """The plan for (REF, ALT) as they stand in the line; None where the record must be translated."""
+    """The plans of the records met, by (REF, ALT) as they stand in the line; None where there can be none."""
 
     def __init__(self, *, for_ref: bool, attributes: bool) -> None:
         super().__init__()
         self._for_ref = for_ref
         self._attributes = attributes
 
-    def __missing__(self, key: tuple[bytes, bytes]) -> Plan | None:
-        ref, alts = key
-        if len(ref) != 1 or len(alts) > 64 or len(self) >= _LIMIT or not is_nucleotides(ref):
-            return None
-        self[key] = plan = self._plan(ref.upper(), alts.upper().split(b","))
-        return plan
+    def learn(self, ref: bytes, alts: bytes) -> None:
+        """Make the plan for such records, if there is one."""
+        if len(ref) != 1 or len(alts) > 64 or (len(alts) > 1 and alts.isalpha()) or len(self) >= _LIMIT:
+            return
+        key = ref, alts
+        if key not in self and is_nucleotides(ref):
+            self[key] = self._plan(ref.upper(), alts.upper().split(b","))
 
     def _plan(self, ref: bytes, alts: list[bytes]) -> Plan | None:
         tails: list[bytes] = []

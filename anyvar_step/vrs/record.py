@@ -14,7 +14,7 @@ from anyvar_step.vrs import digest, fields
 from anyvar_step.vrs.allele import is_nucleotides, kind_of_change, kind_of_other
 from anyvar_step.vrs.block import Block
 from anyvar_step.vrs.kept import state_of
-from anyvar_step.vrs.normalize import Window, justify, trim
+from anyvar_step.vrs.normalize import MARGIN, justify, trim
 from anyvar_step.vrs.rows import Rows
 
 #: Bases of a sequence that an error message shows.
@@ -82,16 +82,17 @@ class Translator:
             return rows.add(head + info, tab=tab, calls=calls)
         if info not in (b".", b""):
             head += info + b";"
-        has = [change is not None for change in changes]
-        if known is None or True not in has:
-            rest = fields.attributes([fields.NO_TEXTS] * len(has)) if self._attributes else b""
-            return rows.add(head, NAME, [False] * len(has), rest, tab, calls)
-        window = Window(known.contig, start, start + len(ref))
-        if window.inside != ref:
-            return rows.add(head + self._error(chrom, start, ref, window.inside), tab=tab, calls=calls)
-        values = self._values(known, window, start, changes, block)
+        if known is None or not any(changes):
+            rest = fields.attributes([fields.NO_TEXTS] * len(changes)) if self._attributes else b""
+            return rows.add(head, NAME, [None] * len(changes), rest, tab, calls)
+        first, end = max(start - MARGIN, 0), start + len(ref)
+        near = known.contig.fetch(first, end + MARGIN)
+        found = near[start - first : end - first] if start >= 0 else b""
+        if found != ref:
+            return rows.add(head + self._error(chrom, start, ref, found), tab=tab, calls=calls)
+        values = self._values(known, start, changes, near, first, block)
         rest = fields.attributes(values) if self._attributes else b""
-        return rows.add(head, NAME, has, rest, tab, calls)
+        return rows.add(head, NAME, changes, rest, tab, calls)
 
     def _changes(self, ref: bytes, alts: bytes, kinds: list[str]) -> list[tuple[int, bytes, bytes] | None]:
         """What ``trim`` leaves of each allele that gets a field's value; None for what has no VRS allele.
@@ -144,25 +145,26 @@ class Translator:
     def _values(
         self,
         known: Known,
-        window: Window,
         start: int,
         changes: Sequence[tuple[int, bytes, bytes] | None],
+        near: bytes,
+        first: int,
         block: Block,
     ) -> list[fields.Texts]:
         """Put the alleles into the block; the values of their attribute fields."""
         values: list[fields.Texts] = []
-        middle = known.middle
+        contig, middle = known
         for change in changes:
             if change is None:
                 values.append(fields.NO_TEXTS)
                 continue
             skipped, ref, alt = change
-            allele = justify(window, start + skipped, ref, alt)
-            texts = begin, end, *state = fields.texts(allele)
+            allele = justify(contig, start + skipped, ref, alt, near, first)
+            texts = begin, end, state, length, subunit = fields.texts(allele)
             values.append(texts)
-            block.add(digest.location(middle, begin, end), digest.tail(*state))
+            block.add(digest.location(middle, begin, end), digest.tail(state, length, subunit))
             if self._keep:
-                block.keep((known.contig.accession, allele.start, allele.end), state_of(allele))
+                block.keep((contig.accession, allele.start, allele.end), state_of(allele))
         return values
 
 

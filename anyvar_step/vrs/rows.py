@@ -23,7 +23,7 @@ class Rows:
         self.pieces: list[bytes] = []
         self.widths: list[int] = []
         self.kinds: list[str] = []
-        self._gaps: dict[int, Sequence[bool]] = {}
+        self._gaps: dict[int, Sequence[object]] = {}
 
     def __len__(self) -> int:
         return len(self.widths)
@@ -32,24 +32,26 @@ class Rows:
         self,
         head: bytes,
         name: bytes = b"",
-        has: Sequence[bool] = (),
+        alleles: Sequence[object] = (),
         rest: bytes = b"",
         tab: bytes = b"",
         calls: bytes = b"",
     ) -> None:
-        """Add a line by its pieces; ``has`` tells which of its alleles have an identifier."""
-        if False in has:
-            self._gaps[len(self.widths)] = has
+        """Add a line by its pieces; of its ``alleles`` those that are None have no identifier."""
+        number = len(alleles)
+        if None in alleles:
+            self._gaps[len(self.widths)] = alleles
+            number -= sum(allele is None for allele in alleles)
         self.pieces += (head, name, b"", rest, b"", tab, calls, b"\n")
-        self.widths.append(sum(has) * STRIDE)
+        self.widths.append(number * STRIDE)
 
     def text(self, ids: bytes) -> bytes:
         """All lines with their identifiers, ``ids`` being those of the block's alleles."""
         ends = list(accumulate(self.widths))
         spans = zip(chain((0,), ends), ends)  # noqa: B905 - the last end begins nothing
         found = [ids[begin + 1 : end] for begin, end in spans]
-        for index, has in self._gaps.items():
+        for index, alleles in self._gaps.items():
             known = iter(found[index].split(b","))
-            found[index] = b",".join([next(known) if one else b"." for one in has])
+            found[index] = b",".join([b"." if allele is None else next(known) for allele in alleles])
         self.pieces[_IDS::PIECES] = found
         return b"".join(self.pieces)

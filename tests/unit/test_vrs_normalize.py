@@ -7,14 +7,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from memory_reference import MemoryContig
 
-from anyvar_step.vrs.normalize import Normalized, Window, justify, trim
+from anyvar_step.vrs.normalize import MARGIN, Normalized, justify, trim
 
 
 def normalize(contig: MemoryContig, start: int, ref: bytes, alt: bytes) -> Normalized:
     """Steps 2 to 5, as the annotator puts them together."""
     prefix, ref, alt = trim(ref, alt)
     start += prefix
-    return justify(Window(contig, start, start + len(ref)), start, ref, alt)
+    first = max(start - MARGIN, 0)
+    return justify(contig, start, ref, alt, contig.fetch(first, start + len(ref) + MARGIN), first)
 
 
 def plainly(genome: bytes, start: int, ref: bytes, alt: bytes) -> Normalized:
