@@ -112,7 +112,7 @@ class Annotator:
             known, together = self._translator.known(chrom), list(run)
             columns = by_columns(known.contig, together) if known else None
             if known and columns:
-                self._fill(known, columns, lines[first : first + len(together)], together, block, rows)
+                self._fill(chrom, known, columns, lines[first : first + len(together)], block, rows)
             else:
                 for record in together:
                     self._translate(record, block, rows)
@@ -130,44 +130,49 @@ class Annotator:
             self._translator.translate(record, block, rows)
         except ValueError as error:
             raise RecordError(len(rows), *error.args) from None
-        self._plans.learn(record[3], record[4])
 
     def _fill(
         self,
+        chrom: bytes,
         known: Known,
         columns: Columns,
         lines: Sequence[bytes],
-        records: Sequence[list[bytes]],
         block: Block,
         rows: Rows,
     ) -> None:
         """Add the records of a contig to block and rows.
 
-        One long loop since a call per record would cost a tenth of the throughput. It takes a record that
-        has a plan, whose REF agrees and whose INFO has no older VRS field; all others, and every doubt, go
-        to the translator, which would give a planned record the same row.
+        One long loop since a call per record would cost a tenth of the throughput. Records with a plan whose
+        REF agrees are filled in here, the alleles of others are the translator's, which would give a planned
+        record the same field; a line with older VRS fields or an odd INFO or POS is its as a whole.
         """
-        plan_of, middle, accession = self._plans.get, known.middle, known.contig.accession
+        translator, middle, accession = self._translator, known.middle, known.contig.accession
         locations, tails, places, states = block.locations, block.tails, block.places, block.states
-        pieces, widths, keep = rows.pieces, rows.widths, self._keep
+        pieces, widths, kinds, keep = rows.pieces, rows.widths, rows.kinds, self._keep
         location_head, location_tail = digest.LOCATION_HEAD, digest.LOCATION_TAIL
+        plan_of, tab, last = self._plans.get, columns.tab, -1
         ours, zero = fields.PREFIX, b"0"[0]
-        letter, tab, met, last = ours[0], columns.tab, rows.kinds, -1
-        for line, record, pos, start, base, ref, alts, info, calls in zip(
-            lines, records, *columns[:-1], strict=True
-        ):
-            plan = plan_of((ref, alts))
-            if (
-                not plan
-                or plan.base != base
-                or pos[0] == zero
-                or not info
-                or (letter in info and ours in info)  # to look for one byte is much cheaper
-            ):
-                self._translate(record, block, rows)
+        letter = ours[0]
+        for line, pos, start, base, ref, alts, info, calls in zip(lines, *columns[:-1], strict=True):
+            if not info or pos[0] == zero or (letter in info and ours in info):  # one byte is quick to find
+                self._translate(line.split(b"\t", 8), block, rows)
                 last = -1
                 continue
-            _, own_tails, own_states, starts, ends, kinds = plan
+            end = len(line) - len(calls) - len(tab)
+            plan = plan_of((ref, alts))
+            if not plan or plan.base != base:
+                name, alleles, rest = translator.field(chrom, known, start, ref, alts, block, kinds)
+                if not name:
+                    head = line[:end]
+                elif info == b".":
+                    head = line[: end - 1]
+                else:
+                    head, name = line[:end], b";" + name
+                rows.add(head, name, alleles, rest, tab, calls)
+                self._plans.learn(ref, alts)
+                last = -1
+                continue
+            _, own_tails, own_states, starts, ends, own_kinds = plan
             begin = b"%d" % start
             if start == last:
                 tails[-1] += own_tails
@@ -179,8 +184,7 @@ class Annotator:
                     places.append((accession, start, start + 1))
             if keep:
                 states += own_states
-            end = len(line) - len(calls) - len(tab)
+            kinds += own_kinds
             head, name = (line[: end - 1], NAME) if info == b"." else (line[:end], _FURTHER)
             pieces += (head, name, b"", begin.join(starts), pos.join(ends), tab, calls, b"\n")
             widths.append(len(own_tails) * STRIDE)
-            met += kinds

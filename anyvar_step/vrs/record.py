@@ -72,27 +72,46 @@ class Translator:
             if self._existing == "error":
                 raise ValueError("it has VRS fields already", "Use --existing replace or --existing keep")
             info = others
-        ref = ref.upper()
-        changes = self._changes(ref, alts.upper(), rows.kinds)
         known = self.known(chrom)
         if known is None:
             add(self._counts.unknown_contigs, _text(chrom))
+        name, alleles, rest = self.field(chrom, known, start, ref, alts, block, rows.kinds)
         head = b"\t".join(columns[:7]) + b"\t"
-        if not changes:
-            return rows.add(head + info, tab=tab, calls=calls)
-        if info not in (b".", b""):
+        if not name:
+            head += info
+        elif info not in (b".", b""):
             head += info + b";"
+        rows.add(head, name, alleles, rest, tab, calls)
+
+    def field(
+        self,
+        chrom: bytes,
+        known: Known | None,
+        start: int,
+        ref: bytes,
+        alts: bytes,
+        block: Block,
+        kinds: list[str],
+    ) -> tuple[bytes, Sequence[object], bytes]:
+        """The record's field of identifiers: name, alleles, None where one has none, and what follows them.
+
+        The alleles go into the block, the kinds of the ALTs to ``kinds``. Where REF is not the reference's
+        the name is that of VRS_Error with its value; empty where the record gets no field.
+        """
+        ref = ref.upper()
+        changes = self._changes(ref, alts.upper(), kinds)
+        if not changes:
+            return b"", (), b""
         if known is None or not any(changes):
-            rest = fields.attributes([fields.NO_TEXTS] * len(changes)) if self._attributes else b""
-            return rows.add(head, NAME, [None] * len(changes), rest, tab, calls)
+            changes = [None] * len(changes)
+            return NAME, changes, fields.attributes([fields.NO_TEXTS] * len(changes)) if self._attributes else b""
         first, end = max(start - MARGIN, 0), start + len(ref)
         near = known.contig.fetch(first, end + MARGIN)
         found = near[start - first : end - first] if start >= 0 else b""
         if found != ref:
-            return rows.add(head + self._error(chrom, start, ref, found), tab=tab, calls=calls)
+            return self._error(chrom, start, ref, found), (), b""
         values = self._values(known, start, changes, near, first, block)
-        rest = fields.attributes(values) if self._attributes else b""
-        return rows.add(head, NAME, changes, rest, tab, calls)
+        return NAME, changes, fields.attributes(values) if self._attributes else b""
 
     def _changes(self, ref: bytes, alts: bytes, kinds: list[str]) -> list[tuple[int, bytes, bytes] | None]:
         """What ``trim`` leaves of each allele that gets a field's value; None for what has no VRS allele.
