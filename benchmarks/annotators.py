@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common import ROOT, Table, alternate, main, python
-from data import bgzipped, first_records, make_data
+from data import bgzipped, first_records, genome_of, make_data
 from processes import Cost, measure
 
 OURS = (
@@ -97,7 +97,7 @@ def costs_of(options: argparse.Namespace, where: Path) -> dict[str, tuple[float,
     }
     part = first_records(plain, options.part, where / "part.vcf")
     none = first_records(plain, 0, where / "none.vcf")
-    others = competitors(where, fasta)
+    others = competitors(where, genome_of(part, fasta, where / "part.fa"))
     what |= {name: lambda act=act: act(part) for name, act in others.items()}  # type: ignore[misc]
     if "anyvar" in others:
         what["start"] = lambda: others["anyvar"](none)

@@ -7,30 +7,38 @@ import subprocess
 from itertools import islice
 from pathlib import Path
 
-LENGTH = 5_000_000
-HEADER = """##fileformat=VCFv4.2
-##contig=<ID=chr1,length=5000000>
+#: Bases from one variant to the next, about what they are in a human genome: all annotators look up REF.
+SPACING = 650
+#: Bases of a genome at least and at most; with more than a million records these lie closer together.
+SHORTEST, LONGEST = 1_000_000, 650_000_000
+
+_LINE = 60
+_BASES = bytes(b"ACGT"[i % 4] for i in range(256))
+_HEADER = """##fileformat=VCFv4.2
+##contig=<ID=chr1,length=%d>
 ##FILTER=<ID=q,Description="q">
 ##INFO=<ID=AC,Number=A,Type=Integer,Description="a">
 ##INFO=<ID=DP,Number=1,Type=Integer,Description="d">
 ##FORMAT=<ID=GT,Number=1,Type=String,Description="g">
 ##FORMAT=<ID=DP,Number=1,Type=Integer,Description="d">
 ##FORMAT=<ID=GQ,Number=1,Type=Integer,Description="q">
+#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t%s
 """
 
 
 def make_data(where: Path, records: int, samples: int = 1, seed: int = 7) -> tuple[Path, Path]:
     """A FASTA and a VCF: 88 % SNVs, 6 % insertions, 6 % deletions; GT, DP and GQ for each sample."""
     draw = random.Random(seed)
-    sequence = "".join(draw.choices("ACGT", k=LENGTH))
+    length = min(max(SPACING * records, SHORTEST), LONGEST)
+    sequence = _bases(draw, length)
     fasta, vcf = where / "genome.fa", where / "in.vcf"
-    lines = (sequence[i : i + 60] for i in range(0, LENGTH, 60))
-    fasta.write_text(">chr1\n" + "\n".join(lines) + "\n")
-    names = "\t".join(f"S{n}" for n in range(samples))
+    with fasta.open("w") as file:
+        file.write(">chr1\n")
+        file.writelines(sequence[i : i + _LINE] + "\n" for i in range(0, length, _LINE))
     pool = [f"0/1:{draw.randint(10, 60)}:{draw.randint(1, 99)}" for _ in range(500)]
     with vcf.open("w") as file:
-        file.write(f"{HEADER}#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t{names}\n")
-        for position in sorted(draw.choices(range(1000, LENGTH - 1000), k=records)):
+        file.write(_HEADER % (length, "\t".join(f"S{n}" for n in range(samples))))
+        for position in sorted(draw.choices(range(1000, length - 1000), k=records)):
             ref, alt = _change(draw, sequence, position)
             calls = "\t".join(draw.choices(pool, k=samples))
             file.write(
@@ -38,6 +46,12 @@ def make_data(where: Path, records: int, samples: int = 1, seed: int = 7) -> tup
                 f"\tPASS\tAC=1;DP={draw.randint(10, 60)}\tGT:DP:GQ\t{calls}\n"
             )
     return fasta, vcf
+
+
+def _bases(draw: random.Random, length: int) -> str:
+    """So many of them; made in pieces, for Python makes no number of more than 2**31 bits at once."""
+    pieces = (draw.randbytes(min(length - done, 1 << 24)) for done in range(0, length, 1 << 24))
+    return b"".join(pieces).translate(_BASES).decode("ascii")
 
 
 def _change(draw: random.Random, sequence: str, position: int) -> tuple[str, str]:
@@ -56,6 +70,15 @@ def first_records(source: Path, count: int, target: Path) -> Path:
         header = [line for line in islice(whole, 100) if line.startswith("#")]
         whole.seek(0)
         target.write_text("".join(islice(whole, len(header) + count)))
+    return target
+
+
+def genome_of(part: Path, fasta: Path, target: Path) -> Path:
+    """As much of the FASTA as the first records of its VCF, ``part``, need: for those who read all of it."""
+    records = [line for line in part.read_text().splitlines() if not line.startswith("#")]
+    bases = int(records[-1].split("\t", 2)[1]) + 1000
+    with fasta.open() as whole:
+        target.write_text("".join(islice(whole, 1 + bases // _LINE)))
     return target
 
 

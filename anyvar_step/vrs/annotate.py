@@ -119,7 +119,7 @@ class Annotator:
         for kind, number in Counter(rows.kinds).items():
             add(self.counts.alleles, kind, number)
         ids = block.ids()
-        self.counts.records += len(lines)
+        self.counts.records += len(rows)
         self.counts.ids += len(ids) // STRIDE
         if self._keep:
             self.alleles = block.kept_alleles(ids)
@@ -150,7 +150,7 @@ class Annotator:
         locations, tails, places, states = block.locations, block.tails, block.places, block.states
         pieces, widths, kinds, keep = rows.pieces, rows.widths, rows.kinds, self._keep
         location_head, location_tail = digest.LOCATION_HEAD, digest.LOCATION_TAIL
-        plan_of, tab, last = self._plans.get, columns.tab, -1
+        plan_of, tab, beyond, last = self._plans.get, columns.tab, len(columns.tab), -1
         ours, zero = fields.PREFIX, b"0"[0]
         letter = ours[0]
         for line, pos, start, base, ref, alts, info, calls in zip(lines, *columns[:-1], strict=True):
@@ -158,7 +158,7 @@ class Annotator:
                 self._translate(line.split(b"\t", 8), block, rows)
                 last = -1
                 continue
-            end = len(line) - len(calls) - len(tab)
+            end = len(line) - len(calls) - beyond
             plan = plan_of((ref, alts))
             if not plan or plan.base != base:
                 name, alleles, rest = translator.field(chrom, known, start, ref, alts, block, kinds)

@@ -45,15 +45,13 @@ class Block:
 
     def ids(self) -> bytes:
         """The identifiers of all alleles, each with a comma before it: allele i's is at ``i * STRIDE``."""
-        places = digest.encoded([sha512(location).digest() for location in self.locations])
+        places = digest.encoded([found.digest() for found in map(sha512, self.locations)])
         heads = digest.prefixed(digest.ALLELE_HEAD, places)
         width = len(digest.ALLELE_HEAD) + digest.WIDTH
         self._location_digests = places
-        self._digests = [
-            sha512(head + tail).digest()
-            for head, tails in zip(unpack(f"{width}s" * len(self.tails), heads), self.tails, strict=True)
-            for tail in tails
-        ]
+        apart = unpack(f"{width}s" * len(self.tails), heads)
+        texts = [head + tail for head, tails in zip(apart, self.tails, strict=True) for tail in tails]
+        self._digests = [found.digest() for found in map(sha512, texts)]
         return digest.prefixed(b"," + digest.ALLELE_PREFIX, digest.encoded(self._digests))
 
     def kept_alleles(self, ids: bytes) -> KeptAlleles:
