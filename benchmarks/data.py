@@ -9,6 +9,8 @@ from pathlib import Path
 
 #: Bases from one variant to the next, about what they are in a human genome: all annotators look up REF.
 SPACING = 650
+#: Shares of the genomes of a cohort that carry a variant: most variants are rare.
+FREQUENCIES = [0.0005] * 5 + [0.001] * 3 + [0.005, 0.02, 0.1, 0.3]
 #: Bases of a genome at least and at most; with more than a million records these lie closer together.
 SHORTEST, LONGEST = 1_000_000, 650_000_000
 
@@ -20,14 +22,19 @@ _HEADER = """##fileformat=VCFv4.2
 ##INFO=<ID=AC,Number=A,Type=Integer,Description="a">
 ##INFO=<ID=DP,Number=1,Type=Integer,Description="d">
 ##FORMAT=<ID=GT,Number=1,Type=String,Description="g">
+##FORMAT=<ID=AD,Number=R,Type=Integer,Description="a">
 ##FORMAT=<ID=DP,Number=1,Type=Integer,Description="d">
+##FORMAT=<ID=PL,Number=G,Type=Integer,Description="p">
 ##FORMAT=<ID=GQ,Number=1,Type=Integer,Description="q">
 #CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t%s
 """
 
 
 def make_data(where: Path, records: int, samples: int = 1, seed: int = 7) -> tuple[Path, Path]:
-    """A FASTA and a VCF: 88 % SNVs, 6 % insertions, 6 % deletions; GT, DP and GQ for each sample."""
+    """A FASTA and a VCF: 88 % SNVs, 6 % insertions, 6 % deletions.
+
+    One sample has GT, DP and GQ. Many have what joint calling writes, and most do not carry a variant.
+    """
     draw = random.Random(seed)
     length = min(max(SPACING * records, SHORTEST), LONGEST)
     sequence = _bases(draw, length)
@@ -35,17 +42,35 @@ def make_data(where: Path, records: int, samples: int = 1, seed: int = 7) -> tup
     with fasta.open("w") as file:
         file.write(">chr1\n")
         file.writelines(sequence[i : i + _LINE] + "\n" for i in range(0, length, _LINE))
-    pool = [f"0/1:{draw.randint(10, 60)}:{draw.randint(1, 99)}" for _ in range(500)]
+    fields = "GT:DP:GQ" if samples == 1 else "GT:AD:DP:GQ:PL"
+    pools = [_calls(draw, frequency) if samples > 1 else _single(draw) for frequency in FREQUENCIES]
     with vcf.open("w") as file:
         file.write(_HEADER % (length, "\t".join(f"S{n}" for n in range(samples))))
         for position in sorted(draw.choices(range(1000, length - 1000), k=records)):
             ref, alt = _change(draw, sequence, position)
-            calls = "\t".join(draw.choices(pool, k=samples))
+            calls = "\t".join(draw.choices(draw.choice(pools), k=samples))
             file.write(
                 f"chr1\t{position}\trs{position}\t{ref}\t{alt}\t{draw.randint(30, 900)}.{draw.randint(0, 9)}"
-                f"\tPASS\tAC=1;DP={draw.randint(10, 60)}\tGT:DP:GQ\t{calls}\n"
+                f"\tPASS\tAC=1;DP={draw.randint(10, 60)}\t{fields}\t{calls}\n"
             )
     return fasta, vcf
+
+
+def _single(draw: random.Random) -> list[str]:
+    return [f"0/1:{draw.randint(10, 60)}:{draw.randint(1, 99)}" for _ in range(500)]
+
+
+def _calls(draw: random.Random, frequency: float) -> list[str]:
+    """Calls of a variant of that frequency: GT:AD:DP:GQ:PL."""
+    calls = []
+    for _ in range(2000):
+        alts = (draw.random() < frequency) + (draw.random() < frequency)
+        depth, quality = max(3, int(draw.gauss(30, 6))), 99 if draw.random() < 0.7 else draw.randint(40, 98)
+        seen = (0, depth // 2 + draw.randint(-1, 1), depth)[alts]
+        likelihoods = [0 if n == alts else quality * (1 + 8 * abs(n - alts)) for n in range(3)]
+        genotype, likely = ("0/0", "0/1", "1/1")[alts], ",".join(map(str, likelihoods))
+        calls.append(f"{genotype}:{depth - seen},{seen}:{depth}:{quality}:{likely}")
+    return calls
 
 
 def _bases(draw: random.Random, length: int) -> str:

@@ -16,7 +16,7 @@ from data import bgzipped, make_data
 def row(options: argparse.Namespace, where: Path, samples: int) -> list[object]:
     """Samples, MB/s of both, ratio."""
     where.mkdir()
-    records = options.megabytes * 1_000_000 // (60 + 10 * samples)
+    records = options.megabytes * 1_000_000 // (60 + 24 * samples)
     fasta, plain = make_data(where, records, samples=samples)
     packed = bgzipped(plain)
     ours(fasta, packed, where / "warm.vcf.gz")

@@ -24,6 +24,10 @@ from anyvar_step.vcf.writer import VcfWriter
 from anyvar_step.vrs.annotate import Annotator, RecordError
 
 
+#: Records after which the pages of the reference are given back; a block of many samples has a few.
+_RELEASE_AFTER = 500
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What annotate_file did: ``size`` and hex ``sha256`` are of the output as stored.
@@ -114,12 +118,14 @@ class _Records:
     def annotate(self, report: Reporter, doubt: Doubt) -> None:
         """All of them, block by block."""
         annotator, reader, watch = self.annotator, self.reader, self.watch
-        records = 0
+        records = released = 0
         report(records, reader.consumed)
         for lines in reader.blocks():
             watch.lap("read")
             annotated = self._annotated(lines)
-            self.reference.release()
+            if records - released >= _RELEASE_AFTER:
+                self.reference.release()
+                released = records
             watch.lap("annotate")
             self.writer.write_text(annotated)
             watch.lap("write")

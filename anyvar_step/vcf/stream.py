@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["text", "bgzf", "gzip"]
 
-#: Bytes of text in a block, about; also what is read at once for the header.
-BLOCK = 32768
+#: Bytes of text in a block, about, which is a block of BGZF; also what is read at once for the header.
+BLOCK = 65536
 #: Bytes of a line, and of a header, that are read at most: a small compressed file can hold an endless one.
 #: A record of half a million samples has some 50 MB.
 LONGEST = 1 << 28
@@ -124,12 +124,12 @@ class VcfReader:
 
     def _whole_lines(self) -> Iterator[bytes]:
         """Text that ends with a newline; pieces shorter than half of ``_size`` are put together."""
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         length = 0
         for chunk in self._decompressed():
             length += len(chunk)
             if 2 * length >= self._size and (cut := chunk.rfind(b"\n") + 1):
-                parts.append(chunk[:cut])
+                parts.append(memoryview(chunk)[:cut])
                 yield self._clean(b"".join(parts))
                 parts, length = [chunk[cut:]], len(chunk) - cut
             else:

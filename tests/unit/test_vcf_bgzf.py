@@ -57,12 +57,13 @@ def test_noise_fits_in_a_block_at_every_level(level, size):
     assert decompress(stored + EOF_BLOCK) == data
 
 
-def test_compression_in_a_thread_gives_the_same_bytes():
+@pytest.mark.parametrize("size", [10_000, PAYLOAD, PAYLOAD + 1, 200_000])
+def test_writes_of_any_size_give_the_same_bytes(size):
     data = os.urandom(5000) * 300
     raw = io.BytesIO()
-    with ThreadPoolExecutor(1) as executor, BgzfWriter(raw, 6, executor) as writer:
-        for start in range(0, len(data), 10_000):
-            writer.write(data[start : start + 10_000])
+    with BgzfWriter(raw) as writer:
+        for start in range(0, len(data), size):
+            writer.write(data[start : start + size])
     assert raw.getvalue() == compress(data)
 
 
