@@ -14,7 +14,7 @@ from anyvar_step.models import AnnotateOptions, Counts, Existing, OutputFormat, 
 from anyvar_step.pipeline.assembly import Doubt
 from anyvar_step.pipeline.clock import Reporter, Stopwatch
 from anyvar_step.pipeline.heading import heading
-from anyvar_step.pipeline.judgement import check_contigs, count_contigs, notes_on
+from anyvar_step.pipeline.judgement import check_contigs, notes_on
 from anyvar_step.pipeline.registering import registered, registering
 from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
@@ -22,7 +22,6 @@ from anyvar_step.vcf.bcf import open_vcf
 from anyvar_step.vcf.stream import VcfReader
 from anyvar_step.vcf.writer import VcfWriter
 from anyvar_step.vrs.annotate import Annotator, RecordError
-
 
 #: Records after which the pages of the reference are given back; a block of many samples has a few.
 _RELEASE_AFTER = 500
@@ -130,7 +129,6 @@ class _Records:
             self.writer.write_text(annotated)
             watch.lap("write")
             records += len(lines)
-            count_contigs(annotator.counts, lines)
             doubt.judge(annotator.counts)
             if self.registration is not None:
                 self.registration.add(annotator.alleles, report.again)

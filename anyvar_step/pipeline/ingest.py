@@ -117,7 +117,8 @@ class _Ingestion:
         """Register a block's alleles; the lines of the conflict log. ``tick`` is called while waiting."""
         claims = [self._named(place, line) for place, line in enumerate(lines)]
         conflicts = self._checked(lines, claims)
-        count_contigs(self.counts, lines)
+        if unnamed := [line for line, named in zip(lines, claims, strict=True) if not named]:
+            count_contigs(self.counts, unnamed)
         if self._validating:
             self._doubt.judge(self.counts)
         if self._registration is not None:

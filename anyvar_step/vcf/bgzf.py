@@ -31,7 +31,7 @@ class Sink(Protocol):
         """Take all of ``data``."""
 
 
-def block(payload: bytes | memoryview, level: int) -> bytes:
+def block(payload: bytes | bytearray | memoryview, level: int) -> bytes:
     """One BGZF block of at most 65,280 bytes of payload.
 
     libdeflate adds at most 5 bytes to each 5,000 that it cannot compress, some 80 in all: even noise stays
@@ -43,7 +43,7 @@ def block(payload: bytes | memoryview, level: int) -> bytes:
     return b"".join((head, body, TRAILER.pack(deflate.crc32(payload), len(payload))))
 
 
-def compressed(text: bytes, level: int = 6) -> bytes:
+def compressed(text: bytes | bytearray, level: int = 6) -> bytes:
     """The text as BGZF blocks that others may follow: without the EOF block."""
     return b"".join(block(text[i : i + PAYLOAD], level) for i in range(0, len(text), PAYLOAD))
 

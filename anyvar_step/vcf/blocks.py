@@ -42,7 +42,7 @@ def peek_block_size(source: Source) -> int | None:
     return block_size(source.peek(_FIXED.size + int.from_bytes(fixed[10:12], "little")))
 
 
-def read_blocks(raw: BinaryIO | Source, name: str = "input") -> Iterator[bytes]:
+def read_blocks(raw: BinaryIO | Source, name: str = "input") -> Iterator[bytearray]:
     """The payload of each block that is not empty, checked against its BSIZE, ISIZE and CRC.
 
     The file must end with the EOF block; such a block in the middle (files put end to end) is allowed.
@@ -66,7 +66,7 @@ def read_blocks(raw: BinaryIO | Source, name: str = "input") -> Iterator[bytes]:
         raise _truncated(source, f"no BGZF end-of-file block at byte {source.position}")
 
 
-def _payload(data: bytes, source: Source, offset: int) -> bytes:
+def _payload(data: bytes, source: Source, offset: int) -> bytearray:
     """The decompressed payload of one whole block."""
     try:
         return block_payload(data)
@@ -74,7 +74,7 @@ def _payload(data: bytes, source: Source, offset: int) -> bytes:
         raise _corrupt(source, offset, str(error)) from None
 
 
-def block_payload(data: bytes) -> bytes:
+def block_payload(data: bytes) -> bytearray:
     """The decompressed payload of one whole block; ValueError with the reason where it is damaged."""
     start = _FIXED.size + int.from_bytes(data[10:12], "little")
     if len(data) < start + TRAILER.size:

@@ -144,7 +144,7 @@ class VcfReader:
                 rest += b"\n"
             yield self._clean(rest)
 
-    def _decompressed(self) -> Iterator[bytes]:
+    def _decompressed(self) -> Iterator[bytes | bytearray]:
         """The file's text in pieces of any length; the first is checked to begin a VCF."""
         pieces = {"text": self._plain, "bgzf": self._bgzf, "gzip": self._gzip}[self.kind]()
         first = next(pieces, b"")
@@ -160,7 +160,7 @@ class VcfReader:
         while text := self._source.take(self._size):
             yield text
 
-    def _bgzf(self) -> Iterator[bytes]:
+    def _bgzf(self) -> Iterator[bytearray]:
         for payload in read_blocks(self._source):
             size = self._size
             for start in range(0, len(payload), size):

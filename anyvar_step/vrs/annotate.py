@@ -20,7 +20,7 @@ from anyvar_step.vrs.columns import Columns, by_columns
 from anyvar_step.vrs.digest import STRIDE
 from anyvar_step.vrs.kept import KeptAlleles
 from anyvar_step.vrs.plan import Plans
-from anyvar_step.vrs.record import NAME, Known, Translator, add
+from anyvar_step.vrs.record import NAME, Known, Translator, add, text_of
 from anyvar_step.vrs.rows import Rows
 
 #: What follows an INFO that has fields.
@@ -86,7 +86,7 @@ class Annotator:
     def sequences(self) -> dict[str, str]:
         """The refget accessions of the contigs that were met and that the reference has."""
         known = self._translator.contigs.items()
-        return {chrom.decode("utf-8", "backslashreplace"): k.contig.accession for chrom, k in known if k}
+        return {text_of(chrom): k.contig.accession for chrom, k in known if k}
 
     def annotate(self, lines: Sequence[bytes]) -> list[bytes]:
         """The lines with their VRS fields, record for record; without line ends, as they come.
@@ -98,8 +98,8 @@ class Annotator:
     def text(self, lines: Sequence[bytes]) -> bytes:
         """The same as one text, in which each line has its end.
 
-        Blocks of up to 32 KB stay in the processor's cache. They make no garbage but have thousands of objects,
-        which the collector would look through again and again.
+        Blocks of up to 64 KB stay in the processor's cache. They make no garbage, but have thousands of
+        objects, which the collector would look through again and again.
         """
         with _uncollected():
             return self._text(lines)
@@ -110,6 +110,7 @@ class Annotator:
         for chrom, run in groupby(records, key=itemgetter(0)):
             first = len(rows)
             known, together = self._translator.known(chrom), list(run)
+            add(self.counts.contigs, text_of(chrom), len(together))
             columns = by_columns(known.contig, together) if known else None
             if known and columns:
                 self._fill(chrom, known, columns, lines[first : first + len(together)], block, rows)
@@ -150,16 +151,18 @@ class Annotator:
         locations, tails, places, states = block.locations, block.tails, block.places, block.states
         pieces, widths, kinds, keep = rows.pieces, rows.widths, rows.kinds, self._keep
         location_head, location_tail = digest.LOCATION_HEAD, digest.LOCATION_TAIL
-        plan_of, tab, beyond, last = self._plans.get, columns.tab, len(columns.tab), -1
+        tab, beyond, last = columns.tab, len(columns.tab), -1
+        plans = map(self._plans.get, zip(columns.ref, columns.alts, strict=True))
         ours, zero = fields.PREFIX, b"0"[0]
         letter = ours[0]
-        for line, pos, start, base, ref, alts, info, calls in zip(lines, *columns[:-1], strict=True):
+        for line, plan, pos, start, base, ref, alts, info, calls in zip(
+            lines, plans, *columns[:-1], strict=True
+        ):
             if not info or pos[0] == zero or (letter in info and ours in info):  # one byte is quick to find
                 self._translate(line.split(b"\t", 8), block, rows)
                 last = -1
                 continue
             end = len(line) - len(calls) - beyond
-            plan = plan_of((ref, alts))
             if not plan or plan.base != base:
                 name, alleles, rest = translator.field(chrom, known, start, ref, alts, block, kinds)
                 if not name:
@@ -172,7 +175,7 @@ class Annotator:
                 self._plans.learn(ref, alts)
                 last = -1
                 continue
-            _, own_tails, own_states, starts, ends, own_kinds = plan
+            _, own_tails, own_states, width, starts, ends, own_kinds = plan
             begin = b"%d" % start
             if start == last:
                 tails[-1] += own_tails
@@ -187,4 +190,4 @@ class Annotator:
             kinds += own_kinds
             head, name = (line[: end - 1], NAME) if info == b"." else (line[:end], _FURTHER)
             pieces += (head, name, b"", begin.join(starts), pos.join(ends), tab, calls, b"\n")
-            widths.append(len(own_tails) * STRIDE)
+            widths.append(width)

@@ -57,4 +57,6 @@ class Block:
     def kept_alleles(self, ids: bytes) -> KeptAlleles:
         """All alleles, after ``ids()``, whose value is given here."""
         where = [number for number, tails in enumerate(self.tails) for _ in tails]
-        return KeptAlleles(digest.truncated(self._digests), ids, self._location_digests, where, self.places, self.states)
+        return KeptAlleles(
+            digest.truncated(self._digests), ids, self._location_digests, where, self.places, self.states
+        )

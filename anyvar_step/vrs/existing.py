@@ -20,7 +20,7 @@ from anyvar_step.vrs.claims import Claim, claims_of
 from anyvar_step.vrs.digest import STRIDE
 from anyvar_step.vrs.kept import KeptAlleles, state_of
 from anyvar_step.vrs.normalize import SHOWN, Normalized
-from anyvar_step.vrs.record import DIGITS, add
+from anyvar_step.vrs.record import DIGITS, add, text_of
 
 
 class Conflict(NamedTuple):
@@ -72,8 +72,9 @@ class Trusted:
         return sorted([*conflicts, *wrong.values()], key=lambda conflict: conflict.place)
 
     def _contig(self, chrom: bytes) -> tuple[Contig, bytes] | None:
-        """The contig of that name, and its part of a location's serialisation; an unknown one is counted."""
-        name = chrom.decode("utf-8", "backslashreplace")
+        """The contig of a record with claims, and its part of a location's serialisation; counts it."""
+        name = text_of(chrom)
+        add(self.counts.contigs, name)
         if chrom not in self._contigs:
             found = self._reference.contig(name)
             self._contigs[chrom] = (found, digest.location_middle(found.accession)) if found else None

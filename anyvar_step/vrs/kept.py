@@ -18,7 +18,6 @@ Place = tuple[str, int, int]
 State = tuple[str | None, int | None, int | None]
 
 
-
 def state_of(allele: Normalized) -> State:
     """An allele's state."""
     sequence = None if allele.sequence is None else allele.sequence.decode("ascii")

@@ -22,14 +22,15 @@ class Plan(NamedTuple):
     """How to write such a record.
 
     ``base``: REF, an upper-case byte. ``tails``: ends of its alleles' serialisations, all at one location;
-    their identifiers come first in the field. ``states``: what those alleles are. ``starts`` and ``ends``:
-    what follows them, missing alleles and attribute fields, in two parts, the first cut where the location's
-    start belongs, the second where its end does. ``kinds``: kind of each ALT.
+    their identifiers come first in the field, ``width`` bytes of it. ``states``: what those alleles are.
+    ``starts`` and ``ends``: what follows them, missing alleles and attribute fields, in two parts, the first
+    cut where the location's start belongs, the second where its end does. ``kinds``: kind of each ALT.
     """
 
     base: int
     tails: tuple[bytes, ...]
     states: tuple[State, ...]
+    width: int
     starts: list[bytes]
     ends: list[bytes]
     kinds: tuple[str, ...]
@@ -79,4 +80,5 @@ class Plans(dict[tuple[bytes, bytes], Plan | None]):
         rest = missing + (fields.attributes(texts) if self._attributes else b"")
         at = rest.find(_END) if self._attributes else len(rest)
         starts, ends = rest[:at].split(_START), rest[at:].split(_END)
-        return Plan(ref[0], tuple(tails), tuple(states), starts, ends, tuple(kinds))
+        width = len(tails) * digest.STRIDE
+        return Plan(ref[0], tuple(tails), tuple(states), width, starts, ends, tuple(kinds))

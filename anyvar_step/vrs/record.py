@@ -10,15 +10,13 @@ from typing import NamedTuple
 
 from anyvar_step.models import Counts, Existing
 from anyvar_step.reference.protocols import Contig, Reference
-from anyvar_step.vrs import digest, fields
+from anyvar_step.vrs import digest, fields, mismatch
 from anyvar_step.vrs.allele import is_nucleotides, kind_of_change, kind_of_other
 from anyvar_step.vrs.block import Block
 from anyvar_step.vrs.kept import state_of
 from anyvar_step.vrs.normalize import MARGIN, justify, trim
 from anyvar_step.vrs.rows import Rows
 
-#: Bases of a sequence that an error message shows.
-QUOTED = 50
 #: Digits of the largest 64-bit position.
 DIGITS = 19
 #: The field of identifiers, up to its values.
@@ -68,13 +66,14 @@ class Translator:
         if fields.PREFIX in info and (others := fields.without_ours(info)) != info:
             if self._existing == "keep":
                 self._counts.kept += 1
-                return rows.add(b"\t".join(columns))
+                rows.add(b"\t".join(columns))
+                return
             if self._existing == "error":
                 raise ValueError("it has VRS fields already", "Use --existing replace or --existing keep")
             info = others
         known = self.known(chrom)
         if known is None:
-            add(self._counts.unknown_contigs, _text(chrom))
+            add(self._counts.unknown_contigs, text_of(chrom))
         name, alleles, rest = self.field(chrom, known, start, ref, alts, block, rows.kinds)
         head = b"\t".join(columns[:7]) + b"\t"
         if not name:
@@ -103,15 +102,17 @@ class Translator:
         if not changes:
             return b"", (), b""
         if known is None or not any(changes):
-            changes = [None] * len(changes)
-            return NAME, changes, fields.attributes([fields.NO_TEXTS] * len(changes)) if self._attributes else b""
+            return NAME, [None] * len(changes), self._attributes_of([fields.NO_TEXTS] * len(changes))
         first, end = max(start - MARGIN, 0), start + len(ref)
         near = known.contig.fetch(first, end + MARGIN)
         found = near[start - first : end - first] if start >= 0 else b""
         if found != ref:
             return self._error(chrom, start, ref, found), (), b""
         values = self._values(known, start, changes, near, first, block)
-        return NAME, changes, fields.attributes(values) if self._attributes else b""
+        return NAME, changes, self._attributes_of(values)
+
+    def _attributes_of(self, values: Sequence[fields.Texts]) -> bytes:
+        return fields.attributes(values) if self._attributes else b""
 
     def _changes(self, ref: bytes, alts: bytes, kinds: list[str]) -> list[tuple[int, bytes, bytes] | None]:
         """What ``trim`` leaves of each allele that gets a field's value; None for what has no VRS allele.
@@ -136,30 +137,16 @@ class Translator:
     def known(self, chrom: bytes) -> Known | None:
         """The contig of that name; None where the reference does not have it."""
         if chrom not in self.contigs:
-            found = self._reference.contig(_text(chrom))
+            found = self._reference.contig(text_of(chrom))
             self.contigs[chrom] = Known(found, digest.location_middle(found.accession)) if found else None
         return self.contigs[chrom]
 
     def _error(self, chrom: bytes, start: int, ref: bytes, found: bytes) -> bytes:
         """The VRS_Error field for a REF that is not what the reference has there; counted by cause."""
-        cause = cause_of(ref, found)
+        cause = mismatch.cause_of(ref, found)
         add(self._counts.errors, cause)
-        shown = b"%b:%d REF %b, reference %b" % (
-            chrom,
-            start + 1,
-            ref[:QUOTED],
-            found[:QUOTED] or b"(none)",
-        )
-        self._counts.exemplify(cause, _text(shown))
-        message = b"Reference mismatch at %b:%b position %d-%d (input gave '%b' but correct ref is '%b')" % (
-            self._reference.assembly.encode("utf-8"),
-            chrom,
-            start,
-            start + len(ref),
-            ref[:QUOTED],
-            found[:QUOTED],
-        )
-        return fields.ERROR + b"=" + fields.escaped(message)
+        self._counts.exemplify(cause, text_of(mismatch.example(chrom, start, ref, found)))
+        return fields.ERROR + b"=" + mismatch.message(self._reference.assembly, chrom, start, ref, found)
 
     def _values(
         self,
@@ -187,22 +174,16 @@ class Translator:
         return values
 
 
-def _text(value: bytes) -> str:
+def text_of(value: bytes) -> str:
+    """A name or value of a VCF, which may not be UTF-8, for messages."""
     return value.decode("utf-8", "backslashreplace")
 
 
 def _position(pos: bytes) -> int:
     """POS as a number; ValueError where it is none."""
     if not pos.isdigit() or len(pos) > DIGITS:
-        raise ValueError(f"its POS {_text(pos[:DIGITS])!r} is not a position")
+        raise ValueError(f"its POS {text_of(pos[:DIGITS])!r} is not a position")
     return int(pos)
-
-
-def cause_of(ref: bytes, found: bytes) -> str:
-    """Why REF is not what was found in the reference, both upper-case."""
-    if len(found) < len(ref):
-        return "position"
-    return "ref_mismatch" if ref.strip(b"N") else "ref_n"
 
 
 def add(counts: dict[str, int], key: str, number: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""The lines of one block in pieces, until the identifiers of their alleles are known and stand between them."""
+"""The lines of one block in pieces, until the identifiers that belong between them are known."""
 
 from __future__ import annotations
 

@@ -9,8 +9,9 @@ from urllib.parse import unquote_to_bytes
 from anyvar_step.models import Counts
 from anyvar_step.vrs import fields
 from anyvar_step.vrs.allele import is_nucleotides, kind_of_change, kind_of_other
+from anyvar_step.vrs.mismatch import QUOTED, cause_of
 from anyvar_step.vrs.normalize import trim
-from anyvar_step.vrs.record import QUOTED, add, cause_of
+from anyvar_step.vrs.record import add, text_of
 
 #: The VRS_Error of a REF that differs, in AnyVar's words and in ours, which are cut at ``QUOTED`` bases.
 _MISMATCH = re.compile(rb"Reference mismatch .*correct ref is '([A-Za-z]*)'")
@@ -19,7 +20,8 @@ _MISMATCH = re.compile(rb"Reference mismatch .*correct ref is '([A-Za-z]*)'")
 def tally(lines: Sequence[bytes], counts: Counts) -> None:
     """Count a block's records as the annotator would have, contigs left out.
 
-    Raises ValueError where a line is no record.
+    Of a REF of more than ``QUOTED`` bases the error does not tell whether it differs there or ends beyond the
+    contig. Raises ValueError where a line is no record.
     """
     counts.records += len(lines)
     for line in lines:
@@ -38,7 +40,7 @@ def tally(lines: Sequence[bytes], counts: Counts) -> None:
         elif ids := sum(value not in (b"", b".") for value in values):
             counts.ids += ids
         elif _has_sequence(ref, alts, values):
-            add(counts.unknown_contigs, _text(columns[0]))
+            add(counts.unknown_contigs, text_of(columns[0]))
 
 
 def _kind(ref: bytes, alt: bytes) -> str:
@@ -57,8 +59,4 @@ def _count_error(columns: Sequence[bytes], message: bytes, counts: Counts) -> No
     told = _MISMATCH.match(message)
     cause = cause_of(columns[3].upper()[:QUOTED], told[1].upper()[:QUOTED]) if told else "other"
     add(counts.errors, cause)
-    counts.exemplify(cause, _text(b"%b:%b %b" % (columns[0], columns[1], message)))
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "backslashreplace")
+    counts.exemplify(cause, text_of(b"%b:%b %b" % (columns[0], columns[1], message)))
