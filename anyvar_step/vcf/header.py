@@ -29,7 +29,7 @@ _OTHERS = (
 )
 
 
-def check_start(text: bytes, name: str) -> None:
+def check_start(text: bytes | bytearray, name: str) -> None:
     """Raise InvalidInput unless ``text``, the first bytes of a file, begins a VCF."""
     if text and _FILEFORMAT.startswith(text[: len(_FILEFORMAT)]):
         return

@@ -5,7 +5,7 @@ Lines are bytes and stay as they are, but for CRLF, which becomes LF; fields are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from anyvar_step.errors import InvalidInput
@@ -124,7 +124,7 @@ class VcfReader:
 
     def _whole_lines(self) -> Iterator[bytes]:
         """Text that ends with a newline; pieces shorter than half of ``_size`` are put together."""
-        parts: list[bytes | memoryview] = []
+        parts: list[bytes | bytearray | memoryview] = []
         length = 0
         for chunk in self._decompressed():
             length += len(chunk)
@@ -146,7 +146,9 @@ class VcfReader:
 
     def _decompressed(self) -> Iterator[bytes | bytearray]:
         """The file's text in pieces of any length; the first is checked to begin a VCF."""
-        pieces = {"text": self._plain, "bgzf": self._bgzf, "gzip": self._gzip}[self.kind]()
+        ways: dict[Kind, Callable[[], Iterator[bytes | bytearray]]]
+        ways = {"text": self._plain, "bgzf": self._bgzf, "gzip": self._gzip}
+        pieces = ways[self.kind]()
         first = next(pieces, b"")
         if not first:
             raise InvalidInput(
@@ -162,9 +164,11 @@ class VcfReader:
 
     def _bgzf(self) -> Iterator[bytearray]:
         for payload in read_blocks(self._source):
-            size = self._size
-            for start in range(0, len(payload), size):
-                yield payload[start : start + size]
+            if len(payload) <= self._size:
+                yield payload
+                continue
+            for start in range(0, len(payload), self._size):
+                yield payload[start : start + self._size]
 
     def _gzip(self) -> Iterator[bytes]:
         return gzipped.read_gzip(self._source, self._size)
