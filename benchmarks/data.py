@@ -13,12 +13,13 @@ SPACING = 650
 FREQUENCIES = [0.0005] * 5 + [0.001] * 3 + [0.005, 0.02, 0.1, 0.3]
 #: Bases of a genome at least and at most; with more than a million records these lie closer together.
 SHORTEST, LONGEST = 1_000_000, 650_000_000
+#: Bases of a contig at most.
+CONTIG = 100_000_000
 
 _LINE = 60
 _BASES = bytes(b"ACGT"[i % 4] for i in range(256))
 _HEADER = """##fileformat=VCFv4.2
-##contig=<ID=chr1,length=%d>
-##FILTER=<ID=q,Description="q">
+%s##FILTER=<ID=q,Description="q">
 ##INFO=<ID=AC,Number=A,Type=Integer,Description="a">
 ##INFO=<ID=DP,Number=1,Type=Integer,Description="d">
 ##FORMAT=<ID=GT,Number=1,Type=String,Description="g">
@@ -37,20 +38,25 @@ def make_data(where: Path, records: int, samples: int = 1, seed: int = 7) -> tup
     """
     draw = random.Random(seed)
     length = min(max(SPACING * records, SHORTEST), LONGEST)
-    sequence = _bases(draw, length)
+    sizes = [min(CONTIG, length - begin) for begin in range(0, length, CONTIG)]
+    contigs = [_bases(draw, size) for size in sizes]
     fasta, vcf = where / "genome.fa", where / "in.vcf"
     with fasta.open("w") as file:
-        file.write(">chr1\n")
-        file.writelines(sequence[i : i + _LINE] + "\n" for i in range(0, length, _LINE))
+        for number, contig in enumerate(contigs, 1):
+            file.write(f">chr{number}\n")
+            file.writelines(contig[i : i + _LINE] + "\n" for i in range(0, len(contig), _LINE))
     fields = "GT:DP:GQ" if samples == 1 else "GT:AD:DP:GQ:PL"
     pools = [_calls(draw, frequency) if samples > 1 else _single(draw) for frequency in FREQUENCIES]
     with vcf.open("w") as file:
-        file.write(_HEADER % (length, "\t".join(f"S{n}" for n in range(samples))))
-        for position in sorted(draw.choices(range(1000, length - 1000), k=records)):
-            ref, alt = _change(draw, sequence, position)
+        declared = "".join(f"##contig=<ID=chr{n},length={size}>\n" for n, size in enumerate(sizes, 1))
+        file.write(_HEADER % (declared, "\t".join(f"S{n}" for n in range(samples))))
+        for place in sorted(draw.choices(range(length), k=records)):
+            number, offset = divmod(place, CONTIG)
+            position = min(max(offset, 1000), sizes[number] - 1000)
+            ref, alt = _change(draw, contigs[number], position)
             calls = "\t".join(draw.choices(draw.choice(pools), k=samples))
             file.write(
-                f"chr1\t{position}\trs{position}\t{ref}\t{alt}\t{draw.randint(30, 900)}.{draw.randint(0, 9)}"
+                f"chr{number + 1}\t{position}\trs{position}\t{ref}\t{alt}\t{draw.randint(30, 900)}.{draw.randint(0, 9)}"
                 f"\tPASS\tAC=1;DP={draw.randint(10, 60)}\t{fields}\t{calls}\n"
             )
     return fasta, vcf
