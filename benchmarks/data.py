@@ -55,8 +55,9 @@ def make_data(where: Path, records: int, samples: int = 1, seed: int = 7) -> tup
             position = min(max(offset, 1000), sizes[number] - 1000)
             ref, alt = _change(draw, contigs[number], position)
             calls = "\t".join(draw.choices(draw.choice(pools), k=samples))
+            quality = f"{draw.randint(30, 900)}.{draw.randint(0, 9)}"
             file.write(
-                f"chr{number + 1}\t{position}\trs{position}\t{ref}\t{alt}\t{draw.randint(30, 900)}.{draw.randint(0, 9)}"
+                f"chr{number + 1}\t{position}\trs{position}\t{ref}\t{alt}\t{quality}"
                 f"\tPASS\tAC=1;DP={draw.randint(10, 60)}\t{fields}\t{calls}\n"
             )
     return fasta, vcf

@@ -15,7 +15,7 @@ PACKAGE = DOCS.parent / "anyvar_step"
 
 #: From the ground up: a room imports from layers below its own only.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "values", "settings", "environment", "models", "files"),
+    ("errors", "values", "settings", "environment", "models", "files", "machine"),
     ("vcf", "workdir", "reference", "store", "broker", "report"),
     ("vrs", "sweep"),
     ("pipeline",),

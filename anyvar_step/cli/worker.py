@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from anyvar_step.cli import making, options, types
+from anyvar_step.machine import processors
 
 
 @click.command(
@@ -76,11 +77,3 @@ def command(
         lifetime=Lifetime(idle_timeout, max_lifetime),
         metrics_at=None if metrics_port is None else (metrics_host, metrics_port),
     )
-
-
-def processors() -> int:
-    """Those that this process may use, where the system says so (macOS does not); else all of the host."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1

@@ -6,6 +6,8 @@ Blocks hold 65,280 bytes of payload as htslib's do, so that its tools read ours 
 from __future__ import annotations
 
 import struct
+from collections import deque
+from concurrent.futures import Executor, Future
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -15,6 +17,8 @@ import deflate
 PAYLOAD = 65280
 #: The empty block that ends a file (SAM specification §4.1.2).
 EOF_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+#: Blocks that may be compressed ahead of writing.
+AHEAD = 8
 
 # ID1 ID2 CM FLG MTIME XFL OS XLEN, then the subfield SI1 SI2 SLEN BSIZE
 _HEADER = struct.Struct("<4BI2BH2B2H")
@@ -51,12 +55,15 @@ def compressed(text: bytes | bytearray, level: int = 6) -> bytes:
 class BgzfWriter:
     """Write bytes to ``raw`` as BGZF; ``close`` adds the EOF block and leaves ``raw`` open.
 
+    Where an ``executor`` is given it compresses, at most ``AHEAD`` blocks ahead of what is written.
     As a context manager it closes on success only: what an exception leaves behind has no EOF block.
     """
 
-    def __init__(self, raw: Sink, level: int = 6) -> None:
+    def __init__(self, raw: Sink, level: int = 6, executor: Executor | None = None) -> None:
         self._raw = raw
         self._level = level
+        self._executor = executor
+        self._pending: deque[Future[bytes]] = deque()
         self._parts: list[bytes] = []
         self._size = 0
         self._closed = False
@@ -70,14 +77,16 @@ class BgzfWriter:
         text = memoryview(b"".join(self._parts))
         full = len(text) - len(text) % PAYLOAD
         for start in range(0, full, PAYLOAD):
-            self._raw.write(block(text[start : start + PAYLOAD], self._level))
+            self._put(text[start : start + PAYLOAD])
         self._parts, self._size = [bytes(text[full:])], len(text) - full
 
     def flush(self) -> None:
         """Write what is left as a block of its own; others may follow."""
         if rest := b"".join(self._parts):
-            self._raw.write(block(rest, self._level))
+            self._put(rest)
         self._parts, self._size = [], 0
+        while self._pending:
+            self._raw.write(self._pending.popleft().result())
 
     def close(self) -> None:
         """Write what is left and the EOF block; a second call does nothing."""
@@ -85,6 +94,14 @@ class BgzfWriter:
             self.flush()
             self._raw.write(EOF_BLOCK)
             self._closed = True
+
+    def _put(self, payload: bytes | memoryview) -> None:
+        if self._executor is None:
+            self._raw.write(block(payload, self._level))
+            return
+        self._pending.append(self._executor.submit(block, payload, self._level))
+        if len(self._pending) > AHEAD:
+            self._raw.write(self._pending.popleft().result())
 
     def __enter__(self) -> Self:
         return self

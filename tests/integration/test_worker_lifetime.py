@@ -12,9 +12,9 @@ import pytest
 from support import Site, until, write_vcf
 
 from anyvar_step.broker.board import Board
-from anyvar_step.cli.worker import processors
 from anyvar_step.embedded import private_redis
 from anyvar_step.environment import load
+from anyvar_step.machine import processors
 from anyvar_step.worker.lifetime import SAME_ORDER_SECONDS
 
 
