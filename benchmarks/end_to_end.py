@@ -1,8 +1,8 @@
 """What Redis, Celery and the work dir cost: from submit to indexed output, beside the bare pipeline.
 
-One run on one worker against ``annotate_file`` alone on the same bgzipped VCF, which makes no index, both kept
-to one core, and with a second core for the worker; then the VCF in pieces on one worker and on two, each kept to
-a core of its own.
+One run on one worker against ``annotate_file`` alone on the same bgzipped VCF, which makes no index, both
+kept to one core, and with a second core for the worker; then the VCF in pieces on one worker and on two, each
+kept to a core of its own.
 
     python benchmarks/end_to_end.py [--records N] [--chunks N] [--rounds N] [--small]
 """
