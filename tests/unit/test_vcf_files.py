@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -100,10 +101,17 @@ def test_any_exception_removes_the_file_and_passes(tmp_path, output_format):
     assert threading.active_count() == threads
 
 
-def test_no_thread_stays_behind(tmp_path):
-    threads = threading.active_count()
-    write(tmp_path / "out", [record(1)] * 10_000)
-    assert threading.active_count() == threads
+def test_a_second_core_changes_no_byte_and_leaves_no_trace(tmp_path, monkeypatch):
+    before, threads, stored = sys.getswitchinterval(), threading.active_count(), []
+    lines = [*HEADER, *(record(n) for n in range(1, 30_000))]
+    for cores in ({0}, {0, 1}):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: cores)
+        with VcfWriter(tmp_path / "out.vcf.gz", "z") as writer:
+            writer.write(lines)
+            assert threading.active_count() == threads + len(cores) - 1
+        assert (sys.getswitchinterval(), threading.active_count()) == (before, threads)
+        stored.append((tmp_path / "out.vcf.gz").read_bytes())
+    assert stored[0] == stored[1]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

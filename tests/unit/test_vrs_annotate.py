@@ -166,6 +166,27 @@ def test_a_line_that_is_no_record_is_refused_with_its_place(bad: bytes, keep: bo
     assert ("columns" if b"PASS\t" not in bad else "POS") in caught.value.reason
 
 
+def test_a_records_fields_do_not_depend_on_what_else_is_in_the_block() -> None:
+    """Contigs by turns, also unknown ones, lines with and without genotypes, places that records share."""
+    genome = MemoryReference(chr1=GENOME, chr2=GENOME[::-1])
+    alts = ("C", "T", "AT", "C,<NON_REF>", "<DEL>,C", ".")
+    records = [
+        line("A", alt, pos, info, chrom, more)
+        for alt in alts
+        for pos, chrom in ((1, "chr1"), (1, "chr1"), (44, "chr2"), (1, "chrX"), (2, "chr1"), (0, "chr2"))
+        for info in (".", "DP=3", "VRS_Starts=7")
+        for more in ("", "\tGT\t0/1")
+    ]
+    for keep in (False, True):
+        whole, single = (
+            Annotator(genome, for_ref=True, attributes=True, keep_alleles=keep) for _ in range(2)
+        )
+        for _ in range(2):  # the second time with plans at hand
+            assert whole.annotate(records) == [single.annotate([record])[0] for record in records]
+        assert whole.counts == single.counts
+        assert whole.counts.contigs == {"chr1": 216, "chr2": 144, "chrX": 72}
+
+
 def test_counts_tell_what_was_met() -> None:
     annotator = Annotator(reference(), for_ref=True, attributes=True)
     records = [
