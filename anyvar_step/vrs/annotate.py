@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 
@@ -25,18 +24,6 @@ from anyvar_step.vrs.rows import Rows
 
 #: What follows an INFO that has fields.
 _FURTHER = b";" + NAME
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage collection while the block runs."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class RecordError(ValueError):
@@ -101,8 +88,13 @@ class Annotator:
         Blocks of up to 64 KB stay in the processor's cache. They make no garbage, but have thousands of
         objects, which the collector would look through again and again.
         """
-        with _uncollected():
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
             return self._text(lines)
+        finally:
+            if collecting:
+                gc.enable()
 
     def _text(self, lines: Sequence[bytes]) -> bytes:
         block, rows = Block(), Rows()
