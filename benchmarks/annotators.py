@@ -1,8 +1,8 @@
 """From VCF to annotated VCF on one core: ours, ga4gh.vrs's vrs-annotate, AnyVar's worker and `bcftools view`.
 
-CPU seconds of whole processes; one sample, REF and ALT, with attributes. vrs-annotate
+CPU seconds of whole processes, each kept to one core; one sample, REF and ALT, with attributes. vrs-annotate
 (ANYVAR_STEP_ORACLE_PYTHON) and the task of AnyVar's worker, without a store (ANYVAR_STEP_ANYVAR_PYTHON), get
-a part of the records: on four times as many vrs-annotate's rate is the same within 2 %. The start-up of
+a part of the records: on twenty times as many vrs-annotate's rate is the same within 4 %. The start-up of
 AnyVar's worker, measured on no records, is not counted, since a worker starts once.
 
     python benchmarks/annotators.py [--records N] [--part N] [--rounds N] [--small]

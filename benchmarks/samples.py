@@ -37,4 +37,4 @@ def tables(options: argparse.Namespace, where: Path) -> list[Table]:
 
 
 if __name__ == "__main__":
-    main(__doc__, tables, needs=("bcftools", "bgzip"), megabytes=(200, 10), rounds=(3, 1))
+    main(__doc__, tables, needs=("bcftools", "bgzip"), megabytes=(400, 10), rounds=(3, 1))
