@@ -44,7 +44,7 @@ def test_a_sound_site_is_found_sound_while_its_worker_is_busy(
     site: Site, genome: Path, tmp_path: Path
 ) -> None:
     head, _, body = write_vcf(tmp_path / "in.vcf", genome, records=20_000).read_text().partition("S1\n")
-    (tmp_path / "in.vcf").write_text(head + "S1\n" + body * 20)
+    (tmp_path / "in.vcf").write_text(head + "S1\n" + body * 40)
     with site.worker():
         run_id = site.run("submit", tmp_path / "in.vcf").stdout.strip()
         until(lambda: "PROGRESS" in site.run("status", run_id).stdout)

@@ -85,7 +85,7 @@ def test_a_killed_process_is_a_failure_too_and_what_it_counted_stays(site: Site,
     lost = "anyvar_step_failures_total error_code=WORKER_LOST_ERROR exit_code=75 task=annotate_vcf"
     with site.worker("--metrics-port", str(port)) as worker:
         assert site.run("annotate", vcf, "-o", "out.vcf").returncode == 0
-        long = write_vcf(site.folder / "long.vcf", site.genome, records=300_000)
+        long = write_vcf(site.folder / "long.vcf", site.genome, records=450_000)
         step = site.start("annotate", long, "-o", "long.out.vcf", "--resubmit", "0")
         until(lambda: scraped(port)["anyvar_step_runs_at_work"] == 1, what="a run at work")
         [child] = children_of(worker.pid)

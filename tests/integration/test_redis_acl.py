@@ -85,7 +85,7 @@ def guarded(site: Site, tmp_path: Path) -> Iterator[Guarded]:
 @pytest.fixture
 def long_vcf(genome: Path, tmp_path: Path) -> Path:
     """A VCF that is at work long enough to be seen so."""
-    return write_vcf(tmp_path / "long.vcf", genome, records=150_000)
+    return write_vcf(tmp_path / "long.vcf", genome, records=250_000)
 
 
 def test_every_command_ends_well_and_is_denied_nothing(

@@ -66,7 +66,7 @@ def client(site: Site) -> Client:
     return Client(site)
 
 
-def long_vcf(path: Path, genome: Path, copies: int = 12) -> bytes:
+def long_vcf(path: Path, genome: Path, copies: int = 18) -> bytes:
     """A quarter of a million records: long enough to be disturbed."""
     head, _, body = write_vcf(path, genome, records=20_000).read_text().partition("S1\n")
     return (head + "S1\n" + body * copies).encode()
@@ -125,7 +125,7 @@ def test_a_delivery_after_the_result_was_forgotten_changes_nothing(
 def test_two_workers_on_one_run_end_with_one_whole_output(
     client: Client, genome: Path, tmp_path: Path, site: Site
 ) -> None:
-    content = long_vcf(tmp_path / "long.vcf", genome, 8)
+    content = long_vcf(tmp_path / "long.vcf", genome, 12)
     path = client.stage(content)
     with site.worker(concurrency=2):
         run_id = client.send(path)
@@ -214,7 +214,7 @@ def test_a_worker_drops_a_run_whose_step_was_killed_long_ago(
 ) -> None:
     site.extra = {"ANYVAR_STEP_ABANDON_AFTER": "1"}
     source = tmp_path / "long.vcf"
-    source.write_bytes(long_vcf(source, genome, 40))
+    source.write_bytes(long_vcf(source, genome, 60))
     step = site.start("-v", "annotate", str(source), "-o", str(tmp_path / "out.vcf"))
     until(lambda: list(site.work_dir.glob("*/[!.]*/manifest.json")))  # committed, no longer being staged
     [folder] = [path.parent for path in site.work_dir.glob("*/*/manifest.json")]
@@ -235,7 +235,7 @@ def test_the_soft_time_limit_fires_and_ends_the_run_as_time_limit_exceeded(
 ) -> None:
     site.extra = {"CELERY_SOFT_TIME_LIMIT": "1", "CELERY_TASK_TIME_LIMIT": "60"}
     source = tmp_path / "long.vcf"
-    source.write_bytes(long_vcf(source, genome, 25))
+    source.write_bytes(long_vcf(source, genome, 40))
     with site.worker():
         done = site.run("annotate", source, "-o", tmp_path / "out.vcf")
     assert done.returncode == 124, done.stderr
@@ -259,7 +259,7 @@ def test_the_soft_time_limit_is_heard_wherever_its_signal_meets_the_worker(
 def test_a_warm_shutdown_finishes_the_run_at_work(
     client: Client, genome: Path, tmp_path: Path, site: Site
 ) -> None:
-    path = client.stage(long_vcf(tmp_path / "long.vcf", genome, 8))
+    path = client.stage(long_vcf(tmp_path / "long.vcf", genome, 12))
     with site.worker() as worker:
         run_id = client.send(path)
         until(lambda: client.board.look(run_id)[1] > 0, what="a claim")

@@ -73,7 +73,7 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Views]:
 def material(tmp_path_factory: pytest.TempPathFactory, genome: Path, redis_url: str) -> Material:
     """A VCF that keeps a worker busy for a second or two, and what becomes of it undisturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    vcf = write_vcf(folder / "in.vcf", genome, records=120_000)
+    vcf = write_vcf(folder / "in.vcf", genome, records=180_000)
     site = Site(folder / "site", redis_url, genome)
     with site.worker():
         begin = time.monotonic()
