@@ -2,7 +2,7 @@
 
 Redis: commands and CPU of a run from submit to forget (the worker's idle polling taken off), commands and
 connections of a step that waits. The step: MB per CPU second in which it stages an input, joins the outputs
-of pieces, and indexes the whole.
+of pieces with their indexes or without, and indexes the whole.
 
     python benchmarks/limits.py [--runs N] [--records N] [--small]
 """
@@ -26,7 +26,9 @@ from anyvar_step.broker.connection import redis_url
 from anyvar_step.files import copy_and_hash
 from anyvar_step.vcf import write_index
 from anyvar_step.vcf.cut import cut
+from anyvar_step.vcf.index import index_piece
 from anyvar_step.vcf.join import Joiner
+from anyvar_step.vcf.tbi import JoinedIndex
 
 #: Seconds for which an idle worker and a waiting step are watched.
 WATCHED = 10.0
@@ -117,21 +119,27 @@ def of_the_step(fasta: Path, vcf: Path) -> list[list[object]]:
         pieces.append(whole.with_name(f"piece-{len(pieces)}"))
         with piece.open() as stream:
             pieces[-1].write_bytes(stream.read())
+        index_piece(pieces[-1])
 
     def stage() -> None:
         with whole.open("rb") as source, vcf.with_name("copy").open("wb") as out:
             copy_and_hash(source, out)
 
-    def join() -> None:
+    def join(*, indexed: bool = True) -> None:
+        index = JoinedIndex()
         with vcf.with_name("joined").open("wb") as out:
             joiner = Joiner(out, "z")
             for path in pieces:
                 joiner.add(path)
+                if indexed:
+                    index.add(path, Path(f"{path}.tbi"), joiner.place)
             joiner.close()
+        index.write(vcf.with_name("joined.tbi"))
 
     return [
         ["step: copy and digest, MB/s of CPU", speed(whole, stage)],
-        ["step: join and digest, MB/s of CPU", speed(whole, join)],
+        ["step: join and digest, MB/s of CPU", speed(whole, lambda: join(indexed=False))],
+        ["step: join and digest with indexes, MB/s of CPU", speed(whole, join)],
         ["step: index, MB/s of CPU", speed(whole, lambda: write_index(whole))],
     ]
 

@@ -77,6 +77,7 @@ class Wishes(Model):
         description="number of this piece of a VCF, 0 = a whole one; whether a reference fits is not told by "
         "a piece alone",
     )
+    index: bool = Field(default=False, description="whether to index a BGZF output where it lies, as .tbi")
 
 
 class RunRequest(Wishes):

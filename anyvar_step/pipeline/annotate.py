@@ -19,6 +19,7 @@ from anyvar_step.pipeline.registering import registered, registering
 from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
 from anyvar_step.vcf.bcf import open_vcf
+from anyvar_step.vcf.index import index_piece
 from anyvar_step.vcf.stream import VcfReader
 from anyvar_step.vcf.writer import VcfWriter
 from anyvar_step.vrs.annotate import Annotator, RecordError
@@ -54,6 +55,7 @@ def annotate_file(
     name: str = "",
     output_format: OutputFormat = "v",
     level: int = 6,
+    index: bool = False,
     force: bool = False,
     piece: int = 0,
     existing: Existing = "replace",
@@ -69,7 +71,7 @@ def annotate_file(
     a ``piece`` of a VCF (1 = the first, 0 = a whole one) where only the whole can tell.
     ``existing`` says what becomes of VRS fields that are there already, ``command`` what the header's
     provenance lines say. All alleles go to ``registration``, and are committed when this returns unless
-    ``options.allow_async_write``.
+    ``options.allow_async_write``. With ``index`` there is a .tbi beside ``target`` where there can be one.
 
     Raises InvalidInput (not a VCF, damaged, a malformed record, another assembly, no known contig),
     InputNotFound, FileTrouble or AccessRefused, and what the store fails with.
@@ -95,6 +97,8 @@ def annotate_file(
                     check_contigs(annotator.counts, options.assembly, name, reference)
             if registration is not None:
                 watch.lap("register")
+        if index:
+            index_piece(target)
         watch.lap("write")
     notes = (*reader.notes, *doubt.notes, *notes_on(annotator.counts, reference.assembly, name))
     stored = registered(registration, later=later)

@@ -42,6 +42,11 @@ class Target:
     companions: Companions = field(default_factory=Companions)
 
     @property
+    def tbi(self) -> bool:
+        """Whether a .tbi is asked for of BGZF as it comes: then pieces can be indexed by their workers."""
+        return self.index and self.output_format == "z" and not (self.csi or self.bcf)
+
+    @property
     def folder(self) -> Path | None:
         """The directory of OUT, where all is written that becomes OUT; None for a stream."""
         if self.path is None or is_stream(self.path):
@@ -75,9 +80,15 @@ def published(target: Target) -> Iterator[Path]:
             publish(part, target.path)
             settle()
         else:
-            index = write_index(part, str(target.path), csi=target.csi) if target.index else None
+            index = _index(part, target) if target.index else None
             settle()
             _publish(part, index, target.path)
+
+
+def _index(part: Path, target: Target) -> Path:
+    """The index that ``part`` was given with its pieces, else one that is made of it as a whole."""
+    joined = Path(f"{part}.tbi")
+    return joined if joined.exists() else write_index(part, str(target.path), csi=target.csi)
 
 
 def unvouched(fetched: Fetched, ticket: Manifest) -> str:

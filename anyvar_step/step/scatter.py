@@ -27,6 +27,7 @@ from anyvar_step.transport import Fetched, Transport
 from anyvar_step.vcf import VcfReader, check_input, count_records
 from anyvar_step.vcf.cut import Piece, cut
 from anyvar_step.vcf.join import Joiner
+from anyvar_step.vcf.tbi import JoinedIndex
 
 #: A piece below this many bytes of input is not worth a task of its own.
 WORTHWHILE = 4 << 20
@@ -68,7 +69,7 @@ def annotate_in_pieces(
         for number, piece in enumerate(pieces, 1):
             with piece.open(digest) as stream:
                 name = f"{source.name} (piece {number} of {len(pieces)})"
-                asked = request.model_copy(update={"piece": number})
+                asked = request.model_copy(update={"piece": number, "index": target.tbi})
                 tickets.append(transport.submit(stream, name, asked)[0])
         staged = time.monotonic() - begin
         judge = Judge(source.name, request.options.assembly, force=request.force)
@@ -110,7 +111,7 @@ def _gather(
     reports: list[RunReport] = []
     with drafted(target.companions) as drafts, published(target) as part:
         with part.open("w+b") as out:
-            joiner = Joiner(out, target.output_format, target.level)
+            joiner, index = Joiner(out, target.output_format, target.level), JoinedIndex()
             for ended, status in wait_all(transport, tickets, patience, overall):
                 if status.status_code != 200:
                     raise _placed(ended_badly(transport, tickets[ended], status), pieces, ended)
@@ -123,6 +124,7 @@ def _gather(
                         transport.fetch(ticket, finished[number]) as fetched,
                     ):
                         sha256 = joiner.add(fetched.path, unvouched(fetched, ticket))
+                        index.add(fetched.path, fetched.index if target.tbi else None, joiner.place)
                         counts = _checked(fetched, pieces[number], sha256)
                         reports.append(report_of(ticket, fetched, Delivered(0, sha256, counts)))
                         judge.hear(fetched.report)
@@ -130,6 +132,7 @@ def _gather(
             joiner.close()
             out.flush()
             os.fsync(out.fileno())
+        index.write(Path(f"{part}.tbi"))
         drafts.fill(part, *reports)
         size, sha256 = become_bcf(part, target) if target.bcf else (joiner.size, joiner.sha256)
     return reports, size, sha256

@@ -12,10 +12,14 @@ from anyvar_step.models import Manifest, RunReport, RunRequest, RunStatus
 
 @dataclass(frozen=True)
 class Fetched:
-    """A finished run's output on this host, and our own worker's report on it (AnyVar's writes none)."""
+    """A finished run's output on this host, and our own worker's report on it (AnyVar's writes none).
+
+    ``index`` is where its .tbi would be, if the worker was asked for one and this host sees it.
+    """
 
     path: Path
     report: RunReport | None
+    index: Path | None = None
 
 
 class Transport(Protocol):

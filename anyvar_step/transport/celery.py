@@ -23,7 +23,7 @@ from anyvar_step.transport import Fetched
 from anyvar_step.transport.known import KnownRuns
 from anyvar_step.transport.ticket import content_digest, manifest_of, named
 from anyvar_step.vcf.check import check_input
-from anyvar_step.workdir import CONFLICTS_SUFFIX, Staged
+from anyvar_step.workdir import CONFLICTS_SUFFIX, Staged, index_of
 
 _logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class CeleryTransport(KnownRuns):
             report = self._report(ticket)  # published before the output: shown by now, where it is ours
         if report:
             self.workdir.await_file(path, report.output_size, gone=gone)
-        yield Fetched(path, report)
+        yield Fetched(path, report, index_of(path, report.output_sha256) if report else None)
 
     def _report(self, ticket: Manifest) -> RunReport | None:
         return self.workdir.report(self._folder(ticket), ticket)

@@ -132,7 +132,7 @@ class Submission:
         ticket = self._named
         upload = Upload(self._source, ticket.input_name, ticket.input_size)
         options = ticket.options.model_dump()
-        ours = ticket.model_dump(include=set(Wishes.model_fields))
+        ours = ticket.model_dump(include=set(Wishes.model_fields) - {"index"})  # which no endpoint hands out
         self._held[ticket.run_id] = ticket
         response, body = self._client.ask(
             "PUT",

@@ -34,10 +34,13 @@ def named(manifest: Manifest, run_id: str) -> Manifest:
 
 
 def content_digest(input_sha256: str, request: RunRequest) -> str:
-    """Hex SHA-256 over what makes two runs the same: input, options, versions (PITFALLS.md 1, 32)."""
+    """Hex SHA-256 over what makes two runs the same: input, options, versions (PITFALLS.md 1, 32).
+
+    An output is the same with and without an index.
+    """
     identity = {
         "input": input_sha256,
-        "request": request.model_dump(exclude={"run_id"}),
+        "request": request.model_dump(exclude={"run_id", "index"}),
         "versions": [__version__, VRS_VERSION],
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -36,6 +36,12 @@ def write_index(path: Path, name: str = "", *, csi: bool = False) -> Path:
     raise _why_not(path, name)
 
 
+def index_piece(path: Path) -> None:
+    """Put a .tbi beside the BGZF VCF at ``path``, where one can hold its positions and it is sorted."""
+    if _kinds(path, str(path), csi=False)[0] == ".tbi":
+        _build(path, ".tbi")
+
+
 def _kinds(path: Path, name: str, csi: bool) -> tuple[str, ...]:
     """Which indexes to try, the first that can be built."""
     with path.open("rb") as raw:

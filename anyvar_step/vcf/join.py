@@ -8,11 +8,12 @@ from typing import BinaryIO
 
 from anyvar_step.errors import FileTrouble, InvalidInput
 from anyvar_step.models import OutputFormat
-from anyvar_step.vcf.bgzf import EOF_BLOCK, BgzfWriter, compressed
+from anyvar_step.vcf.bgzf import EOF_BLOCK, PAYLOAD, BgzfWriter, compressed
 from anyvar_step.vcf.blocks import block_payload, block_size
 from anyvar_step.vcf.provenance import with_provenance
 from anyvar_step.vcf.source import Source
 from anyvar_step.vcf.stream import VcfReader
+from anyvar_step.vcf.tbi import Place
 from anyvar_step.vcf.writer import Digested
 
 #: Bytes copied at once.
@@ -22,7 +23,8 @@ _PIECE = 1 << 20
 class Joiner:
     """Adds whole VCFs to ``out``, an output in the given format; ``close`` ends it.
 
-    ``size`` and hex ``sha256`` are of what was written so far. All is read once and written once.
+    ``size`` and hex ``sha256`` are of what was written so far. All is read once and written once. ``place``
+    is where the last VCF's records lie; None where they were compressed anew.
     """
 
     def __init__(self, out: BinaryIO, output_format: OutputFormat, level: int = 6) -> None:
@@ -30,6 +32,7 @@ class Joiner:
         self._level = level
         self._format = output_format
         self._empty = True
+        self.place: Place | None = None
 
     @property
     def size(self) -> int:
@@ -52,8 +55,9 @@ class Joiner:
             stored = "z" if raw.read(2) == b"\x1f\x8b" else "v"
             raw.seek(0)
             if stored == self._format == "z":
-                self._add_blocks(Source(raw, str(path), digest))
+                self.place = self._add_blocks(Source(raw, str(path), digest))
             else:
+                self.place = None
                 self._add_lines(VcfReader(raw, str(path), digest), command)
         self._empty = False
         return digest.hexdigest()
@@ -63,9 +67,12 @@ class Joiner:
         if self._format == "z":
             self._out.write(EOF_BLOCK)
 
-    def _add_blocks(self, source: Source) -> None:
+    def _add_blocks(self, source: Source) -> Place | None:
+        first, within, start, rest = -1, 0, self.size, b""
         if not self._empty:
-            self._out.write(compressed(_rest_of_header_block(source), self._level))
+            first, within, rest = _rest_of_header_block(source)
+            self._out.write(compressed(rest, self._level))
+        shift = self.size - source.position
         held = b""
         while data := source.take(_PIECE):
             data = held + data
@@ -73,6 +80,8 @@ class Joiner:
             held = data[-len(EOF_BLOCK) :]
         if held != EOF_BLOCK:
             raise FileTrouble(f"{source.name} is truncated: it has no BGZF end-of-file block", "Run it again")
+        end = source.position - len(EOF_BLOCK)
+        return Place(first, within, start, shift, end) if len(rest) <= PAYLOAD else None
 
     def _add_lines(self, reader: VcfReader, command: str) -> None:
         blocks = BgzfWriter(self._out, self._level) if self._format == "z" else None
@@ -89,8 +98,11 @@ class Joiner:
             blocks.flush()
 
 
-def _rest_of_header_block(source: Source) -> bytes:
-    """The records that share a block with the header's end; ``source`` stands behind that block then."""
+def _rest_of_header_block(source: Source) -> tuple[int, int, bytes]:
+    """The records that share a block with the header's end; ``source`` stands behind that block then.
+
+    Before them, the byte at which the block begins, and the byte of its payload at which they do.
+    """
     text = b""
     while head := source.take(18):
         size = block_size(head)
@@ -98,11 +110,12 @@ def _rest_of_header_block(source: Source) -> bytes:
             raise FileTrouble(
                 f"{source.name} is not BGZF at byte {source.position - len(head)}", "Run it again"
             )
+        begin, before = source.position - len(head), len(text)
         try:
             text += block_payload(head + source.take(size - len(head)))
         except ValueError as error:
             raise FileTrouble(f"{source.name} is corrupt: {error}", "Run it again") from None
         chrom = text.find(b"\n#CHROM\t") + 1
         if chrom and (end := text.find(b"\n", chrom) + 1):
-            return text[end:]
+            return begin, end - before, text[end:]
     raise FileTrouble(f"{source.name} has no #CHROM line", "Run it again")

@@ -3,6 +3,7 @@
     <work dir>/<yyyymmdd>/<run id>/input.vcf[.gz]               staged by the step
                                    manifest.json                what the step says of it
                                    input.vcf[.gz]_outputvcf     published by the worker
+                                   input.vcf.gz_outputvcf.<its SHA-256>.tbi    of a piece of a VCF
                                    input.vcf[.gz]_conflictlog   the same for an ingested VCF
                                    input.vcf[.gz]_report.json   what our worker says of it
 
@@ -11,7 +12,7 @@ dot, fsynced, and renamed. Nothing is renamed over an existing name, since anoth
 see no file at all for a while (PITFALLS.md 16).
 """
 
-from anyvar_step.workdir.entries import CONFLICTS_SUFFIX, MANIFEST, OUTPUT_SUFFIX, REPORT_SUFFIX
+from anyvar_step.workdir.entries import CONFLICTS_SUFFIX, MANIFEST, OUTPUT_SUFFIX, REPORT_SUFFIX, index_of
 from anyvar_step.workdir.staging import Staged, Staging
 from anyvar_step.workdir.tree import WorkDir
 
@@ -23,4 +24,5 @@ __all__ = [
     "Staged",
     "Staging",
     "WorkDir",
+    "index_of",
 ]

@@ -17,6 +17,11 @@ CONFLICTS_SUFFIX = "_conflictlog"
 REPORT_SUFFIX = "_report.json"
 
 
+def index_of(output: Path, sha256: str) -> Path:
+    """The .tbi of an output of that hex SHA-256, so that one of another attempt is not taken for it."""
+    return output.with_name(f"{output.name}.{sha256}.tbi")
+
+
 #: Bytes of a small file (manifest, report) that are read at most.
 _SMALL = 16 << 20
 

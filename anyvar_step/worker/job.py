@@ -20,7 +20,7 @@ from anyvar_step.errors import ConfigurationError, RunCancelled, RunLost, from_o
 from anyvar_step.files import remove_tree
 from anyvar_step.models import AnnotateOptions, IngestOptions, Manifest, RunReport, State, throughput
 from anyvar_step.settings import Settings
-from anyvar_step.workdir import CONFLICTS_SUFFIX, MANIFEST, OUTPUT_SUFFIX, REPORT_SUFFIX, WorkDir
+from anyvar_step.workdir import CONFLICTS_SUFFIX, MANIFEST, OUTPUT_SUFFIX, REPORT_SUFFIX, WorkDir, index_of
 from anyvar_step.worker.hold import Abandoned, Hold, TakenElsewhere
 from anyvar_step.worker.stores import Registrations
 
@@ -95,6 +95,7 @@ class Job:
                 command=manifest.command if manifest else "",
                 force=bool(manifest and manifest.force),
                 piece=manifest.piece if manifest else 0,
+                index=bool(manifest and manifest.index),
                 on_progress=hold.tell,
                 registration=self._registrations.begin(self._run_id),
             )
@@ -173,6 +174,7 @@ class Job:
         self._workdir.contained(path)  # now that it is there
         manifest = self._manifest(path)
         part = self._workdir.part_of(task.output)
+        index = Path(f"{part}.tbi")
         _logger.info("run %s: at work on %s", self._run_id, path)
         try:
             outcome = task.work(part, manifest, hold)
@@ -180,11 +182,14 @@ class Job:
             if manifest:
                 report = self._report(manifest, task, outcome)
                 self._workdir.write(with_suffix(path, REPORT_SUFFIX), report.model_dump_json().encode())
+            if index.exists():
+                self._workdir.write(index_of(task.output, outcome.sha256), index.read_bytes())
             if manifest or task.result:
                 self._publish(part, task.output)
         finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+            for leftover in (part, index):
+                with contextlib.suppress(OSError):
+                    leftover.unlink(missing_ok=True)
         path.unlink(missing_ok=True)  # only now, as AnyVar's worker does
         self._observe(task.options, outcome)
         seconds = sum(outcome.seconds.values())

@@ -176,6 +176,58 @@ def test_a_piece_that_changed_on_its_way_is_not_joined_and_the_next_call_makes_i
     assert len(records(out)) == out.read_text().count("\tPASS\t") == 20_000
 
 
+@pytest.mark.parametrize(
+    ("csi", "without"), [((), 0), ((), 1), (("--csi",), 0)], ids=["tbi", "one lacks", "csi"]
+)
+def test_the_index_is_made_of_the_pieces_where_all_have_one(
+    site: Site, big: Path, tmp_path: Path, csi: tuple[str, ...], without: int
+) -> None:
+    out = tmp_path / "out.vcf.gz"
+    step = site.start("annotate", str(big), "-o", str(out), "--chunks", "4", *csi)
+    with connect(site.redis_url) as redis:
+        until(lambda: redis.llen(site.queue) == 4)
+    step.kill()
+    step.communicate()
+    with site.worker():
+        until(lambda: [path.name for path in site.left_over()].count("input.vcf.gz_outputvcf") == 4)
+        until(lambda: "input.vcf.gz" not in [path.name for path in site.left_over()])
+    indexes = [path for path in site.left_over() if path.suffix == ".tbi"]
+    assert len(indexes) == (0 if csi else 4)
+    for path in indexes[:without]:
+        path.unlink()
+    done = site.run("annotate", big, "-o", out, "--chunks", "4", *csi)
+    assert done.returncode == 0, done.stderr
+    index, other = tmp_path / f"out.vcf.gz.{'csi' if csi else 'tbi'}", tmp_path / "other"
+    assert index.stat().st_mtime_ns >= out.stat().st_mtime_ns
+    pysam.tabix_index(str(out), preset="vcf", keep_original=True, csi=bool(csi), index=str(other))
+    assert (index.read_bytes() == other.read_bytes()) == bool(csi or without), "whose index it is"
+    with (
+        pysam.TabixFile(str(out), index=str(index)) as ours,
+        pysam.TabixFile(str(out), index=str(other)) as theirs,
+    ):
+        for begin in range(0, 190_000, 9_999):
+            rows = list(ours.fetch("chr1", begin, begin + 500))
+            assert rows == list(theirs.fetch("chr1", begin, begin + 500)) != []
+    assert sorted(os.listdir(tmp_path)) == sorted([index.name, "other", "out.vcf.gz", "site"])  # noqa: PTH208
+    assert site.left_over() == []
+
+
+def test_pieces_in_disorder_are_named_as_in_one_run(served: Site, big: Path, tmp_path: Path) -> None:
+    """Each is sorted in itself, and all together are not."""
+    lines = big.with_name("big.vcf").read_text().splitlines(keepends=True)
+    first = next(number for number, line in enumerate(lines) if not line.startswith("#"))
+    half = (len(lines) - first) // 2 + first
+    source = tmp_path / "in.vcf"
+    source.write_text("".join([*lines[:first], *lines[half:], *lines[first:half]]))
+    said = []
+    for chunks in ("1", "2"):
+        done = served.run("annotate", source, "-o", tmp_path / "out.vcf.gz", "--chunks", chunks)
+        assert done.returncode == 65
+        said.append(done.stderr)
+    assert said[0] == said[1]
+    assert "is not in order of contig and position" in said[0]
+
+
 def test_auto_makes_pieces_for_all_processes(site: Site, big: Path, tmp_path: Path) -> None:
     source, report = tmp_path / "bigger.vcf", tmp_path / "report.json"
     text = big.with_name("big.vcf").read_text()
