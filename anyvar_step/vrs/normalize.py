@@ -72,7 +72,7 @@ def justify(contig: Contig, start: int, ref: bytes, alt: bytes, near: bytes, fir
     if ref:
         return _reference_length(start, end, seed, -left, rolled, len(seed))
     length = rolled + len(seed)
-    unit = _subunit(seed, rolled) if rolled else None
+    unit = subunit(seed, rolled)
     if unit is None:
         return Normalized(start, end, _around(seed, -left, right + len(seed)))
     return _reference_length(start, end, seed, -left, length, unit)
@@ -84,7 +84,7 @@ def _reference_length(start: int, end: int, seed: bytes, phase: int, length: int
     return Normalized(start, end, sequence, length, unit)
 
 
-def _subunit(seed: bytes, reference: int) -> int | None:
+def subunit(seed: bytes, reference: int) -> int | None:
     """Step 5 for an insertion: the longest divisor of the seed that the reference's last bases repeat.
 
     Those last bases are the seed going round, so they repeat through the insertion just if the seed itself
@@ -93,6 +93,8 @@ def _subunit(seed: bytes, reference: int) -> int | None:
     size = len(seed)
     if size <= reference:
         return size
+    if not reference:
+        return None
     return next((c for c in _divisors(size) if c <= reference and seed == seed[:c] * (size // c)), None)
 
 

@@ -13,6 +13,7 @@ from anyvar_step.reference.protocols import Contig, Reference
 from anyvar_step.vrs import digest, fields, mismatch
 from anyvar_step.vrs.allele import is_nucleotides, kind_of_change, kind_of_other
 from anyvar_step.vrs.block import Block
+from anyvar_step.vrs.indel import Indels
 from anyvar_step.vrs.kept import state_of
 from anyvar_step.vrs.normalize import MARGIN, justify, trim
 from anyvar_step.vrs.rows import Rows
@@ -47,6 +48,8 @@ class Translator:
         self.contigs: dict[bytes, Known | None] = {}
         self._reference = reference
         self._counts = counts
+        self._indels = Indels(for_ref=for_ref, attributes=attributes, keep=keep)
+        self._quick = (True,) * (1 + for_ref)
         self._for_ref = for_ref
         self._attributes = attributes
         self._keep = keep
@@ -97,6 +100,11 @@ class Translator:
         The alleles go into the block, the kinds of the ALTs to ``kinds``. Where REF is not the reference's
         the name is that of VRS_Error with its value; empty where the record gets no field.
         """
+        if known is not None:
+            quick = self._indels.field(*known, start, ref, alts, block)
+            if quick is not None:
+                kinds.append("insertion" if len(ref) == 1 else "deletion")
+                return NAME, self._quick, quick
         ref = ref.upper()
         changes = self._changes(ref, alts.upper(), kinds)
         if not changes:
