@@ -26,9 +26,8 @@ from anyvar_step.broker.connection import redis_url
 from anyvar_step.files import copy_and_hash
 from anyvar_step.vcf import write_index
 from anyvar_step.vcf.cut import cut
-from anyvar_step.vcf.index import index_piece
 from anyvar_step.vcf.join import Joiner
-from anyvar_step.vcf.tbi import JoinedIndex
+from anyvar_step.vcf.join_index import JoinedIndex
 
 #: Seconds for which an idle worker and a waiting step are watched.
 WATCHED = 10.0
@@ -119,7 +118,7 @@ def of_the_step(fasta: Path, vcf: Path) -> list[list[object]]:
         pieces.append(whole.with_name(f"piece-{len(pieces)}"))
         with piece.open() as stream:
             pieces[-1].write_bytes(stream.read())
-        index_piece(pieces[-1])
+        write_index(pieces[-1])
 
     def stage() -> None:
         with whole.open("rb") as source, vcf.with_name("copy").open("wb") as out:

@@ -98,7 +98,8 @@ def command(
     intake = selection.make_intake(source, request)
     with steps.servers(local, workers, store, reference) as environ:
         settings = making.load_settings(work_dir, broker_url, latency_wait, environ=environ)
-        asked = making.make_request(goal.output_format, 1 if goal.bcf else compress_level, intake, **request)
+        level = 1 if goal.bcf else compress_level
+        asked = making.make_request(goal.output_format, level, intake, index=goal.tbi, **request)
         # A private Redis that is gone does not come back.
         patience = making.make_patience(timeout, queue_timeout, 0.0 if local else outage, resubmit)
         done = steps.with_retries(

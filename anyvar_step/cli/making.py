@@ -103,7 +103,7 @@ def make_request(
     no_version: bool,
     **others: Any,
 ) -> RunRequest:
-    """What the run is asked for; ``others`` are ``existing``, ``force`` and ``run_id``."""
+    """What the run is asked for; ``others`` are ``existing``, ``force``, ``index`` and ``run_id``."""
     from anyvar_step.models import AnnotateOptions, RunRequest
 
     chosen = AnnotateOptions(assembly=assembly, for_ref=for_ref, add_vrs_attributes=attributes)

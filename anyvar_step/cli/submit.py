@@ -55,7 +55,7 @@ def command(
     intake = selection.make_intake(source, request)
     settings = making.load_settings(work_dir, broker_url, latency_wait)
     with making.reached(settings, via, DETACHED, take=False) as transport, interruptible():
-        asked = making.make_request(output_type, compress_level, intake, **request)
+        asked = making.make_request(output_type, compress_level, intake, index=output_type == "z", **request)
         with left_to_nobody(transport):
             manifest, _ = submit(transport, intake, asked)
     click.echo(manifest.run_id)  # first: whatever becomes of the ticket, the run can be found

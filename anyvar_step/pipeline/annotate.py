@@ -19,7 +19,8 @@ from anyvar_step.pipeline.registering import registered, registering
 from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
 from anyvar_step.vcf.bcf import open_vcf
-from anyvar_step.vcf.index import index_piece
+from anyvar_step.vcf.index import write_tbi
+from anyvar_step.vcf.live_index import LiveIndex
 from anyvar_step.vcf.stream import VcfReader
 from anyvar_step.vcf.writer import VcfWriter
 from anyvar_step.vrs.annotate import Annotator, RecordError
@@ -91,14 +92,15 @@ def annotate_file(
         with VcfWriter(target, output_format, level=level) as writer:
             with registering(registration, later=later, tick=report.again):
                 writer.write(header)
-                records = _Records(reference, annotator, reader, writer, registration, watch)
+                live = LiveIndex(header) if index else None
+                records = _Records(reference, annotator, reader, writer, registration, watch, live)
                 records.annotate(report, doubt)
                 if not (force or piece):
                     check_contigs(annotator.counts, options.assembly, name, reference)
             if registration is not None:
                 watch.lap("register")
-        if index:
-            index_piece(target)
+        if live:
+            write_tbi(target, live, writer.blocks)
         watch.lap("write")
     notes = (*reader.notes, *doubt.notes, *notes_on(annotator.counts, reference.assembly, name))
     stored = registered(registration, later=later)
@@ -117,6 +119,7 @@ class _Records:
     writer: VcfWriter
     registration: Registration | None
     watch: Stopwatch
+    index: LiveIndex | None
 
     def annotate(self, report: Reporter, doubt: Doubt) -> None:
         """All of them, block by block."""
@@ -131,6 +134,8 @@ class _Records:
                 released = records
             watch.lap("annotate")
             self.writer.write_text(annotated)
+            if self.index and self.index.possible:
+                self._place(self.index, annotated)
             watch.lap("write")
             records += len(lines)
             doubt.judge(annotator.counts)
@@ -144,6 +149,17 @@ class _Records:
                 f"{reader.name} has {records} records, and {annotator.counts.records} were annotated",
                 "This is a fault of anyvar-step: please report it",
             )
+
+    def _place(self, index: LiveIndex, annotated: bytes) -> None:
+        """Put the block that was annotated last into the index."""
+        lines, first = annotated.split(b"\n"), 0
+        for chrom, columns, number in self.annotator.runs:
+            own = lines[first : first + number]
+            if columns:
+                index.add(chrom, columns.start, columns.ref, columns.alts, columns.info, own)
+            else:
+                index.add_lines(chrom, own)
+            first += number
 
     def _annotated(self, lines: list[bytes]) -> bytes:
         """The text of the lines annotated; a malformed one is named by its number."""

@@ -16,7 +16,7 @@ from anyvar_step.step.companions import Companions, drafted
 from anyvar_step.step.drafts import is_stream, publish, put_aside, real, temporary
 from anyvar_step.step.signals import settle
 from anyvar_step.transport import Fetched
-from anyvar_step.vcf import VcfReader, VcfWriter, write_index
+from anyvar_step.vcf import VcfReader, VcfWriter, tbi, write_index
 from anyvar_step.vcf.provenance import with_provenance
 from anyvar_step.vcf.view import write_bcf
 
@@ -43,7 +43,7 @@ class Target:
 
     @property
     def tbi(self) -> bool:
-        """Whether a .tbi is asked for of BGZF as it comes: then pieces can be indexed by their workers."""
+        """Whether a .tbi is asked for of BGZF as it comes: then the worker can make it."""
         return self.index and self.output_format == "z" and not (self.csi or self.bcf)
 
     @property
@@ -86,9 +86,9 @@ def published(target: Target) -> Iterator[Path]:
 
 
 def _index(part: Path, target: Target) -> Path:
-    """The index that ``part`` was given with its pieces, else one that is made of it as a whole."""
-    joined = Path(f"{part}.tbi")
-    return joined if joined.exists() else write_index(part, str(target.path), csi=target.csi)
+    """The index that came with ``part`` from its workers, else one that is made of it here."""
+    given = Path(f"{part}.tbi")
+    return given if given.exists() else write_index(part, str(target.path), csi=target.csi)
 
 
 def unvouched(fetched: Fetched, ticket: Manifest) -> str:
@@ -118,6 +118,8 @@ def _write(
                 size, sha256 = copy_and_hash(raw, out)
                 os.fsync(out.fileno())
             delivered, read = Delivered(size, sha256, report.counts), sha256
+            if target.tbi and fetched.index:
+                tbi.copy(fetched.index, Path(f"{part}.tbi"))
         else:
             digest = hashlib.sha256()
             reader = VcfReader(raw, str(fetched.path), digest)

@@ -27,7 +27,7 @@ from anyvar_step.transport import Fetched, Transport
 from anyvar_step.vcf import VcfReader, check_input, count_records
 from anyvar_step.vcf.cut import Piece, cut
 from anyvar_step.vcf.join import Joiner
-from anyvar_step.vcf.tbi import JoinedIndex
+from anyvar_step.vcf.join_index import JoinedIndex
 
 #: A piece below this many bytes of input is not worth a task of its own.
 WORTHWHILE = 4 << 20
@@ -69,7 +69,7 @@ def annotate_in_pieces(
         for number, piece in enumerate(pieces, 1):
             with piece.open(digest) as stream:
                 name = f"{source.name} (piece {number} of {len(pieces)})"
-                asked = request.model_copy(update={"piece": number, "index": target.tbi})
+                asked = request.model_copy(update={"piece": number})
                 tickets.append(transport.submit(stream, name, asked)[0])
         staged = time.monotonic() - begin
         judge = Judge(source.name, request.options.assembly, force=request.force)

@@ -67,6 +67,8 @@ class BgzfWriter:
         self._parts: list[bytes] = []
         self._size = 0
         self._closed = False
+        #: Bytes at which blocks begin: those written, and the one to come.
+        self.blocks = [0]
 
     def write(self, data: bytes) -> None:
         """Add ``data``; full blocks are compressed at once, the rest waits for more."""
@@ -86,7 +88,7 @@ class BgzfWriter:
             self._put(rest)
         self._parts, self._size = [], 0
         while self._pending:
-            self._raw.write(self._pending.popleft().result())
+            self._out(self._pending.popleft().result())
 
     def close(self) -> None:
         """Write what is left and the EOF block; a second call does nothing."""
@@ -97,11 +99,15 @@ class BgzfWriter:
 
     def _put(self, payload: bytes | memoryview) -> None:
         if self._executor is None:
-            self._raw.write(block(payload, self._level))
+            self._out(block(payload, self._level))
             return
         self._pending.append(self._executor.submit(block, payload, self._level))
         if len(self._pending) > AHEAD:
-            self._raw.write(self._pending.popleft().result())
+            self._out(self._pending.popleft().result())
+
+    def _out(self, data: bytes) -> None:
+        self._raw.write(data)
+        self.blocks.append(self.blocks[-1] + len(data))
 
     def __enter__(self) -> Self:
         return self

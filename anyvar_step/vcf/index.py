@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from anyvar_step.errors import FileTrouble, InvalidInput, StepError, from_os
 from anyvar_step.vcf.bcf import HEAD, is_bcf, open_vcf
 from anyvar_step.vcf.header import contig_lengths
+from anyvar_step.vcf.live_index import LiveIndex
 from anyvar_step.vcf.stream import VcfReader
+from anyvar_step.vcf.tbi import LIMIT
 
-#: The bases of a contig that .tbi can address (tabix specification: six levels of bins).
-TBI_LIMIT = 1 << 29
 #: From here on the reach of a .csi depends on what lengths the header declares (htslib, tbx_index).
 FARTHEST = 1 << 31
 _END = re.compile(rb"(?:^|;)END=(\d{1,19})(?:;|$)")
@@ -36,9 +37,12 @@ def write_index(path: Path, name: str = "", *, csi: bool = False) -> Path:
     raise _why_not(path, name)
 
 
-def index_piece(path: Path) -> None:
-    """Put a .tbi beside the BGZF VCF at ``path``, where one can hold its positions and it is sorted."""
-    if _kinds(path, str(path), csi=False)[0] == ".tbi":
+def write_tbi(path: Path, live: LiveIndex, blocks: Sequence[int]) -> None:
+    """Put a .tbi beside the BGZF VCF at ``path``, where one can hold its positions and it is sorted.
+
+    It is the one that was made while the VCF was written in these ``blocks``, where it could be.
+    """
+    if not live.write(Path(f"{path}.tbi"), blocks) and _kinds(path, str(path), csi=False)[0] == ".tbi":
         _build(path, ".tbi")
 
 
@@ -52,7 +56,7 @@ def _kinds(path: Path, name: str, csi: bool) -> tuple[str, ...]:
     if reader.kind != "bgzf":
         raise InvalidInput(f"{name} cannot be indexed: it is not BGZF", "Write it with -O z")
     longest = max(contig_lengths(reader.header).values(), default=0)
-    return (".csi",) if csi or longest > TBI_LIMIT else (".tbi", ".csi")
+    return (".csi",) if csi or longest > LIMIT else (".tbi", ".csi")
 
 
 def _build(path: Path, suffix: str) -> bool:

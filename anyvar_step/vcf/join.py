@@ -10,10 +10,10 @@ from anyvar_step.errors import FileTrouble, InvalidInput
 from anyvar_step.models import OutputFormat
 from anyvar_step.vcf.bgzf import EOF_BLOCK, PAYLOAD, BgzfWriter, compressed
 from anyvar_step.vcf.blocks import block_payload, block_size
+from anyvar_step.vcf.join_index import Place
 from anyvar_step.vcf.provenance import with_provenance
 from anyvar_step.vcf.source import Source
 from anyvar_step.vcf.stream import VcfReader
-from anyvar_step.vcf.tbi import Place
 from anyvar_step.vcf.writer import Digested
 
 #: Bytes copied at once.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -64,6 +64,11 @@ class VcfWriter:
     def sha256(self) -> str:
         """The hex SHA-256 of the bytes written so far."""
         return self._file.digest.hexdigest()
+
+    @property
+    def blocks(self) -> Sequence[int]:
+        """Bytes at which the blocks of a complete BGZF begin, the end-of-file block the last of them."""
+        return self._bgzf.blocks if self._bgzf else ()
 
     def write(self, lines: Iterable[bytes]) -> None:
         """Add lines, given without line ends; nothing for no lines."""

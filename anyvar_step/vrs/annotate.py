@@ -58,6 +58,9 @@ class Annotator:
     ) -> None:
         self.counts = Counts()
         self.alleles: KeptAlleles = Block().kept_alleles(b"")
+        #: Of the last block, each contig in turn: its records by column, None where they were not read so,
+        #: and how many they are.
+        self.runs: list[tuple[bytes, Columns | None, int]] = []
         self._keep = keep_alleles
         self._plans = Plans(for_ref=for_ref, attributes=attributes)
         self._translator = Translator(
@@ -97,13 +100,14 @@ class Annotator:
                 gc.enable()
 
     def _text(self, lines: Sequence[bytes]) -> bytes:
-        block, rows = Block(), Rows()
+        block, rows, self.runs = Block(), Rows(), []
         records = [line.split(b"\t", 8) for line in lines]
         for chrom, run in groupby(records, key=itemgetter(0)):
             first = len(rows)
             known, together = self._translator.known(chrom), list(run)
             add(self.counts.contigs, text_of(chrom), len(together))
             columns = by_columns(known.contig, together) if known else None
+            self.runs.append((chrom, columns, len(together)))
             if known and columns:
                 self._fill(chrom, known, columns, lines[first : first + len(together)], block, rows)
             else:
