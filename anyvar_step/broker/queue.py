@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,13 +53,13 @@ class Queue:
         with self.celery() as app:
             return bool(self._servers(app))
 
-    def may_hold(self, run_id: str) -> bool:
-        """Whether runs are queued, or a worker answers that it has received this one."""
+    def unknown(self, run_ids: Sequence[str]) -> set[str]:
+        """Those that no worker answers it has received; none while runs are queued, which may be they."""
         if self.length():
-            return True
+            return set()
         with self.celery() as app:
-            answers = app.control.inspect(timeout=ANSWER_SECONDS).query_task(run_id) or {}
-        return any(answers.values())
+            answers = app.control.inspect(timeout=ANSWER_SECONDS).query_task(*run_ids) or {}
+        return {*run_ids}.difference(*answers.values())
 
     def capacity(self) -> int:
         """How many worker processes consume the queue."""

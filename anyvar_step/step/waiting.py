@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from anyvar_step.errors import TimeLimitReached, Unavailable
 from anyvar_step.models import Manifest, RunStatus, State
 from anyvar_step.step.endings import failure, vanished
+from anyvar_step.step.serving import Serving
 from anyvar_step.step.signals import raise_swallowed
 from anyvar_step.transport import Transport
 
@@ -21,9 +22,8 @@ _logger = logging.getLogger(__name__)
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.45
 #: A run that the board does not know may just be on its way there (AnyVar's endpoint looks as long).
 NOT_FOUND_SECONDS = 5.0
-#: Seconds in the queue after which it is worth a second to ask whether anybody serves it.
-UNTOUCHED_SECONDS = 5.0
-ASK_AGAIN_SECONDS = 30.0
+#: Seconds from one look to the next while the broker is away.
+OUTAGE_PAUSE = 0.5
 KEEP_SECONDS = 20.0
 
 Watch = Callable[[RunStatus], None]
@@ -53,13 +53,18 @@ def wait_all(
     """
     waiting = {n: _Waiter(transport, ticket, patience) for n, ticket in enumerate(tickets)}
     left = dict.fromkeys(waiting, patience.resubmit)
-    pause = SHORTEST_PAUSE
+    serving, pause = Serving(transport, patience.queue_timeout), SHORTEST_PAUSE
     while waiting:
+        queued, at_work, away = list[Manifest](), False, False
         for n, waiter in list(waiting.items()):
             status = waiter.look()
             if status is None:
+                away = True
                 continue
             if status.running or status.missing:
+                if status.status == State.SENT:
+                    queued.append(tickets[n])
+                at_work = at_work or (status.running and status.status != State.SENT)
                 watch(status)
             elif status.lost and left[n] and (again := transport.again(tickets[n])):
                 if again.run_id != status.run_id:
@@ -69,7 +74,10 @@ def wait_all(
             else:
                 del waiting[n]
                 yield n, status
+        serving.look(queued, at_work=at_work)
         raise_swallowed()
+        if away:
+            time.sleep(OUTAGE_PAUSE)
         time.sleep(pause * random.uniform(0.8, 1.0))  # noqa: S311  # jitter, so that many steps spread
         pause = min(pause * 1.3, LONGEST_PAUSE)
 
@@ -89,9 +97,6 @@ class _Waiter:
         self._patience = patience
         self._begin = self._answered = self._kept = time.monotonic()
         self._seen = False
-        self._asked = self._begin + UNTOUCHED_SECONDS - ASK_AGAIN_SECONDS
-        self._served = self._begin
-        self._unknown = 0
 
     def look(self) -> RunStatus | None:
         """The status now, None while the broker is away; raises once patience ends."""
@@ -110,7 +115,6 @@ class _Waiter:
             raise trouble
         if away < 1:
             _logger.warning("%s; trying for %g s", trouble, self._patience.outage)
-        time.sleep(0.5)
 
     def _checked(self, status: RunStatus, now: float) -> RunStatus:
         """The status, or that of a lost run where this one has vanished; raises once patience ends."""
@@ -126,49 +130,4 @@ class _Waiter:
             with contextlib.suppress(Unavailable):  # an outage is the next look's affair
                 self._transport.keep(self._ticket)
                 self._kept = now
-        if status.status != State.SENT:
-            self._served = now
-        elif now > self._due():
-            self._ask(now)
         return status
-
-    def _due(self) -> float:
-        """When to ask next: at the end of patience, if that is earlier than usual."""
-        usual, limit = self._asked + ASK_AGAIN_SECONDS, self._patience.queue_timeout
-        return min(usual, max(self._served + limit, self._asked + UNTOUCHED_SECONDS)) if limit else usual
-
-    def _ask(self, now: float) -> None:
-        """Ask whether anybody serves the queue; give up when nobody has for too long."""
-        first = self._served == self._begin and self._asked < self._begin
-        self._seen = False
-        self._asked = now
-        try:
-            served = self._transport.served()
-            if served:
-                self._served = time.monotonic()
-                self._find()
-        except Unavailable:
-            return  # an outage is the next look's affair
-        if served:
-            return
-        if self._patience.queue_timeout and now - self._served > self._patience.queue_timeout:
-            raise Unavailable(
-                "no worker serves the queue",
-                "Start one with `anyvar-step worker`, or AnyVar's own; then run it again",
-            )
-        if first:
-            _logger.warning(
-                "no worker answers on the queue yet; waiting up to %g s", self._patience.queue_timeout
-            )
-
-    def _find(self) -> None:
-        """Queue the run again where twice nobody had it: its worker died between receiving and beginning it.
-
-        Redis would give it to another worker only after the visibility timeout (PITFALLS.md 3).
-        """
-        run_id = self._ticket.run_id
-        self._unknown = 0 if self._transport.known(run_id) else self._unknown + 1
-        if self._unknown == 2 and self._transport.status(run_id).status == State.SENT:
-            _logger.warning("run %s was lost before a worker began it; queued again", run_id)
-            self._unknown = 0
-            self._transport.requeue(self._ticket)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,8 @@ class Transport(Protocol):
     def queued(self) -> int | None:
         """How many runs stand in the queue, None where that cannot be asked; one command of Redis."""
 
-    def known(self, run_id: str) -> bool:
-        """Whether the queue or a worker may have the run, as far as that can be asked; costs a second."""
+    def unknown(self, run_ids: Sequence[str]) -> Collection[str]:
+        """Those runs that neither the queue nor a worker can have, as far as that can be asked; a second."""
 
     def requeue(self, ticket: Manifest) -> None:
         """Queue the run again that neither queue nor workers have: its worker died before it began."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from anyvar_step.broker.board import Board
@@ -74,9 +75,9 @@ class Deployment:
         """How many runs stand in the queue."""
         return self.queue.length()
 
-    def known(self, run_id: str) -> bool:
-        """Whether a worker says that it has the run, or the queue is not empty and may have it."""
-        return self.queue.may_hold(run_id)
+    def unknown(self, run_ids: Sequence[str]) -> Collection[str]:
+        """Those runs that no worker says it has, once the queue is empty."""
+        return self.queue.unknown(run_ids)
 
     def capacity(self) -> int:
         """How many worker processes consume the queue."""

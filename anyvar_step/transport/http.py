@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,9 +62,9 @@ class HttpTransport(Looks):
         """The web API does not tell the queue's length."""
         return None
 
-    def known(self, run_id: str) -> bool:  # noqa: ARG002
-        """The web API's own affair."""
-        return True
+    def unknown(self, run_ids: Sequence[str]) -> Collection[str]:  # noqa: ARG002
+        """None: the web API's own affair."""
+        return ()
 
     def requeue(self, ticket: Manifest) -> None:
         """The web API's own affair."""
