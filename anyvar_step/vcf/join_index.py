@@ -59,7 +59,7 @@ class JoinedIndex:
     def write(self, path: Path) -> None:
         """Write the index of the joined file to ``path``, if it could be made."""
         if self._whole:
-            tbi.write(path, self._contigs)
+            tbi.write(path, self._contigs, self._contigs.values())
 
     def _add(self, piece: Path, contigs: dict[bytes, Contig], place: Place) -> bool:
         """Whether the piece could be added: it is sorted, as it has an index, and lies behind the others."""

@@ -7,8 +7,10 @@ what is wrong.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
@@ -17,8 +19,39 @@ from anyvar_step.vcf.bgzf import PAYLOAD
 from anyvar_step.vcf.header import contig_lengths
 from anyvar_step.vcf.tbi import LIMIT, WINDOW, Contig
 
+#: The first of the bins of one window.
+_FIRST = 4681
 #: What tells an end in INFO.
 _ENDS = (b"END=", b"SVLEN=")
+
+
+@dataclass
+class _Contig:
+    """Where a contig's records lie, in little memory: bin, begin and end of each stretch in turn."""
+
+    begin: int
+    end: int
+    records: int = 0
+    stretches: array[int] = field(default_factory=lambda: array("Q"))
+    windows: array[int] = field(default_factory=lambda: array("Q"))
+
+    def add(self, number: int, last: int, begin: int, end: int) -> None:
+        """Add records in that bin, up to the window ``last``, from one place to another."""
+        stretches = self.stretches
+        if stretches and stretches[-1] == begin and stretches[-3] == number:
+            stretches[-1] = end
+        else:
+            stretches.extend((number, begin, end))
+        if (missing := last + 1 - len(self.windows)) > 0:
+            self.windows.extend([begin] * missing)
+
+    def whole(self) -> Contig:
+        """The same by bin."""
+        contig = Contig({}, self.windows, self.begin, self.end, self.records)
+        for at in range(0, len(self.stretches), 3):
+            number, begin, end = self.stretches[at : at + 3]
+            contig.bins.setdefault(number, []).extend((begin, end))
+        return contig
 
 
 class LiveIndex:
@@ -29,7 +62,7 @@ class LiveIndex:
 
     def __init__(self, header: Sequence[bytes]) -> None:
         self._at = sum(len(line) + 1 for line in header)
-        self._contigs: dict[bytes, Contig] = {}
+        self._contigs: dict[bytes, _Contig] = {}
         self._chrom = b""
         self._start = 0
         self._possible = max(contig_lengths(header).values(), default=0) <= LIMIT
@@ -76,7 +109,8 @@ class LiveIndex:
             return blocks[number] << 16 | within if place < self._at else blocks[-1] << 16
 
         if self._possible:
-            tbi.write(path, self._contigs, offset)
+            contigs = (contig.whole() for contig in self._contigs.values())
+            tbi.write(path, self._contigs, contigs, offset)
         return self._possible
 
     def _follows(self, chrom: bytes, starts: Sequence[int]) -> bool:
@@ -84,7 +118,7 @@ class LiveIndex:
         if chrom != self._chrom:
             if chrom in self._contigs:
                 return False
-            self._contigs[chrom] = Contig(begin=self._at)
+            self._contigs[chrom] = _Contig(self._at, self._at)
             self._chrom, self._start = chrom, 0
         before, self._start = self._start, starts[-1]
         return before <= starts[0] and list(starts) == sorted(starts)
@@ -105,30 +139,15 @@ class LiveIndex:
                 last = starts[number] + len(refs[number]) - 1 >> WINDOW
                 if last > window:
                     if number > done:
-                        _stretch(contig, _FIRST + window, window, places[done], places[number])
+                        contig.add(_FIRST + window, window, places[done], places[number])
                     crossing = _smallest(window, last)
-                    _stretch(contig, crossing, last, places[number], places[number + 1])
+                    contig.add(crossing, last, places[number], places[number + 1])
                     done = number + 1
             if beyond > done:
-                _stretch(contig, _FIRST + window, window, places[done], places[beyond])
+                contig.add(_FIRST + window, window, places[done], places[beyond])
             done = beyond
         self._at = contig.end = places[-1]
         contig.records += count
-
-
-#: The first of the bins of one window.
-_FIRST = 4681
-
-
-def _stretch(contig: Contig, number: int, last: int, begin: int, end: int) -> None:
-    """Records in that bin, up to the window ``last``, from one place to another."""
-    stretches = contig.bins.setdefault(number, [])
-    if stretches and stretches[-1] == begin:
-        stretches[-1] = end
-    else:
-        stretches += (begin, end)
-    if (missing := last + 1 - len(contig.windows)) > 0:
-        contig.windows += [begin] * missing
 
 
 def _smallest(first: int, last: int) -> int:

@@ -11,7 +11,7 @@ import gzip
 import itertools
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, MutableSequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Contig:
     """Where its records lie: begin, end, begin, end of each bin's stretches; by window; and in all."""
 
     bins: dict[int, list[int]] = field(default_factory=dict)
-    windows: list[int] = field(default_factory=list)
+    windows: MutableSequence[int] = field(default_factory=list)
     begin: int = 0
     end: int = 0
     records: int = 0
@@ -72,12 +72,15 @@ def copy(source: Path, target: Path) -> None:
         target.write_bytes(data)
 
 
-def write(path: Path, contigs: Mapping[bytes, Contig], offset: Offset = int) -> None:
-    """Write the index of these contigs; ``offset`` makes virtual offsets of theirs, where they are others."""
-    names = b"".join(name + b"\0" for name in contigs)
-    head = _HEAD.pack(_MAGIC, len(contigs), *VCF, len(names))
-    packed = (_packed(contig, offset) for contig in contigs.values())
-    path.write_bytes(compressed(b"".join((head, names, *packed, bytes(8)))) + EOF_BLOCK)
+def write(path: Path, names: Collection[bytes], contigs: Iterable[Contig], offset: Offset = int) -> None:
+    """Write the index of the contigs of these names, each gone through once.
+
+    ``offset`` makes virtual offsets of theirs, where they are others.
+    """
+    name = b"".join(name + b"\0" for name in names)
+    head = _HEAD.pack(_MAGIC, len(names), *VCF, len(name))
+    packed = (_packed(contig, offset) for contig in contigs)
+    path.write_bytes(compressed(b"".join((head, name, *packed, bytes(8)))) + EOF_BLOCK)
 
 
 def _contig(data: bytes, at: int) -> tuple[Contig, int]:
