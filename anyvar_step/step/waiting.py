@@ -20,6 +20,8 @@ _logger = logging.getLogger(__name__)
 
 #: Pauses between two looks, seconds: short runs are seen to end at once, long ones within half a second.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.45
+#: The same for each run that is waited for: looking takes a small part of the time, however many there are.
+PAUSE_A_RUN = 0.0005
 #: A run that the board does not know may just be on its way there (AnyVar's endpoint looks as long).
 NOT_FOUND_SECONDS = 5.0
 #: Seconds from one look to the next while the broker is away.
@@ -74,6 +76,7 @@ def wait_all(
             else:
                 del waiting[n]
                 yield n, status
+                pause = max(SHORTEST_PAUSE, PAUSE_A_RUN * len(waiting))  # the next may be near its end
         serving.look(queued, at_work=at_work)
         raise_swallowed()
         if away:

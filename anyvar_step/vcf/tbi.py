@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, MutableSequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anyvar_step.vcf.bgzf import EOF_BLOCK, compressed
+from anyvar_step.vcf.bgzf import EOF_BLOCK, BgzfWriter
 
 #: The bases of a contig that .tbi can address: six levels of bins.
 LIMIT = 1 << 29
@@ -77,10 +77,12 @@ def write(path: Path, names: Collection[bytes], contigs: Iterable[Contig], offse
 
     ``offset`` makes virtual offsets of theirs, where they are others.
     """
-    name = b"".join(name + b"\0" for name in names)
-    head = _HEAD.pack(_MAGIC, len(names), *VCF, len(name))
-    packed = (_packed(contig, offset) for contig in contigs)
-    path.write_bytes(compressed(b"".join((head, name, *packed, bytes(8)))) + EOF_BLOCK)
+    together = b"".join(name + b"\0" for name in names)
+    with path.open("wb") as raw, BgzfWriter(raw) as out:
+        out.write(_HEAD.pack(_MAGIC, len(names), *VCF, len(together)) + together)
+        for contig in contigs:
+            out.write(_packed(contig, offset))
+        out.write(bytes(8))  # records without a place
 
 
 def _contig(data: bytes, at: int) -> tuple[Contig, int]:

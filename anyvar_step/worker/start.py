@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import time
@@ -72,9 +73,15 @@ def _serve(app: Celery, arguments: list[str]) -> None:
         begun.append(sender)
 
     signals.worker_init.connect(note)
+    signals.worker_process_init.connect(_share)
     app.worker_main(arguments)
     if any(worker.exitcode for worker in begun):
         raise StepError("the worker has ended for the reason above", "Mend that and start it again")
+
+
+def _share(**_: object) -> None:
+    """Keep what a process has from its parent out of its collections, which would copy all they look at."""
+    gc.freeze()
 
 
 def _observed(
