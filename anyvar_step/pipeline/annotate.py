@@ -20,6 +20,7 @@ from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
 from anyvar_step.vcf.bcf import open_vcf
 from anyvar_step.vcf.index import write_tbi
+from anyvar_step.vcf.lines import lines_of
 from anyvar_step.vcf.live_index import LiveIndex
 from anyvar_step.vcf.stream import VcfReader
 from anyvar_step.vcf.writer import VcfWriter
@@ -152,7 +153,7 @@ class _Records:
 
     def _place(self, index: LiveIndex, annotated: bytes) -> None:
         """Put the block that was annotated last into the index."""
-        lines, first = annotated.split(b"\n"), 0
+        lines, first = lines_of(annotated), 0
         for chrom, columns, number in self.annotator.runs:
             own = lines[first : first + number]
             if columns:

@@ -12,6 +12,7 @@ from anyvar_step.errors import InvalidInput
 from anyvar_step.vcf import gzipped
 from anyvar_step.vcf.blocks import peek_block_size, read_blocks
 from anyvar_step.vcf.header import check_columns, check_start
+from anyvar_step.vcf.lines import lines_of
 from anyvar_step.vcf.source import Source
 
 if TYPE_CHECKING:
@@ -66,8 +67,7 @@ class VcfReader:
         blank = 0
         text = self._after_header
         while text is not None:
-            lines = text.split(b"\n")
-            lines.pop()
+            lines = lines_of(text)
             total = len(lines)
             while lines and not lines[-1]:
                 lines.pop()

@@ -159,7 +159,7 @@ class Annotator:
                 last = -1
                 continue
             end = len(line) - len(calls) - beyond
-            if not plan or plan.base != base:
+            if plan is None or plan[0] != base:  # its base, which takes twice as long by its name
                 name, alleles, rest = translator.field(chrom, known, start, ref, alts, block, kinds)
                 if not name:
                     head = line[:end]

@@ -45,13 +45,16 @@ class Block:
 
     def ids(self) -> bytes:
         """The identifiers of all alleles, each with a comma before it: allele i's is at ``i * STRIDE``."""
-        places = digest.encoded([found.digest() for found in map(sha512, self.locations)])
+        places = digest.encoded([sha512(location).digest() for location in self.locations])
         heads = digest.prefixed(digest.ALLELE_HEAD, places)
         width = len(digest.ALLELE_HEAD) + digest.WIDTH
         self._location_digests = places
         apart = unpack(f"{width}s" * len(self.tails), heads)
-        texts = [head + tail for head, tails in zip(apart, self.tails, strict=True) for tail in tails]
-        self._digests = [found.digest() for found in map(sha512, texts)]
+        self._digests = [
+            sha512(head + tail).digest()
+            for head, tails in zip(apart, self.tails, strict=True)
+            for tail in tails
+        ]
         return digest.prefixed(b"," + digest.ALLELE_PREFIX, digest.encoded(self._digests))
 
     def kept_alleles(self, ids: bytes) -> KeptAlleles:
