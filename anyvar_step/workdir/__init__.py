@@ -3,7 +3,7 @@
     <work dir>/<yyyymmdd>/<run id>/input.vcf[.gz]               staged by the step
                                    manifest.json                what the step says of it
                                    input.vcf[.gz]_outputvcf     published by the worker
-                                   input.vcf.gz_outputvcf.<its SHA-256>.tbi    of a piece of a VCF
+                                   input.vcf.gz_outputvcf.<its SHA-256>.tbi    its index
                                    input.vcf[.gz]_conflictlog   the same for an ingested VCF
                                    input.vcf[.gz]_report.json   what our worker says of it
 
