@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anyvar_step.errors import FileTrouble, InvalidInput, StepError, from_os
+from anyvar_step.vcf import tbi
 from anyvar_step.vcf.bcf import HEAD, is_bcf, open_vcf
-from anyvar_step.vcf.header import contig_lengths
 from anyvar_step.vcf.live_index import LiveIndex
 from anyvar_step.vcf.stream import VcfReader
-from anyvar_step.vcf.tbi import LIMIT
 
 #: From here on the reach of a .csi depends on what lengths the header declares (htslib, tbx_index).
 FARTHEST = 1 << 31
@@ -55,8 +54,7 @@ def _kinds(path: Path, name: str, csi: bool) -> tuple[str, ...]:
         reader = VcfReader(raw, name)
     if reader.kind != "bgzf":
         raise InvalidInput(f"{name} cannot be indexed: it is not BGZF", "Write it with -O z")
-    longest = max(contig_lengths(reader.header).values(), default=0)
-    return (".csi",) if csi or longest > LIMIT else (".tbi", ".csi")
+    return (".csi",) if csi or not tbi.reaches(reader.header) else (".tbi", ".csi")
 
 
 def _build(path: Path, suffix: str) -> bool:

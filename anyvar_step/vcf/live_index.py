@@ -16,7 +16,6 @@ from pathlib import Path
 
 from anyvar_step.vcf import tbi
 from anyvar_step.vcf.bgzf import PAYLOAD
-from anyvar_step.vcf.header import contig_lengths
 from anyvar_step.vcf.tbi import LIMIT, WINDOW, Contig
 
 #: The first of the bins of one window.
@@ -65,12 +64,8 @@ class LiveIndex:
         self._contigs: dict[bytes, _Contig] = {}
         self._chrom = b""
         self._start = 0
-        self._possible = max(contig_lengths(header).values(), default=0) <= LIMIT
-
-    @property
-    def possible(self) -> bool:
-        """Whether there can still be an index."""
-        return self._possible
+        #: Whether there can still be an index.
+        self.possible = tbi.reaches(header)
 
     def add(
         self,
@@ -82,19 +77,19 @@ class LiveIndex:
         lines: Sequence[bytes],
     ) -> None:
         """Add records of one contig, by column: POS - 1, REF, ALT, INFO as it was or is, and the lines."""
-        if self._possible and self._follows(chrom, starts) and _plain(alts, infos):
+        if self.possible and self._follows(chrom, starts) and _plain(alts, infos):
             self._place(starts, refs, lines)
         else:
-            self._possible = False
+            self.possible = False
 
     def add_lines(self, chrom: bytes, lines: Sequence[bytes]) -> None:
         """Add records of one contig by their lines alone."""
-        if self._possible:
+        if self.possible:
             _, pos, _, refs, alts, _, _, infos = zip(
                 *(line.split(b"\t", 8)[:8] for line in lines), strict=True
             )
             starts = [int(text) - 1 for text in pos]
-            self._possible = min(starts) >= 0
+            self.possible = min(starts) >= 0
             self.add(chrom, starts, refs, alts, infos, lines)
 
     def write(self, path: Path, blocks: Sequence[int]) -> bool:
@@ -108,10 +103,10 @@ class LiveIndex:
             number, within = divmod(place, PAYLOAD)
             return blocks[number] << 16 | within if place < self._at else blocks[-1] << 16
 
-        if self._possible:
+        if self.possible:
             contigs = (contig.whole() for contig in self._contigs.values())
             tbi.write(path, self._contigs, contigs, offset)
-        return self._possible
+        return self.possible
 
     def _follows(self, chrom: bytes, starts: Sequence[int]) -> bool:
         """Whether the records are in order, and behind those before."""
@@ -128,7 +123,7 @@ class LiveIndex:
         contig, longest, count = self._contigs[self._chrom], max(map(len, refs)), len(starts)
         places = list(accumulate([len(line) + 1 for line in lines], initial=self._at))
         if starts[-1] + longest > LIMIT:
-            self._possible = False
+            self.possible = False
             return
         done = 0
         while done < count:

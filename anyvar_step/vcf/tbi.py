@@ -11,11 +11,12 @@ import gzip
 import itertools
 import struct
 import zlib
-from collections.abc import Callable, Collection, Iterable, MutableSequence
+from collections.abc import Callable, Collection, Iterable, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from anyvar_step.vcf.bgzf import EOF_BLOCK, BgzfWriter
+from anyvar_step.vcf.header import contig_lengths
 
 #: The bases of a contig that .tbi can address: six levels of bins.
 LIMIT = 1 << 29
@@ -43,6 +44,11 @@ class Contig:
     begin: int = 0
     end: int = 0
     records: int = 0
+
+
+def reaches(header: Sequence[bytes]) -> bool:
+    """Whether it can address all contigs, as far as the header tells their lengths."""
+    return max(contig_lengths(header).values(), default=0) <= LIMIT
 
 
 def read(path: Path) -> dict[bytes, Contig]:

@@ -13,6 +13,7 @@ from operator import itemgetter
 
 from anyvar_step.models import Counts, Existing
 from anyvar_step.reference.protocols import Reference
+from anyvar_step.vcf.lines import lines_of
 from anyvar_step.vrs import digest, fields
 from anyvar_step.vrs.block import Block
 from anyvar_step.vrs.columns import Columns, by_columns
@@ -83,7 +84,7 @@ class Annotator:
 
         Raises RecordError, after which counts and alleles are those of no whole block.
         """
-        return self.text(lines).split(b"\n")[:-1]
+        return lines_of(self.text(lines))
 
     def text(self, lines: Sequence[bytes]) -> bytes:
         """The same as one text, in which each line has its end.

@@ -40,17 +40,15 @@ class Indels:
         begin, end = b"%d" % first, b"%d" % last
         if unit is None:
             length = repeat = b"."
-            tail = digest.literal_tail(state)
         else:
             length, repeat = _NUMBERS[len(state)], _NUMBERS[unit]
-            tail = digest.reference_length_tail(length, repeat)
         bases, shown = len(ref), state or b"."
         if self._for_ref:
             begins, ends, number = b"%d" % start, b"%d" % (start + bases), _NUMBERS[bases]
             block.add(digest.location(middle, begins, ends), _REF_TAILS[bases])
             if self._keep:
                 block.keep((contig.accession, start, start + bases), (ref.decode("ascii"), bases, bases))
-        block.add(digest.location(middle, begin, end), tail)
+        block.add(digest.location(middle, begin, end), digest.tail(state, length, repeat))
         if self._keep:
             reference_length = (None, None) if unit is None else (len(state), unit)
             block.keep((contig.accession, first, last), (state.decode("ascii"), *reference_length))

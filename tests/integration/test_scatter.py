@@ -152,18 +152,24 @@ def test_an_interrupted_step_cancels_all_its_pieces(site: Site, big: Path, tmp_p
     assert os.listdir(tmp_path) == ["site"]  # noqa: PTH208  # names only
 
 
+def leave_finished_pieces(site: Site, source: Path, out: Path, number: int, *options: str) -> None:
+    """All pieces are annotated, by a worker that is gone, and so is their step, which did not see it."""
+    step = site.start("annotate", str(source), "-o", str(out), "--chunks", str(number), *options)
+    with connect(site.redis_url) as redis:
+        until(lambda: redis.llen(site.queue) == number)
+    step.kill()
+    step.communicate()
+    staged = "input.vcf.gz" if source.suffix == ".gz" else "input.vcf"
+    with site.worker():
+        until(lambda: [path.name for path in site.left_over()].count(f"{staged}_outputvcf") == number)
+        until(lambda: staged not in [path.name for path in site.left_over()])
+
+
 def test_a_piece_that_changed_on_its_way_is_not_joined_and_the_next_call_makes_it_anew(
     site: Site, big: Path, tmp_path: Path
 ) -> None:
     out, source = tmp_path / "out.vcf", big.with_name("big.vcf")
-    step = site.start("-v", "annotate", str(source), "-o", str(out), "--chunks", "3")
-    with connect(site.redis_url) as redis:
-        until(lambda: redis.llen(site.queue) == 3)
-    step.kill()
-    step.communicate()
-    with site.worker():
-        until(lambda: [path.name for path in site.left_over()].count("input.vcf_outputvcf") == 3)
-        until(lambda: "input.vcf" not in [path.name for path in site.left_over()])
+    leave_finished_pieces(site, source, out, 3)
     spoiled = sorted(site.work_dir.glob("*/*/*_outputvcf"))[1]
     spoiled.write_text(spoiled.read_text().replace("\tPASS\t", "\tFAIL\t", 1))
     failed = site.run("annotate", source, "-o", out, "--chunks", "3")
@@ -183,14 +189,7 @@ def test_the_index_is_made_of_the_pieces_where_all_have_one(
     site: Site, big: Path, tmp_path: Path, csi: tuple[str, ...], without: int
 ) -> None:
     out = tmp_path / "out.vcf.gz"
-    step = site.start("annotate", str(big), "-o", str(out), "--chunks", "4", *csi)
-    with connect(site.redis_url) as redis:
-        until(lambda: redis.llen(site.queue) == 4)
-    step.kill()
-    step.communicate()
-    with site.worker():
-        until(lambda: [path.name for path in site.left_over()].count("input.vcf.gz_outputvcf") == 4)
-        until(lambda: "input.vcf.gz" not in [path.name for path in site.left_over()])
+    leave_finished_pieces(site, big, out, 4, *csi)
     indexes = [path for path in site.left_over() if path.suffix == ".tbi"]
     assert len(indexes) == (0 if csi else 4)
     for path in indexes[:without]:
