@@ -14,11 +14,12 @@ from operator import itemgetter
 from anyvar_step.models import Counts, Existing
 from anyvar_step.reference.protocols import Reference
 from anyvar_step.vcf.lines import lines_of
-from anyvar_step.vrs import digest, fields
+from anyvar_step.vrs import fields
+from anyvar_step.vrs import old_digest as digest
 from anyvar_step.vrs.block import Block
 from anyvar_step.vrs.columns import Columns, by_columns
-from anyvar_step.vrs.digest import STRIDE
 from anyvar_step.vrs.kept import KeptAlleles
+from anyvar_step.vrs.old_digest import STRIDE
 from anyvar_step.vrs.plan import Plans
 from anyvar_step.vrs.record import NAME, Known, Translator, add, text_of
 from anyvar_step.vrs.rows import Rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 from hashlib import sha512
 from struct import unpack
 
-from anyvar_step.vrs import digest
+from anyvar_step.vrs import old_digest as digest
 from anyvar_step.vrs.kept import KeptAlleles, Place, State
 
 

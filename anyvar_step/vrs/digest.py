@@ -1,4 +1,4 @@
-"""Serialisations and digests of VRS 2.0.1 computed identifiers (CONTRACTS.md §4).
+"""Serialisations and digests of VRS 2.0.1 computed identifiers (docs/contract.md#vrs-identifiers).
 
 An identifier is a prefix and sha512t24u of a canonical JSON text: 24 bytes of SHA-512 in base64url.
 """
@@ -6,76 +6,49 @@ An identifier is a prefix and sha512t24u of a canonical JSON text: 24 bytes of S
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Sequence
 from hashlib import sha512
-from struct import unpack
 
-#: Length of a digest in base64url; 24 bytes make exactly 32 characters, so digests can be encoded in bulk.
-WIDTH = 32
 ALLELE_PREFIX = b"ga4gh:VA."
 LOCATION_PREFIX = b"ga4gh:SL."
-#: From one allele's identifier to the next where many stand side by side: prefix, digest, comma.
-STRIDE = len(ALLELE_PREFIX) + WIDTH + 1
 
-#: An allele's serialisation is ALLELE_HEAD, its location's digest and its state's tail.
-ALLELE_HEAD = b'{"location":"'
-LOCATION_HEAD = b'{"end":'
-LOCATION_TAIL = b',"type":"SequenceLocation"}'
-_LITERAL_HEAD = b'","state":{"sequence":"'
-_LITERAL_TAIL = b'","type":"LiteralSequenceExpression"},"type":"Allele"}'
-_LENGTH_HEAD = b'","state":{"length":'
-_LENGTH_MIDDLE = b',"repeatSubunitLength":'
-_LENGTH_TAIL = b',"type":"ReferenceLengthExpression"},"type":"Allele"}'
-
+_LOCATION = (
+    b'{"end":%b,"sequenceReference":{"refgetAccession":"%b","type":"SequenceReference"},"start":%b,'
+    b'"type":"SequenceLocation"}'
+)
+_LITERAL = b'{"location":"%b","state":{"sequence":"%b","type":"LiteralSequenceExpression"},"type":"Allele"}'
+_REFERENCE_LENGTH = (
+    b'{"location":"%b","state":{"length":%b,"repeatSubunitLength":%b,"type":"ReferenceLengthExpression"},'
+    b'"type":"Allele"}'
+)
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
-def sha512t24u(data: bytes) -> bytes:
-    """The digest of one text: 32 characters."""
-    return encoded([sha512(data).digest()])
+def sha512t24(text: bytes) -> bytes:
+    """The first 24 bytes of the text's SHA-512."""
+    return sha512(text).digest()[:24]
 
 
-def truncated(digests: Sequence[bytes]) -> tuple[bytes, ...]:
-    """The first 24 bytes of each of these SHA-512 digests."""
-    return unpack("24s40x" * len(digests), b"".join(digests))  # a third of what so many slices cost
+def encoded(digest: bytes) -> bytes:
+    """24 bytes in base64url: 32 characters."""
+    return b2a_base64(digest, newline=False).translate(_URL_SAFE)
 
 
-def encoded(digests: Sequence[bytes]) -> bytes:
-    """sha512t24u of these SHA-512 digests, one behind the other, 32 characters each."""
-    return b2a_base64(b"".join(truncated(digests)), newline=False).translate(_URL_SAFE)
+def sha512t24u(text: bytes) -> bytes:
+    """The digest of a text as identifiers have it: 32 characters."""
+    return encoded(sha512t24(text))
 
 
-def prefixed(prefix: bytes, digests: bytes) -> bytes:
-    """sha512t24u digests that stand one behind the other, with a prefix before each."""
-    apart = unpack("32s" * (len(digests) // WIDTH), digests)
-    return prefix + prefix.join(apart) if apart else b""
+def location(accession: bytes, start: bytes, end: bytes) -> bytes:
+    """The serialisation of [start, end), decimal numbers, on the sequence of a refget accession."""
+    return _LOCATION % (end, accession, start)
 
 
-def location_middle(accession: str) -> bytes:
-    """What stands between a location's end and start; the same for all locations of a sequence."""
-    return (
-        b',"sequenceReference":{"refgetAccession":"%b","type":"SequenceReference"},"start":'
-        % accession.encode("ascii")
-    )
+def allele(location_digest: bytes, sequence: bytes, length: bytes, repeat_subunit_length: bytes) -> bytes:
+    """The serialisation of an allele at the location of that digest (32 characters).
 
-
-def location(middle: bytes, start: bytes, end: bytes) -> bytes:
-    """The serialisation of [start, end), decimal, on the sequence that ``middle`` was made for."""
-    return b"".join((LOCATION_HEAD, end, middle, start, LOCATION_TAIL))
-
-
-def tail(sequence: bytes, length: bytes, repeat_subunit_length: bytes) -> bytes:
-    """What follows the location's digest in an allele, by its state; a length ``.`` is a literal's."""
+    Its state is a literal ``sequence`` where ``length`` is ``.``, else a ReferenceLengthExpression of two
+    decimal numbers, whose sequence is not digested.
+    """
     if length == b".":
-        return literal_tail(sequence)
-    return reference_length_tail(length, repeat_subunit_length)
-
-
-def literal_tail(sequence: bytes) -> bytes:
-    """``tail`` for a literal state."""
-    return b"".join((_LITERAL_HEAD, sequence, _LITERAL_TAIL))
-
-
-def reference_length_tail(length: bytes, repeat_subunit_length: bytes) -> bytes:
-    """``tail`` for a ReferenceLengthExpression (decimal numbers); its sequence is not digested."""
-    return b"".join((_LENGTH_HEAD, length, _LENGTH_MIDDLE, repeat_subunit_length, _LENGTH_TAIL))
+        return _LITERAL % (location_digest, sequence)
+    return _REFERENCE_LENGTH % (location_digest, length, repeat_subunit_length)

@@ -12,14 +12,15 @@ from typing import NamedTuple
 
 from anyvar_step.models import Counts
 from anyvar_step.reference.protocols import Contig, Reference
-from anyvar_step.vrs import digest, fields
+from anyvar_step.vrs import fields
+from anyvar_step.vrs import old_digest as digest
 from anyvar_step.vrs.allele import is_nucleotides
 from anyvar_step.vrs.annotate import Annotator, RecordError
 from anyvar_step.vrs.block import Block
 from anyvar_step.vrs.claims import Claim, claims_of
-from anyvar_step.vrs.digest import STRIDE
 from anyvar_step.vrs.kept import KeptAlleles, state_of
-from anyvar_step.vrs.normalize import SHOWN, Normalized
+from anyvar_step.vrs.old_digest import STRIDE
+from anyvar_step.vrs.old_normalize import SHOWN, Normalized
 from anyvar_step.vrs.record import DIGITS, add, text_of
 
 

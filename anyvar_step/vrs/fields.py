@@ -22,6 +22,9 @@ FIELD_NAMES = (IDS, *ATTRIBUTES, ERROR)
 #: What all of them begin with.
 PREFIX = b"VRS_"
 
+#: Bases of a sequence that VRS_Error and examples show.
+QUOTED = 50
+
 #: An allele's values of the attribute fields, in their order, as INFO shows them.
 Texts = tuple[bytes, bytes, bytes, bytes, bytes]
 NO_TEXTS: Texts = (b".", b".", b".", b".", b".")
@@ -34,8 +37,8 @@ _LEGAL = "()':/"
 def header_lines(for_ref: bool, attributes: bool) -> list[bytes]:
     """The ##INFO lines of the fields, without line ends; one value per allele, REF first with ``for_ref``.
 
-    The descriptions are AnyVar's (CONTRACTS.md §4), since readers find the VRS version by them; the
-    program's version is ours.
+    The descriptions are AnyVar's, since readers find the VRS version by them; the program's version is ours
+    (docs/contract.md#vrs-fields).
     """
     number, alleles = ("R", "REF and ALT") if for_ref else ("A", "ALT")
     of = f"for the GA4GH VRS Alleles corresponding to the GT indexes of the {alleles} alleles"
@@ -62,6 +65,30 @@ def header_lines(for_ref: bool, attributes: bool) -> list[bytes]:
         f'##INFO=<ID={name.decode()},Number={number},Type={kind},Description="{text}">'.encode()
         for name, number, kind, text in wanted
     ]
+
+
+def mismatch_cause(ref: bytes, found: bytes) -> str:
+    """Why REF is not what was found in the reference, as ``Counts.errors`` names it; both upper-case."""
+    if len(found) < len(ref):
+        return "position"
+    return "ref_mismatch" if ref.strip(b"N") else "ref_n"
+
+
+def mismatch_example(chrom: bytes, start: int, ref: bytes, found: bytes) -> bytes:
+    """A record whose REF differs, in short, for reports."""
+    return b"%b:%d REF %b, reference %b" % (chrom, start + 1, ref[:QUOTED], found[:QUOTED] or b"(none)")
+
+
+def mismatch(assembly: str, chrom: bytes, start: int, ref: bytes, found: bytes) -> bytes:
+    """VRS_Error for a REF that differs, in AnyVar's words but for sequences of more than 50 bases."""
+    return (
+        ERROR
+        + b"="
+        + escaped(
+            b"Reference mismatch at %b:%b position %d-%d (input gave '%b' but correct ref is '%b')"
+            % (assembly.encode("utf-8"), chrom, start, start + len(ref), ref[:QUOTED], found[:QUOTED])
+        )
+    )
 
 
 def escaped(message: bytes) -> bytes:

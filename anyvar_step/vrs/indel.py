@@ -7,9 +7,10 @@ hand. Whatever is not like that is left to the translator, which would give thes
 from __future__ import annotations
 
 from anyvar_step.reference.protocols import Contig
-from anyvar_step.vrs import digest, fields
+from anyvar_step.vrs import fields
+from anyvar_step.vrs import old_digest as digest
 from anyvar_step.vrs.block import Block
-from anyvar_step.vrs.normalize import MARGIN, SHOWN, subunit
+from anyvar_step.vrs.old_normalize import MARGIN, SHOWN, subunit
 
 #: How many bases, as text, and the end of the serialisation of a REF of so many.
 _NUMBERS = [b"%d" % bases for bases in range(SHOWN + 1)]

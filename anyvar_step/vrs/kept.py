@@ -9,8 +9,8 @@ from collections.abc import Collection, Sequence
 from typing import overload
 
 from anyvar_step.models import KeptAllele
-from anyvar_step.vrs import digest
-from anyvar_step.vrs.normalize import Normalized
+from anyvar_step.vrs import old_digest as digest
+from anyvar_step.vrs.old_normalize import Normalized
 
 #: A location: refget accession, start, end.
 Place = tuple[str, int, int]

@@ -1,6 +1,6 @@
-"""Fully-justified normalization of VRS 2.0.1 alleles: the interval and state that name a change.
+"""Alleles of a VCF and their normalization: the interval and state that name a change.
 
-Source: GA4GH VRS 2.0.1, "Normalization", checked against ga4gh.vrs 2.3.3 (CONTRACTS.md §4, steps 1 to 5).
+Normalization is VRS 2.0.1's, fully justified; its steps are numbered in docs/contract.md#vrs-normalization.
 All sequences are upper-case bytes, all positions inter-residue.
 """
 
@@ -14,9 +14,30 @@ from anyvar_step.reference.protocols import Contig
 #: A ReferenceLengthExpression shows its sequence up to this length.
 SHOWN = 50
 #: Bases compared at once while rolling: first, and at most.
-_FIRST, _MOST = 256, 1 << 16
-#: Bases to fetch on either side of a change, for ``justify``: most variants roll over fewer.
-MARGIN = 24
+_FIRST, _MOST = 32, 1 << 16
+#: IUPAC nucleotide codes, U included, any case; the whole allele must consist of them.
+_NUCLEOTIDES = b"ACGTURYKMSWBDHVNacgturykmswbdhvn"
+
+
+class Trimmed(NamedTuple):
+    """REF and ALT without what they share; ``prefix`` is the number of bases left out before them."""
+
+    prefix: int
+    ref: bytes
+    alt: bytes
+
+    @property
+    def kind(self) -> str:
+        """The kind of the change, as ``Counts.alleles`` names it."""
+        if self.ref == self.alt:
+            return "same_as_ref"
+        if not self.ref:
+            return "insertion"
+        if not self.alt:
+            return "deletion"
+        if len(self.ref) != len(self.alt):
+            return "delins"
+        return "snv" if len(self.ref) == 1 else "mnv"
 
 
 class Normalized(NamedTuple):
@@ -32,59 +53,66 @@ class Normalized(NamedTuple):
     repeat_subunit_length: int | None = None
 
 
-def trim(ref: bytes, alt: bytes) -> tuple[int, bytes, bytes]:
-    """Step 3: the length of the common prefix, and both sequences without common suffix and prefix.
+def is_nucleotides(text: bytes) -> bool:
+    """Whether all of ``text`` are IUPAC nucleotide codes, and there is one at least."""
+    return bool(text) and not text.translate(None, _NUCLEOTIDES)
 
-    Two equal sequences are left as they are. Where one side becomes empty, prefix or suffix may be taken
-    first: the interval moves within the repeat that ``justify`` spans anyway.
+
+def kind_of_other(alt: bytes) -> str:
+    """The kind of an ALT that is no sequence (VCF 4.5 §1.6.1.5 and §5.4)."""
+    if alt == b".":
+        return "missing"
+    if alt == b"*":
+        return "overlapping"
+    if b"[" in alt or b"]" in alt:
+        return "breakend"
+    if alt[:1] == b"<" and alt[-1:] == b">":
+        return "symbolic"
+    if (alt[:1] == b"." and is_nucleotides(alt[1:])) or (alt[-1:] == b"." and is_nucleotides(alt[:-1])):
+        return "breakend"  # a single breakend
+    return "other"
+
+
+def trim(ref: bytes, alt: bytes) -> Trimmed:
+    """Step 3: leave out the common suffix, then the common prefix. Two equal sequences stay as they are.
+
+    Where one side becomes empty, prefix or suffix may be left out first: the interval moves within the repeat
+    that ``normalize`` spans anyway.
     """
     if ref == alt:
-        return 0, ref, alt
-    if alt.startswith(ref):
-        return len(ref), b"", alt[len(ref) :]
-    if ref.startswith(alt):
-        return len(alt), ref[len(alt) :], b""
+        return Trimmed(0, ref, alt)
     shared = min(len(ref), len(alt))
     suffix = _common_suffix(ref[-shared:], alt[-shared:])
     ref, alt = ref[: len(ref) - suffix], alt[: len(alt) - suffix]
     shared -= suffix
     prefix = _common_prefix(ref[:shared], alt[:shared])
-    return prefix, ref[prefix:], alt[prefix:]
+    return Trimmed(prefix, ref[prefix:], alt[prefix:])
 
 
-def justify(contig: Contig, start: int, ref: bytes, alt: bytes, near: bytes, first: int) -> Normalized:
-    """Steps 2, 4 and 5 for what ``trim`` left.
-
-    ``near`` are the contig's bases from ``first`` on, before ``start`` and beyond ``ref``, as many as are at
-    hand; farther ones are fetched where the repeat goes on.
-    """
+def normalize(contig: Contig, start: int, ref: bytes, alt: bytes) -> Normalized:
+    """Steps 2, 4 and 5 for a trimmed change; ``ref`` is what the contig has from ``start`` on."""
     end = start + len(ref)
-    if ref == alt:
+    if ref == alt:  # step 2
         return Normalized(start, end, ref if len(ref) <= SHOWN else None, len(ref), len(ref))
-    if ref and alt:
+    if ref and alt:  # step 3: nothing to roll
         return Normalized(start, end, alt)
+    # Step 4: one side is empty; the other is the seed.
     seed = ref or alt
-    left = _roll_left(contig, seed, start, near, start - first)
-    right = _roll_right(contig, seed, end, near, end - first)
+    left, right = _roll_left(contig, seed, start), _roll_right(contig, seed, end)
     start, end = start - left, end + right
-    # The reference repeats the seed on both sides, so the expanded alternate is the seed going round.
-    rolled = left + right
+    # Step 5. The reference repeats the seed on both sides, so the alternate is the seed going round.
     if ref:
-        return _reference_length(start, end, seed, -left, rolled, len(seed))
-    length = rolled + len(seed)
-    unit = subunit(seed, rolled)
-    if unit is None:
-        return Normalized(start, end, _around(seed, -left, right + len(seed)))
-    return _reference_length(start, end, seed, -left, length, unit)
+        length, unit = left + right, len(seed)
+    else:
+        length, repeated = left + len(seed) + right, _subunit(seed, left + right)
+        if repeated is None:
+            return Normalized(start, end, _around(seed, -left, length))
+        unit = repeated
+    shown = _around(seed, -left, length) if length <= SHOWN else None
+    return Normalized(start, end, shown, length, unit)
 
 
-def _reference_length(start: int, end: int, seed: bytes, phase: int, length: int, unit: int) -> Normalized:
-    """A ReferenceLengthExpression of ``length`` bases: the seed going round from its base ``phase``."""
-    sequence = _around(seed, phase, phase + length) if length <= SHOWN else None
-    return Normalized(start, end, sequence, length, unit)
-
-
-def subunit(seed: bytes, reference: int) -> int | None:
+def _subunit(seed: bytes, reference: int) -> int | None:
     """Step 5 for an insertion: the longest divisor of the seed that the reference's last bases repeat.
 
     Those last bases are the seed going round, so they repeat through the insertion just if the seed itself
@@ -111,50 +139,37 @@ def _divisors(n: int) -> Iterator[int]:
     yield from reversed(small)
 
 
-def _around(seed: bytes, start: int, stop: int) -> bytes:
-    """Bases [start, stop) of the seed repeated without end in both directions."""
-    if stop <= start:
-        return b""
+def _around(seed: bytes, start: int, size: int) -> bytes:
+    """``size`` bases from ``start`` on of the seed repeated without end in both directions."""
     phase = start % len(seed)
-    size = stop - start
     return (seed * ((phase + size) // len(seed) + 1))[phase : phase + size]
 
 
-def _roll_left(contig: Contig, seed: bytes, position: int, near: bytes, at: int) -> int:
-    """How many bases before ``position``, which is ``at`` in ``near``, are the seed going round backwards."""
-    size, here = len(seed), at
-    while here and near[here - 1] == seed[(here - 1 - at) % size]:
-        here -= 1
-    if here:
-        return at - here
-    done, step = 0, _FIRST
+def _roll_left(contig: Contig, seed: bytes, position: int) -> int:
+    """How many bases before ``position`` are the seed going round backwards."""
+    rolled, step = 0, _FIRST
     while True:
-        found = contig.fetch(max(position - done - step, 0), position - done)
-        same = _common_suffix(found, _around(seed, -done - len(found), -done))
-        done += same
+        found = contig.fetch(max(position - rolled - step, 0), position - rolled)
+        same = _common_suffix(found, _around(seed, -rolled - len(found), len(found)))
+        rolled += same
         if same < step:
-            return done
+            return rolled
         step = min(step * 4, _MOST)
 
 
-def _roll_right(contig: Contig, seed: bytes, position: int, near: bytes, at: int) -> int:
-    """How many bases from ``position`` on, which is ``at`` in ``near``, are the seed going round."""
-    size, here, last = len(seed), at, len(near)
-    while here < last and near[here] == seed[(here - at) % size]:
-        here += 1
-    if here < last:
-        return here - at
-    done, step = 0, _FIRST
+def _roll_right(contig: Contig, seed: bytes, position: int) -> int:
+    """How many bases from ``position`` on are the seed going round."""
+    rolled, step = 0, _FIRST
     while True:
-        found = contig.fetch(position + done, position + done + step)
-        same = _common_prefix(found, _around(seed, done, done + len(found)))
-        done += same
+        found = contig.fetch(position + rolled, position + rolled + step)
+        same = _common_prefix(found, _around(seed, rolled, len(found)))
+        rolled += same
         if same < step:
-            return done
+            return rolled
         step = min(step * 4, _MOST)
 
 
-# Long sequences are compared as integers: the highest byte in which they differ is the first one.
+# Sequences are compared as integers: the highest byte in which they differ is the first one.
 
 
 def _common_prefix(a: bytes, b: bytes) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from anyvar_step.vrs import digest
+from anyvar_step.vrs import old_digest as digest
 from anyvar_step.vrs.claims import Claim, claims_of, ids_of
 
 #: The columns of the table.

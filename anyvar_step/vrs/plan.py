@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from anyvar_step.vrs import digest, fields
+from anyvar_step.vrs import fields
+from anyvar_step.vrs import old_digest as digest
 from anyvar_step.vrs.allele import is_nucleotides, kind_of_change, kind_of_other
 from anyvar_step.vrs.kept import State
 

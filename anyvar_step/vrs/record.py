@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from anyvar_step.models import Counts, Existing
 from anyvar_step.reference.protocols import Contig, Reference
-from anyvar_step.vrs import digest, fields, mismatch
+from anyvar_step.vrs import fields, mismatch
+from anyvar_step.vrs import old_digest as digest
 from anyvar_step.vrs.allele import is_nucleotides, kind_of_change, kind_of_other
 from anyvar_step.vrs.block import Block
 from anyvar_step.vrs.indel import Indels
 from anyvar_step.vrs.kept import state_of
-from anyvar_step.vrs.normalize import MARGIN, justify, trim
+from anyvar_step.vrs.old_normalize import MARGIN, justify, trim
 from anyvar_step.vrs.rows import Rows
 
 #: Digits of the largest 64-bit position.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, chain
 
-from anyvar_step.vrs.digest import STRIDE
+from anyvar_step.vrs.old_digest import STRIDE
 
 #: Pieces of a line: what comes before the field of identifiers, its name, the identifiers, two parts of what
 #: follows them in INFO, the tab before FORMAT, FORMAT and genotypes, the line end.

@@ -10,7 +10,7 @@ from anyvar_step.models import Counts
 from anyvar_step.vrs import fields
 from anyvar_step.vrs.allele import is_nucleotides, kind_of_change, kind_of_other
 from anyvar_step.vrs.mismatch import QUOTED, cause_of
-from anyvar_step.vrs.normalize import trim
+from anyvar_step.vrs.old_normalize import trim
 from anyvar_step.vrs.record import add, text_of
 
 #: The VRS_Error of a REF that differs, in AnyVar's words and in ours, which are cut at ``QUOTED`` bases.

@@ -1,0 +1,312 @@
+"""The contract of the two VRS engines, and the choice between them.
+
+An engine turns a block of whole record lines into the same lines with VRS fields in INFO, and the facts about
+the block. ``python_engine`` states the rules; ``native_engine`` is compiled and gives the same bytes, facts
+and refusals (docs/contract.md#vrs-fields). An engine holds no running totals, and ``annotate`` may be called
+from several threads at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import struct
+from array import array
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Literal, Protocol, overload
+
+from anyvar_step.errors import ConfigurationError
+from anyvar_step.models import Existing, KeptAllele
+from anyvar_step.reference.protocols import Reference
+from anyvar_step.vrs import digest
+from anyvar_step.vrs.fields import Texts
+from anyvar_step.vrs.normalize import Normalized
+
+#: What ANYVAR_STEP_ENGINE may be; ``auto`` is ``native`` where that is built and reads the reference.
+EngineChoice = Literal["auto", "native", "python"]
+#: Digits of the largest 64-bit position; a POS of more is no position.
+DIGITS = 19
+#: Examples of records with VRS_Error that a block has for each cause, at most.
+EXAMPLES = 5
+
+#: 64-bit integers, as both engines pack them.
+Integers = Sequence[int]
+
+
+class RecordError(ValueError):
+    """A line is no VCF record, or must not have VRS fields; ``index`` is its 0-based place in the block."""
+
+    def __init__(self, index: int, reason: str, remedy: str = "") -> None:
+        super().__init__(index, reason, remedy)
+        self.index = index
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def record_error(index: int, code: str, raw: bytes) -> RecordError:
+    """The refusal of the record at ``index``, in the same words for both engines.
+
+    ``code`` and ``raw``: ``columns`` and the number of columns in decimal, ``position`` and POS, ``existing``
+    and nothing.
+    """
+    if code == "columns":
+        columns = int(raw)
+        reason = f"it has {columns} tab-separated columns, and a VCF record has at least 8"
+        return RecordError(index, reason)
+    if code == "position":
+        return RecordError(index, f"its POS {text_of(raw[:DIGITS])!r} is not a position")
+    return RecordError(index, "it has VRS fields already", "Use --existing replace or --existing keep")
+
+
+def text_of(value: bytes) -> str:
+    """A name or value of a VCF, which may not be UTF-8, for messages and reports."""
+    return value.decode("utf-8", "backslashreplace")
+
+
+class KeptAlleles(Sequence[KeptAllele]):
+    """The alleles of one block for stores, in the order of the records, REF before ALT, repeats included.
+
+    They are read from packed buffers and made one by one when they are asked for: a store knows most alleles
+    of most VCFs already, looks at their ``digests`` and asks for the others.
+
+    ``alleles`` and ``locations``: 24-byte digests, one behind the other. ``where``: the index of each
+    allele's location. ``places``: three integers a location, index in ``accessions``, start and end.
+    ``states``: four integers an allele: offset and length of its sequence in ``sequences`` (length -1 = not
+    shown), then length and repeat subunit length of a ReferenceLengthExpression (-1 = a literal).
+    ``chosen``: the indexes of the alleles that this sequence has; None = all.
+    """
+
+    def __init__(
+        self,
+        alleles: bytes = b"",
+        locations: bytes = b"",
+        where: Sequence[int] = (),
+        places: Sequence[int] = (),
+        accessions: Sequence[str] = (),
+        states: Sequence[int] = (),
+        sequences: bytes = b"",
+        *,
+        chosen: Sequence[int] | None = None,
+    ) -> None:
+        self._parts = (alleles, locations, where, places, accessions, states, sequences)
+        self._chosen = range(len(alleles) // 24) if chosen is None else chosen
+        every: Sequence[bytes] = struct.unpack("24s" * (len(alleles) // 24), alleles)
+        #: The 24 bytes that the alleles' identifiers stand for.
+        self.digests = every if chosen is None else [every[index] for index in chosen]
+
+    def without(self, places: Collection[int]) -> KeptAlleles:
+        """The alleles but those at these places of the sequence."""
+        if not places:
+            return self
+        left = [index for place, index in enumerate(self._chosen) if place not in places]
+        return KeptAlleles(*self._parts, chosen=left)
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @overload
+    def __getitem__(self, index: int) -> KeptAllele: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[KeptAllele]: ...
+    def __getitem__(self, index: int | slice) -> KeptAllele | list[KeptAllele]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        alleles, locations, where, places, accessions, states, sequences = self._parts
+        number = self._chosen[index]
+        location = where[number]
+        accession, start, end = places[3 * location : 3 * location + 3]
+        at, size, length, subunit = states[4 * number : 4 * number + 4]
+        return KeptAllele(
+            _identifier(digest.ALLELE_PREFIX, alleles, number),
+            _identifier(digest.LOCATION_PREFIX, locations, location),
+            accessions[accession],
+            start,
+            end,
+            None if size < 0 else sequences[at : at + size].decode("ascii"),
+            None if length < 0 else length,
+            None if length < 0 else subunit,
+        )
+
+
+def _identifier(prefix: bytes, digests: bytes, index: int) -> str:
+    return (prefix + digest.encoded(digests[24 * index : 24 * index + 24])).decode("ascii")
+
+
+class AlleleCollector:
+    """Digests the alleles of one block; with ``keep`` it packs them for KeptAlleles, too."""
+
+    def __init__(self, *, keep: bool) -> None:
+        #: alleles so far
+        self.count = 0
+        self._keep = keep
+        self._numbers: dict[tuple[str, bytes, bytes], int] = {}
+        self._texts: list[bytes] = []
+        self._alleles, self._locations = bytearray(), bytearray()
+        self._where, self._places, self._states = array("q"), array("q"), array("q")
+        self._accessions: dict[str, int] = {}
+        self._sequences = bytearray()
+
+    def identifier(self, accession: str, allele: Normalized, texts: Texts) -> bytes:
+        """The identifier of an allele on the sequence ``accession``; ``texts`` are its attribute fields."""
+        self.count += 1
+        start, end, state, length, subunit = texts
+        number = self._numbers.get((accession, start, end))
+        if number is None:
+            number = self._add_location(accession, allele, start, end)
+        sequence = (allele.sequence or b"") if length == b"." else state
+        made = digest.sha512t24(digest.allele(self._texts[number], sequence, length, subunit))
+        if self._keep:
+            self._alleles += made
+            self._where.append(number)
+            self._add_state(allele)
+        return digest.ALLELE_PREFIX + digest.encoded(made)
+
+    def kept(self) -> KeptAlleles:
+        """The alleles so far; none without ``keep``."""
+        return KeptAlleles(
+            bytes(self._alleles),
+            bytes(self._locations),
+            self._where,
+            self._places,
+            list(self._accessions),
+            self._states,
+            bytes(self._sequences),
+        )
+
+    def _add_location(self, accession: str, allele: Normalized, start: bytes, end: bytes) -> int:
+        number = self._numbers[accession, start, end] = len(self._texts)
+        made = digest.sha512t24(digest.location(accession.encode("ascii"), start, end))
+        self._texts.append(digest.encoded(made))
+        if self._keep:
+            self._locations += made
+            known = self._accessions.setdefault(accession, len(self._accessions))
+            self._places.extend((known, allele.start, allele.end))
+        return number
+
+    def _add_state(self, allele: Normalized) -> None:
+        sequence, length, subunit = allele[2:]
+        size = -1 if sequence is None else len(sequence)
+        reference_length = (-1, -1) if length is None or subunit is None else (length, subunit)
+        self._states.extend((len(self._sequences), size, *reference_length))
+        self._sequences += sequence or b""
+
+
+@dataclass(slots=True)
+class Annotated:
+    """The facts about one block; ``text`` has its lines, each with its end, nothing but INFO changed.
+
+    ``starts``, ``ends`` and ``offsets`` have one 64-bit integer a record: POS - 1, that plus the bases of
+    REF, and the byte of ``text`` at which the line begins. ``plain`` is False where they cannot tell where
+    the records lie: POS 0, records of a contig out of order, a symbolic ALT, or END or SVLEN in INFO.
+    """
+
+    text: bytes = b""
+    records: int = 0
+    #: VRS ids written
+    ids: int = 0
+    #: records that keep the VRS fields they had
+    kept: int = 0
+    #: ALT alleles by kind, as ``Counts.alleles``
+    kinds: dict[str, int] = field(default_factory=dict)
+    #: records with VRS_Error, by cause
+    errors: dict[str, int] = field(default_factory=dict)
+    #: cause and record in short, in the order of the records, at most EXAMPLES for each cause
+    examples: list[tuple[str, bytes]] = field(default_factory=list)
+    #: records on contigs that the reference lacks, less those that were kept
+    unknown: dict[bytes, int] = field(default_factory=dict)
+    #: contig and number of consecutive records
+    runs: list[tuple[bytes, int]] = field(default_factory=list)
+    starts: Integers = field(default_factory=lambda: array("q"))
+    ends: Integers = field(default_factory=lambda: array("q"))
+    offsets: Integers = field(default_factory=lambda: array("q"))
+    plain: bool = True
+    #: the block's alleles; empty unless the engine was made with ``keep_alleles``
+    alleles: KeptAlleles = field(default_factory=KeptAlleles)
+
+
+class Engine(Protocol):
+    """Adds VRS fields to blocks of record lines."""
+
+    #: ``python`` or ``native``
+    name: str
+
+    @property
+    def sequences(self) -> Mapping[str, str]:
+        """The refget accession of each contig that was met and that the reference has."""
+
+    def annotate(self, block: bytes) -> Annotated:
+        """Annotate whole lines, each ended by a newline, none of them empty.
+
+        Raises RecordError for the first line that cannot be annotated, and what the reference raises.
+        """
+
+
+def make_engine(
+    reference: Reference,
+    *,
+    for_ref: bool,
+    attributes: bool,
+    keep_alleles: bool = False,
+    existing: Existing = "replace",
+    choice: EngineChoice = "auto",
+) -> Engine:
+    """An engine over ``reference``.
+
+    ``for_ref``: identifiers of REF too. ``attributes``: location and state fields too. ``keep_alleles``:
+    ``Annotated.alleles`` has the alleles. ``existing``: whether VRS fields that a record has already are
+    replaced, kept (the record stays as it is and has no alleles), or refused.
+
+    Raises ConfigurationError where ``choice`` is ``native`` and that engine is not built, or cannot read the
+    reference.
+    """
+    if engine_name(choice) == "native":
+        native = _native()
+        assert native is not None
+        if native.supports(reference):
+            made: Engine = native.NativeEngine(
+                reference,
+                for_ref=for_ref,
+                attributes=attributes,
+                keep_alleles=keep_alleles,
+                existing=existing,
+            )
+            return made
+        if choice == "native":
+            raise ConfigurationError(
+                f"the native engine cannot read the reference of {reference.assembly}",
+                "Name a plain FASTA with --reference, or set ANYVAR_STEP_ENGINE=auto",
+            )
+    from anyvar_step.vrs.python_engine import PythonEngine
+
+    return PythonEngine(
+        reference, for_ref=for_ref, attributes=attributes, keep_alleles=keep_alleles, existing=existing
+    )
+
+
+def engine_name(choice: EngineChoice = "auto") -> str:
+    """The engine that annotates over a plain FASTA: ``python`` or ``native``; other references take python.
+
+    Raises ConfigurationError where ``choice`` is ``native`` and that engine is not built.
+    """
+    if choice == "python":
+        return "python"
+    if _native() is not None:
+        return "native"
+    if choice == "native":
+        raise ConfigurationError(
+            "the native engine is not built",
+            "Install a wheel that has it, or build it with cargo; or set ANYVAR_STEP_ENGINE=auto",
+        )
+    return "python"
+
+
+def _native() -> ModuleType | None:
+    """The module of the native engine; None where its library is not built."""
+    try:
+        return importlib.import_module("anyvar_step.vrs.native_engine")
+    except ImportError:
+        return None

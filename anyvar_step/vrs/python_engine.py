@@ -1,0 +1,214 @@
+"""The VRS engine in Python: the rules, record by record.
+
+This is the specification of what the program writes, and what the native engine is compared with. The rules
+and their sources: docs/contract.md#vrs-identifiers, #vrs-normalization, #vrs-fields, #vrs-cases and
+#vrs-differences.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
+
+from anyvar_step.models import Existing
+from anyvar_step.reference.protocols import Contig, Reference
+from anyvar_step.vcf.lines import lines_of
+from anyvar_step.vrs import fields
+from anyvar_step.vrs.engine import DIGITS, EXAMPLES, AlleleCollector, Annotated, record_error, text_of
+from anyvar_step.vrs.normalize import Trimmed, is_nucleotides, kind_of_other, normalize, trim
+
+Key = TypeVar("Key")
+
+
+class _Refused(Exception):
+    """A record cannot be annotated: code and raw text, as ``engine.record_error`` takes them."""
+
+
+class PythonEngine:
+    """Adds VRS fields to blocks of record lines; see ``engine.Engine`` and ``engine.make_engine``."""
+
+    name = "python"
+
+    def __init__(
+        self,
+        reference: Reference,
+        *,
+        for_ref: bool,
+        attributes: bool,
+        keep_alleles: bool = False,
+        existing: Existing = "replace",
+    ) -> None:
+        self._reference = reference
+        self._for_ref = for_ref
+        self._attributes = attributes
+        self._keep_alleles = keep_alleles
+        self._existing = existing
+        #: Contigs by the name that the VCF uses; None = the reference does not have it.
+        self._contigs: dict[bytes, Contig | None] = {}
+
+    @property
+    def sequences(self) -> Mapping[str, str]:
+        """The refget accession of each contig that was met and that the reference has."""
+        return {text_of(chrom): contig.accession for chrom, contig in self._contigs.items() if contig}
+
+    def annotate(self, block: bytes) -> Annotated:
+        """Annotate whole lines, each ended by a newline, none of them empty. Raises RecordError."""
+        done, lines = _Block(keep_alleles=self._keep_alleles), []
+        for index, line in enumerate(lines_of(block)):
+            try:
+                annotated = self._annotate(line, done)
+            except _Refused as refused:
+                raise record_error(index, *refused.args) from None
+            lines.append(annotated)
+            done.add_line(annotated)
+        return done.finish(lines)
+
+    def _annotate(self, line: bytes, block: _Block) -> bytes:
+        """The line with its VRS fields. Genotype columns are not looked at."""
+        columns = line.split(b"\t", 8)
+        if len(columns) < 8:
+            raise _Refused("columns", b"%d" % len(columns))
+        chrom, pos, _, ref, alts, _, _, info = columns[:8]
+        if not pos.isdigit() or len(pos) > DIGITS:
+            raise _Refused("position", pos)
+        start = int(pos) - 1
+        if fields.PREFIX in info and (others := fields.without_ours(info)) != info:
+            if self._existing == "error":
+                raise _Refused("existing", b"")
+            if self._existing == "keep":
+                block.facts.kept += 1
+                block.add_place(chrom, start, ref, alts, info)
+                return line
+        else:
+            others = info
+        block.add_place(chrom, start, ref, alts, info)
+        added = self._fields(chrom, start, ref.upper(), alts.upper().split(b","), block)
+        if not added:
+            columns[7] = others
+        elif others in (b"", b"."):
+            columns[7] = added
+        else:
+            columns[7] = others + b";" + added
+        return b"\t".join(columns)
+
+    def _fields(self, chrom: bytes, start: int, ref: bytes, alts: list[bytes], block: _Block) -> bytes:
+        """The record's VRS fields; empty where no allele gets a value.
+
+        REF and ALT are upper-case. An allele that has no sequence gets ``.``, and ALT ``.`` by itself is no
+        allele at all. Where the reference lacks the contig all alleles get ``.``. Where REF is not what the
+        reference has there, VRS_Error is the only field.
+        """
+        changes = self._changes(ref, alts, block.facts.kinds)
+        contig = self._contig(chrom)
+        if contig is None:
+            _count(block.facts.unknown, chrom)
+        if not changes:
+            return b""
+        if contig is None or not any(changes):
+            return self._joined([_MISSING] * len(changes))
+        found = contig.fetch(start, start + len(ref))
+        if found != ref:
+            cause = fields.mismatch_cause(ref, found)
+            block.add_error(cause, fields.mismatch_example(chrom, start, ref, found))
+            return fields.mismatch(self._reference.assembly, chrom, start, ref, found)
+        values = []
+        for change in changes:
+            if change is None:
+                values.append(_MISSING)
+                continue
+            allele = normalize(contig, start + change.prefix, change.ref, change.alt)
+            texts = fields.texts(allele)
+            values.append(_Value(block.alleles.identifier(contig.accession, allele, texts), texts))
+        return self._joined(values)
+
+    def _changes(self, ref: bytes, alts: list[bytes], kinds: dict[str, int]) -> list[Trimmed | None]:
+        """REF and ALT of each allele that gets a value, trimmed; None for what has no sequence."""
+        readable = is_nucleotides(ref)
+        changes: list[Trimmed | None] = []
+        if self._for_ref:
+            changes.append(Trimmed(0, ref, ref) if readable else None)
+        for alt in alts:
+            if readable and is_nucleotides(alt):
+                change = trim(ref, alt)
+                _count(kinds, change.kind)
+                changes.append(change)
+            else:
+                _count(kinds, kind_of_other(alt))
+                if alts != [b"."]:
+                    changes.append(None)
+        return changes
+
+    def _contig(self, chrom: bytes) -> Contig | None:
+        """The contig that the VCF calls by that name; None where the reference does not have it."""
+        try:
+            return self._contigs[chrom]
+        except KeyError:
+            contig = self._contigs[chrom] = self._reference.contig(text_of(chrom))
+            return contig
+
+    def _joined(self, values: list[_Value]) -> bytes:
+        """The fields with one value for each allele."""
+        ids = fields.IDS + b"=" + b",".join([value.id for value in values])
+        if not self._attributes:
+            return ids
+        return ids + fields.attributes([value.texts for value in values])
+
+
+class _Value(NamedTuple):
+    """What the VRS fields say of one allele."""
+
+    id: bytes
+    texts: fields.Texts
+
+
+_MISSING = _Value(b".", fields.NO_TEXTS)
+
+
+def _count(counts: dict[Key, int], key: Key) -> None:
+    counts[key] = counts.get(key, 0) + 1
+
+
+class _Block:
+    """A block while its records are annotated: the facts so far, and its alleles."""
+
+    def __init__(self, *, keep_alleles: bool) -> None:
+        self.facts = Annotated()
+        self.alleles = AlleleCollector(keep=keep_alleles)
+        self._starts, self._ends, self._offsets = array("q"), array("q"), array("q")
+        self._offset = 0
+
+    def add_place(self, chrom: bytes, start: int, ref: bytes, alts: bytes, info: bytes) -> None:
+        """Note where the record lies, for the runs and the index; columns as they came."""
+        facts = self.facts
+        if facts.runs and facts.runs[-1][0] == chrom:
+            facts.runs[-1] = chrom, facts.runs[-1][1] + 1
+            in_order = self._starts[-1] <= start
+        else:
+            facts.runs.append((chrom, 1))
+            in_order = start >= 0
+        if not in_order or b"<" in alts or b"END=" in info or b"SVLEN=" in info:
+            facts.plain = False
+        self._starts.append(start)
+        self._ends.append(start + len(ref))
+
+    def add_line(self, line: bytes) -> None:
+        """Note where the annotated record begins in the text."""
+        self._offsets.append(self._offset)
+        self._offset += len(line) + 1
+
+    def add_error(self, cause: str, example: bytes) -> None:
+        """Count a record with VRS_Error, and keep it as an example if it is among the first."""
+        number = self.facts.errors[cause] = self.facts.errors.get(cause, 0) + 1
+        if number <= EXAMPLES:
+            self.facts.examples.append((cause, example))
+
+    def finish(self, lines: list[bytes]) -> Annotated:
+        """All facts of the block that has become these lines."""
+        facts = self.facts
+        facts.text = b"".join([line + b"\n" for line in lines])
+        facts.records = len(lines)
+        facts.ids = self.alleles.count
+        facts.starts, facts.ends, facts.offsets = self._starts, self._ends, self._offsets
+        facts.alleles = self.alleles.kept()
+        return facts
