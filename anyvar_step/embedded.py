@@ -161,7 +161,7 @@ def private_redis(folder: Path) -> Iterator[str]:
 def _check_settings(environ: Mapping[str, str]) -> None:
     """Say at once what the worker would say when every step already waits for it."""
     from anyvar_step import reference
-    from anyvar_step.environment import load
+    from anyvar_step.settings import load
 
     settings = load(environ)
     settings.require_reference()

@@ -67,7 +67,7 @@ class FileTrouble(StepError):
     exit_code = 74
 
 
-class FileSpoiled(FileTrouble):
+class CorruptFile(FileTrouble):
     """A file of a run is not, or no longer, as it was written: the run must be done again."""
 
 

@@ -5,26 +5,154 @@ AnyVar's own names and defaults; ours begin with ANYVAR_STEP_. ``environment.loa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from dotenv import dotenv_values, find_dotenv
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from anyvar_step.errors import ConfigurationError
-from anyvar_step.values import (
-    Boolean,
-    Bytes,
-    FileMode,
-    HttpUrl,
-    RedisUrl,
-    References,
-    Seconds,
-    StorageUri,
-    TableName,
-    Timezone,
-    Tokens,
-)
+
+
+def _boolean(value: object) -> object:
+    """AnyVar reads true, yes and 1 in any case as true; anything but those and their opposites is a typo."""
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in ("true", "yes", "1"):
+            return True
+        if word in ("false", "no", "0"):
+            return False
+        raise ValueError("use true or false")
+    return value
+
+
+def _octal(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            mode = int(value, 8)
+        except ValueError:
+            mode = -1
+        if not 0 < mode <= 0o777 or mode & 0o600 != 0o600:
+            raise ValueError("use an octal file mode that lets the owner read and write, such as 0640")
+        return mode
+    return value
+
+
+def _timezone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of the database, too long a name
+        raise ValueError("use a time zone of the IANA database, such as UTC or Europe/Berlin") from None
+    return value
+
+
+def _scheme(value: str) -> str:
+    """The URL's scheme; what urlsplit says of a wrong URL may hold the password in it."""
+    try:
+        return urlsplit(value).scheme
+    except ValueError:
+        raise ValueError("that is no URL; write special characters in a password as %XX") from None
+
+
+def _storage_uri(value: str) -> str:
+    if value and _scheme(value) not in ("postgresql", "duckdb"):
+        raise ValueError("use postgresql://… or duckdb:///path, or leave it empty to register nothing")
+    return value
+
+
+def _redis_url(value: str) -> str:
+    if _scheme(value) not in ("redis", "rediss", "redis+socket"):
+        raise ValueError("use a redis://, rediss:// or redis+socket:// URL")
+    try:
+        urlsplit(value).port  # noqa: B018  # raises, and would name what may be a password
+    except ValueError:
+        raise ValueError(
+            "the port is no number; write special characters in a password as %XX, / as %2F"
+        ) from None
+    return value
+
+
+def _size(value: object) -> object:
+    """A number of bytes, or of KB, MB, GB, TB with a decimal unit: 500M, 10G, 10GB."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+)\s*([KMGT]?)B?", value.strip().upper())
+    if not match:
+        raise ValueError("use a number of bytes, or one with a unit, such as 500M or 10G")
+    return int(match[1]) * 1000 ** " KMGT".index(match[2] or " ")
+
+
+def _http_url(value: str) -> str:
+    if _scheme(value) not in ("http", "https") or not urlsplit(value).hostname:
+        raise ValueError("use an http:// or https:// URL")
+    return value.rstrip("/")
+
+
+def _tokens(value: object) -> object:
+    """Comma-separated words as a tuple; AnyVar drops empty ones, too."""
+    if isinstance(value, str):
+        return tuple(filter(None, (part.strip() for part in value.split(","))))
+    return value
+
+
+def _references(value: object) -> object:
+    """``GRCh38=/refs/GRCh38.fa,GRCh37=/refs/hs37d5.fa`` as a mapping from assembly to FASTA or SeqRepo."""
+    if not isinstance(value, str):
+        return value
+    pairs: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in value.split(","))):
+        assembly, equals, path = item.partition("=")
+        if not (assembly and equals and path):
+            raise ValueError(f"use ASSEMBLY=FASTA[,ASSEMBLY=FASTA …]; {item!r} is not such a pair")
+        pairs[assembly.strip()] = path.strip()
+    return pairs
+
+
+#: Types of settings, each read from the text of a variable.
+Boolean = Annotated[bool, BeforeValidator(_boolean)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+StorageUri = Annotated[str, AfterValidator(_storage_uri)]
+#: A table's name; AnyVar takes it for one identifier, so that a dot in it names no schema.
+TableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$")]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Bytes = Annotated[int, Field(gt=0), BeforeValidator(_size)]
+Seconds = Annotated[int, Field(gt=0)]
+Timezone = Annotated[str, AfterValidator(_timezone)]
+FileMode = Annotated[int, BeforeValidator(_octal)]
+Tokens = Annotated[tuple[str, ...], BeforeValidator(_tokens)]
+References = Annotated[dict[str, str], BeforeValidator(_references)]
+
+
+def masked(url: str) -> str:
+    """The URL with its password replaced, for people and logs; a secret that is no URL is replaced whole."""
+    if "://" not in url:
+        return "***" if url else ""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket that begins no IPv6 address
+        return "***"
+    if "@" in parts.path + parts.query + parts.fragment:
+        return f"{parts.scheme}://***"  # a password with a / or ? in it, cut in the wrong place
+    url = re.sub(r"(?<=[?&])(\w*password)=[^&#]*", r"\1=***", url)
+    if parts.password is None:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return url.replace(parts.netloc, f"{user.partition(':')[0]}:***@{host}", 1)
+
 
 #: The longest that a web API may have a step wait between two looks at its run, seconds.
 LONGEST_POLL = 15.0
@@ -275,3 +403,125 @@ def limits_for(seconds: int) -> dict[str, int]:
         "CELERY_BROKER_TRANSPORT_OPTIONS_VISIBILITY_TIMEOUT": visible,
         "CELERY_RESULT_EXPIRES": max(7200, visible + 3600),
     }
+
+
+#: Options that are not called as their settings are.
+_OPTIONS = {"references": "--reference"}
+
+
+def load(environ: Mapping[str, str] | None = None, **options: Any) -> Settings:
+    """Settings from options, then the environment, then ``.env``, then defaults.
+
+    ``.env`` is looked for from the current directory upward and, as with AnyVar, never overrides what the
+    environment holds. ``NAME_FILE`` names a file that holds a secret's value. Empty values count as unset.
+
+    Raises ConfigurationError with one line for each variable that is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    path = find_dotenv(usecwd=True)
+    layers: list[tuple[str, Mapping[str, Any]]] = [
+        (path, _dotenv(path) if path else {}),
+        ("environment", environ),
+    ]
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for name, field in Settings.model_fields.items():
+        variable = str(field.alias)
+        for source, layer in layers:
+            value = layer.get(variable) or _from_file(layer, variable, field.json_schema_extra)
+            if value:
+                values[name], origin[name] = value, source
+        if options.get(name) is not None:
+            values[name], origin[name] = options[name], "option"
+    if "backend_url" not in values and "broker_url" in values:
+        values["backend_url"], origin["backend_url"] = values["broker_url"], "CELERY_BROKER_URL"
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, origin), "See `anyvar-step config --help`") from None
+    settings._origin.update(origin)
+    settings._mistyped.update(_mistyped(layer for _, layer in layers))
+    return settings
+
+
+def _mistyped(layers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Variables that are named like ours and are none, each with what to do about it."""
+    known = set[str]()
+    for field in Settings.model_fields.values():
+        extra: Any = field.json_schema_extra
+        known |= {str(field.alias), *([f"{field.alias}_FILE"] if extra["secret"] else [])}
+    given = {name for layer in layers for name in layer if name.startswith("ANYVAR_STEP_")}
+    remedies = {}
+    for name in sorted(given - known):
+        near = " or ".join(get_close_matches(name, known))
+        remedies[name] = f"Did you mean {near}?" if near else "`anyvar-step config` lists the variables"
+    return remedies
+
+
+def _dotenv(path: str) -> Mapping[str, Any]:
+    """The variables in a ``.env`` file."""
+    try:
+        return dotenv_values(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}", "Write it as UTF-8 text") from None
+
+
+def _from_file(layer: Mapping[str, Any], variable: str, extra: Any) -> str | None:
+    """The content of the file that ``<variable>_FILE`` names; for secrets only."""
+    name = layer.get(f"{variable}_FILE")
+    if not name or not extra["secret"]:
+        return None
+    try:
+        return Path(name).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigurationError(f"{variable}_FILE names {name}: {error.strerror}") from None
+    except ValueError:  # not to be shown: it may be a secret in another encoding
+        raise ConfigurationError(f"{variable}_FILE names {name!r}, which holds no UTF-8 text") from None
+
+
+def shown(settings: Settings, name: str) -> str:
+    """The field's value as its variable would give it, for people and logs: without its password."""
+    value = getattr(settings, name)
+    if isinstance(value, dict):
+        value = ",".join(f"{key}={path}" for key, path in value.items())
+    elif isinstance(value, tuple):
+        value = ",".join(value)
+    elif name == "work_dir_mode" and value is not None:
+        value = f"{value:04o}"
+    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return masked(text) if _is_secret(name) else text
+
+
+def chosen(settings: Settings) -> dict[str, str]:
+    """The variables that were set, and their values; none that can hold a secret."""
+    return {
+        str(field.alias): shown(settings, name)
+        for name, field in Settings.model_fields.items()
+        if settings.origin(name) != "default" and not _is_secret(name)
+    }
+
+
+def _is_secret(name: str) -> bool:
+    extra: Any = Settings.model_fields[name].json_schema_extra
+    return bool(extra["secret"])
+
+
+def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
+    """One clause for each wrong setting, by its option or variable, without the value of a secret."""
+    lines = []
+    for item in error.errors():
+        message = item["msg"].removeprefix("Value error, ")
+        if not item["loc"]:
+            lines.append(message)
+            continue
+        name = str(item["loc"][0])
+        if origin.get(name) == "CELERY_BROKER_URL":
+            continue  # taken from there, where it is wrong already
+        field = Settings.model_fields.get(name)
+        extra = field.json_schema_extra if field else None
+        shown = "***" if isinstance(extra, dict) and extra["secret"] else repr(item["input"])
+        called = field.alias if field else name
+        if origin.get(name) == "option":
+            called = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        lines.append(f"{called}={shown}: {message}")
+    return "; ".join(lines)

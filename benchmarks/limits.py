@@ -22,12 +22,11 @@ from data import bgzipped, first_records, make_data
 from processes import measure
 from support import Site
 
-from anyvar_step.broker.connection import redis_url
 from anyvar_step.files import copy_and_hash
+from anyvar_step.runs.connection import redis_url
 from anyvar_step.vcf import write_index
-from anyvar_step.vcf.cut import cut
-from anyvar_step.vcf.join import Joiner
-from anyvar_step.vcf.join_index import JoinedIndex
+from anyvar_step.vcf.index import JoinedIndex
+from anyvar_step.vcf.split import Joiner, cut
 
 #: Seconds for which an idle worker and a waiting step are watched.
 WATCHED = 10.0

@@ -15,13 +15,13 @@ PACKAGE = DOCS.parent / "anyvar_step"
 
 #: From the ground up: a room imports from layers below its own only.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "values", "settings", "environment", "models", "files", "machine"),
-    ("vcf", "workdir", "reference", "store", "broker", "report"),
-    ("vrs", "sweep"),
+    ("errors", "settings", "models", "files", "machine"),
+    ("vcf", "reference", "store", "report"),
+    ("vrs", "runs"),
     ("pipeline",),
-    ("worker", "transport"),
-    ("step", "check"),
-    ("web", "embedded", "guard"),
+    ("worker",),
+    ("client",),
+    ("web", "check", "embedded", "guard"),
     ("cli",),
 )
 

@@ -42,8 +42,8 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def settled(redis_url: str) -> None:
     """The private Redis has been up for so long that a sweep believes what it says."""
-    from anyvar_step.broker.connection import connect
-    from anyvar_step.broker.signs import SETTLED
+    from anyvar_step.runs.connection import connect
+    from anyvar_step.runs.liveness import SETTLED
 
     redis = connect(redis_url)
     until(lambda: redis.info("server")["uptime_in_seconds"] >= SETTLED, SETTLED + 5)

@@ -23,10 +23,10 @@ import kombu.transport.redis
 import anyvar_step.__main__
 import anyvar_step.cli.annotate
 import anyvar_step.cli.progress
-import anyvar_step.environment
-import anyvar_step.step.annotate
-import anyvar_step.step.scatter
-import anyvar_step.transport.celery
+import anyvar_step.client.celery
+import anyvar_step.client.scatter
+import anyvar_step.client.step
+import anyvar_step.settings
 
 
 def step(folder: Path, number: int) -> None:

@@ -2,22 +2,115 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from anyvar_step.cli import making, options, outputs, selection, steps, tickets, types
+from anyvar_step.cli import factories, options
 from anyvar_step.cli.group import Sectioned
 
 if TYPE_CHECKING:
+    from anyvar_step.models import RunReport
+
+local = options.combined(
+    click.option("--local", is_flag=True, help="Run with a private Redis and worker: no server needed."),
+    click.option(
+        "--workers", metavar="N", type=click.IntRange(min=1), default=1, help="Worker processes of --local."
+    ),
+    click.option(
+        "--store",
+        type=click.Path(readable=False, path_type=Path, dir_okay=False),
+        metavar="FILE.duckdb",
+        help="Register the alleles in a DuckDB file, with --local. [default: ANYVAR_STORAGE_URI, if set]",
+    ),
+    options.references,
+)
+
+retries = click.option(
+    "--retries", metavar="N", type=click.IntRange(min=0), default=0, help="Start again after 69, 74, 75."
+)
+
+
+@contextlib.contextmanager
+def servers(
+    private: bool, workers: int, store: Path | None, reference: tuple[str, ...]
+) -> Iterator[dict[str, str] | None]:
+    """The environment to read the settings from: private servers' with --local, else this process's own."""
+    from anyvar_step.client.signals import interruptible
+
+    if not private:
+        if reference or store:
+            name = "--reference" if reference else "--store"
+            raise click.UsageError(f"{name} is the worker's: name it there, or add --local")
+        with interruptible():  # to the command's end: OUT may be there, and a report still to be written
+            yield None
+        return
+    from anyvar_step.embedded import embedded
+
+    environ = dict(os.environ)
+    if reference:
+        environ["ANYVAR_STEP_REFERENCE"] = ",".join(reference)
+    if store:
+        if "?" in str(store.absolute()):
+            raise click.UsageError(f"--store {store}: a URI ends at a question mark, so choose another name")
+        environ["ANYVAR_STORAGE_URI"] = f"duckdb:///{store.absolute()}"
+    # Interrupted must be raised in here, so that the servers end with the step.
+    with interruptible(), embedded(workers=workers, environ=environ) as ours:
+        yield ours
+
+
+def files(store: Path | None, reference: tuple[str, ...]) -> dict[str, Path | None]:
+    """The files that private servers use, by what messages call them."""
+    named = {f"--reference {value}": Path(value.partition("=")[2]) for value in reference}
+    return {"--store": store, **named}
+
+
+def refuse_retries_of_a_stream(times: int, source: Path) -> None:
+    """Standard input is gone once it has been read."""
+    if times and str(source) == "-":
+        raise click.UsageError("--retries needs a file: standard input can be read only once")
+
+
+def with_retries(times: int, step: Callable[[], RunReport]) -> RunReport:
+    """The step, started again after a failure that may pass: exit codes 69, 74 and 75."""
+    import logging
+    import random
+    import time
+
+    from anyvar_step.errors import RETRYABLE, StepError
+
+    for attempt in range(times + 1):
+        try:
+            return step()
+        except StepError as error:
+            if error.exit_code not in RETRYABLE or attempt == times:
+                raise
+            pause = min(60.0, 2.0 ** (attempt + 1)) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+            logging.getLogger(__name__).warning("%s; trying again in %.0f s", error, pause)
+            time.sleep(pause)
+    raise AssertionError("the loop returns or raises")
+
+
+def holder(output: Path | None) -> str | None:
+    """Who wants the run; None where nothing is written that the next call would write, too."""
+    from anyvar_step.client.celery import holder_for
+    from anyvar_step.files import is_stream
+
+    return None if output is None or is_stream(output) else holder_for(output)
+
+
+if TYPE_CHECKING:
+    from anyvar_step.client.deliver import Target
+    from anyvar_step.client.source import InputSource
+    from anyvar_step.client.wait import Patience
     from anyvar_step.models import RunReport, RunRequest
     from anyvar_step.settings import Settings
-    from anyvar_step.step.delivery import Target
-    from anyvar_step.step.intake import Intake
-    from anyvar_step.step.waiting import Patience
 
 _logger = logging.getLogger(__name__)
 
@@ -34,22 +127,22 @@ Examples:
 @click.argument("source", metavar="IN", type=click.Path(readable=False, path_type=Path, allow_dash=True))
 @options.target
 @options.request
-@selection.selection
+@factories.selection
 @options.patience
 @options.resubmit
 @click.option(
     "--chunks",
-    type=types.Chunks(),
+    type=options.Chunks(),
     default=1,
     metavar="N|auto",
     help="Annotate IN in so many pieces, on all workers at once. [default: 1]",
 )
-@steps.retries
+@retries
 @options.progress
 @options.via
 @options.connection
-@steps.local
-def command(
+@local
+def annotate_command(
     source: Path,
     output: Path,
     output_type: str | None,
@@ -82,49 +175,49 @@ def command(
     """
     if local and via == "http":
         raise click.UsageError("--local has no web API: leave out --via http")
-    steps.refuse_retries_of_a_stream(retries, source)
+    refuse_retries_of_a_stream(retries, source)
     if request["run_id"] and chunks != 1:
         raise click.UsageError("--run-id names one run, and --chunks makes several")
     if ndjson and request["existing"] == "keep":
         raise click.UsageError("--ndjson needs VRS attributes, and fields that are kept may lack them")
     if ndjson:
         request["attributes"] = True
-    goal = making.make_target(output, output_type, write_index, compress_level, csi, ndjson=ndjson, tsv=tsv)
-    outputs.check(
-        outputs.of_input(source, request["regions_file"], request["targets_file"])
-        | steps.files(store, reference),
-        outputs.of_target(goal) | {"--report": report},
+    goal = factories.make_target(
+        output, output_type, write_index, compress_level, csi, ndjson=ndjson, tsv=tsv
     )
-    intake = selection.make_intake(source, request)
-    with steps.servers(local, workers, store, reference) as environ:
-        settings = making.load_settings(work_dir, broker_url, latency_wait, environ=environ)
+    factories.check(
+        factories.of_input(source, request["regions_file"], request["targets_file"])
+        | files(store, reference),
+        factories.of_target(goal) | {"--report": report},
+    )
+    intake = factories.make_intake(source, request)
+    with servers(local, workers, store, reference) as environ:
+        settings = factories.load_settings(work_dir, broker_url, latency_wait, environ=environ)
         level = 1 if goal.bcf else compress_level
-        asked = making.make_request(goal.output_format, level, intake, index=goal.tbi, **request)
+        asked = factories.make_request(goal.output_format, level, intake, index=goal.tbi, **request)
         # A private Redis that is gone does not come back.
-        patience = making.make_patience(timeout, queue_timeout, 0.0 if local else outage, resubmit)
-        done = steps.with_retries(
-            retries, lambda: _step(settings, via, intake, goal, asked, patience, chunks)
-        )
+        patience = factories.make_patience(timeout, queue_timeout, 0.0 if local else outage, resubmit)
+        done = with_retries(retries, lambda: _step(settings, via, intake, goal, asked, patience, chunks))
         if report:
-            tickets.write_text(report, done.model_dump_json(indent=2))
+            factories.write_text(report, done.model_dump_json(indent=2))
 
 
 def _step(
     settings: Settings,
     via: str | None,
-    source: Intake,
+    source: InputSource,
     goal: Target,
     asked: RunRequest,
     patience: Patience,
     chunks: int,
 ) -> RunReport:
     from anyvar_step.cli.progress import shown
-    from anyvar_step.step.annotate import annotate
-    from anyvar_step.step.scatter import annotate_in_pieces, automatic
+    from anyvar_step.client.scatter import annotate_in_pieces, automatic
+    from anyvar_step.client.step import annotate
 
     with (
-        making.reached(
-            settings, via, steps.holder(goal.path), folder=goal.folder, outage=patience.outage
+        factories.reached(
+            settings, via, holder(goal.path), folder=goal.folder, outage=patience.outage
         ) as transport,
         shown(source.name, transport.queued) as watch,
     ):
@@ -133,7 +226,7 @@ def _step(
         if chunks != 1 and source.path:
             source.check()
             with source.as_file(goal.folder) as path:
-                if chunks == types.AUTO:
+                if chunks == options.AUTO:
                     chunks = automatic(path.stat().st_size, transport.capacity())
                 report = annotate_in_pieces(
                     transport, path, goal, asked, chunks=chunks, patience=patience, watch=watch
@@ -144,7 +237,7 @@ def _step(
         return _noted(report, source)
 
 
-def _noted(report: RunReport, source: Intake) -> RunReport:
+def _noted(report: RunReport, source: InputSource) -> RunReport:
     """The report, with a note where the selection has left nothing: a slip of the pen is not seen else."""
     if report.counts.records or not source.selection:
         return report
@@ -152,3 +245,106 @@ def _noted(report: RunReport, source: Intake) -> RunReport:
     note = f"{source.name} has no record for {asked}: are its contigs named so?"
     _logger.warning("%s", note)
     return report.model_copy(update={"notes": (*report.notes, note)})
+
+
+if TYPE_CHECKING:
+    from anyvar_step.models import RunReport
+
+
+@click.command(
+    cls=Sectioned,
+    epilog="""\b
+Examples:
+  anyvar-step ingest vrs.vcf.gz
+  anyvar-step ingest vrs.vcf.gz --require-validation --conflicts wrong.csv""",
+)
+@click.argument("source", metavar="IN", type=click.Path(readable=False, path_type=Path, allow_dash=True))
+@click.option("--assembly", default="GRCh38", show_default=True, help="The VCF's reference assembly.")
+@click.option(
+    "--require-validation/--no-require-validation",
+    default=False,
+    show_default=True,
+    help="Compute all ids anew from REF and ALT, and register those.",
+)
+@options.force
+@click.option(
+    "--conflicts",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="OUT.csv",
+    help="Write the ids that are wrong.",
+)
+@click.option(
+    "--report",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="FILE",
+    help="Write the run's report.",
+)
+@click.option(
+    "--run-id", type=options.RunId(), metavar="ID", help="Use this run id. [default: from the content]"
+)
+@options.patience
+@options.resubmit
+@retries
+@options.progress
+@options.connection
+@local
+def ingest_command(
+    source: Path,
+    assembly: str,
+    require_validation: bool,
+    force: bool,
+    conflicts: Path | None,
+    report: Path | None,
+    run_id: str | None,
+    timeout: float | None,
+    queue_timeout: float,
+    outage: float | None,
+    resubmit: int,
+    retries: int,
+    local: bool,
+    workers: int,
+    store: Path | None,
+    reference: tuple[str, ...],
+    work_dir: Path | None,
+    broker_url: str | None,
+    latency_wait: float | None,
+) -> None:
+    """Register the alleles of the annotated VCF IN.
+
+    They go to the workers' store (ANYVAR_STORAGE_URI). Without validation, location and state are taken as
+    the VRS fields say, and an allele whose id does not follow from them is left out. Needs the fields that
+    `annotate --attributes` writes.
+    """
+    from anyvar_step.cli.progress import shown
+    from anyvar_step.client.source import InputSource
+    from anyvar_step.client.step import ingest
+    from anyvar_step.errors import ConfigurationError
+    from anyvar_step.models import IngestOptions, RunRequest
+
+    refuse_retries_of_a_stream(retries, source)
+    factories.check(
+        factories.of_input(source) | files(store, reference),
+        {"--conflicts": conflicts, "--report": report},
+    )
+    chosen = IngestOptions(assembly=assembly, require_validation=require_validation)
+    asked = RunRequest(options=chosen, run_id=run_id, force=force)
+    path = InputSource(factories.path_or_stdin(source))
+    with servers(local, workers, store, reference) as environ:
+        settings = factories.load_settings(work_dir, broker_url, latency_wait, environ=environ)
+        if factories.over_http(settings, None):
+            raise ConfigurationError(
+                "ingest reaches its run through Redis and the work dir only, and no work dir is set",
+                "Set ANYVAR_VCF_ASYNC_WORK_DIR, or send IN to the web API yourself: PUT /annotated_vcf",
+            )
+        patience = factories.make_patience(timeout, queue_timeout, 0.0 if local else outage, resubmit)
+        with factories.reached(settings, "celery", holder(conflicts)) as transport:
+
+            def step() -> RunReport:
+                with shown(path.name, transport.queued) as watch:
+                    report = ingest(transport, path, conflicts, asked, patience=patience, watch=watch)
+                    watch.done(report)
+                    return report
+
+            done = with_retries(retries, step)
+        if report:
+            factories.write_text(report, done.model_dump_json(indent=2))

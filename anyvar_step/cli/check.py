@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from anyvar_step.cli import making, options
+from anyvar_step.cli import factories, options
 
 if TYPE_CHECKING:
     from anyvar_step.check import Finding
@@ -31,7 +31,7 @@ Exit code: that of the worst error, 0 where there is none but warnings.
 @options.via
 @options.connection
 @click.pass_context
-def command(
+def check_command(
     ctx: click.Context,
     assembly: tuple[str, ...],
     as_json: bool,
@@ -46,7 +46,7 @@ def command(
     that is written here, and writes one that is read here. Nothing is queued: workers answer while they work.
     """
     from anyvar_step import __version__
-    from anyvar_step.check.findings import exit_code
+    from anyvar_step.check import exit_code
 
     findings = []
     for finding in _findings(assembly, via, work_dir, broker_url, latency_wait):
@@ -70,15 +70,15 @@ def _findings(
     latency_wait: float | None,
 ) -> Iterator[Finding]:
     """The findings, one by one; settings that cannot be read are one, too."""
-    from anyvar_step.check import limits, look
-    from anyvar_step.check.findings import failed
+    from anyvar_step import check
+    from anyvar_step.check import failed, look
     from anyvar_step.errors import StepError
 
     try:
-        settings = making.load_settings(work_dir, broker_url, latency_wait)
-        yield from limits.names(settings)
-        if making.over_http(settings, via):
-            web = making.with_extra("http", "anyvar_step.check.web", "httpx")
+        settings = factories.load_settings(work_dir, broker_url, latency_wait)
+        yield from check.names(settings)
+        if factories.over_http(settings, via):
+            web = factories.with_extra("http", "anyvar_step.check", "httpx")
             yield from web.look(settings.required_url(), settings.token)
         else:
             yield from look(settings, assembly)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anyvar_step.cli import types
+from anyvar_step.cli import options
 
 if TYPE_CHECKING:
     from anyvar_step.settings import Settings
@@ -24,19 +24,18 @@ Examples:
 @click.option(
     "--for",
     "run_length",
-    type=types.Duration(),
+    type=options.Duration(),
     metavar="DURATION",
     help="Print limits for runs of that length, such as 8h.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(run_length: float | None, as_json: bool) -> None:
+def config_command(run_length: float | None, as_json: bool) -> None:
     """Print the settings in force and where they came from.
 
     With --for, print time limits, visibility timeout and result expiry that fit runs of that length
     together, ready for an environment file.
     """
-    from anyvar_step.environment import load
-    from anyvar_step.settings import limits_for
+    from anyvar_step.settings import limits_for, load
 
     if run_length is not None:
         if run_length < 1:
@@ -61,8 +60,7 @@ def command(run_length: float | None, as_json: bool) -> None:
 
 
 def _rows(effective: Settings) -> Iterator[dict[str, str]]:
-    from anyvar_step.environment import shown
-    from anyvar_step.settings import Settings
+    from anyvar_step.settings import Settings, shown
 
     for name, field in Settings.model_fields.items():
         extra: Any = field.json_schema_extra

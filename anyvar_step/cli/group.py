@@ -100,27 +100,27 @@ def _explain_all(ctx: click.Context, _param: click.Parameter, asked: bool) -> No
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are the modules ``anyvar_step.cli.<name>``, each imported when it is named."""
+    """A group whose commands ``<name>_command`` stand in a module of ``anyvar_step.cli``."""
 
-    def __init__(self, *args: Any, names: tuple[str, ...], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, modules: dict[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.names = names
+        self.modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, D102
-        return list(self.names)
+        return list(self.modules)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002, D102
-        if cmd_name not in self.names:
+        if cmd_name not in self.modules:
             return None
-        module: Any = importlib.import_module(f"anyvar_step.cli.{cmd_name}")
-        command: click.Command = module.command
+        module: Any = importlib.import_module(f"anyvar_step.cli.{self.modules[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         command.name = cmd_name
         return logs.accepted_by(command)
 
     def resolve_command(  # noqa: D102
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in self.names and not args[0].startswith("-") and not ctx.resilient_parsing:
+        if args[0] not in self.modules and not args[0].startswith("-") and not ctx.resilient_parsing:
             self._refuse(ctx, args[0])
         return super().resolve_command(ctx, args)
 
@@ -128,7 +128,7 @@ class LazyGroup(click.Group):
         """Click names similar options, but cannot know commands that are not loaded."""
         from difflib import get_close_matches
 
-        near = " or ".join(f"'{match}'" for match in get_close_matches(name, self.names))
+        near = " or ".join(f"'{match}'" for match in get_close_matches(name, self.modules))
         ctx.fail(f"No such command '{name}'." + (f" Did you mean {near}?" if near else ""))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -21,7 +21,7 @@ Examples:
     help="Worker processes.",
 )
 @click.argument("argv", metavar="-- COMMAND …", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(workers: int, argv: tuple[str, ...]) -> None:
+def local_command(workers: int, argv: tuple[str, ...]) -> None:
     """Run COMMAND with a private Redis, workers and a work dir.
 
     Steps that COMMAND starts find them in their environment; all are gone when COMMAND ends. The workers

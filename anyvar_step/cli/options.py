@@ -2,18 +2,81 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from anyvar_step.cli.types import Duration, Run, RunId
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, or a number with a unit: 90s, 30m, 2h, 1d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: D102
+        if isinstance(value, int | float):
+            return float(value)
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip())
+        if not match:
+            self.fail(f"{value!r} is not a duration; write 90s, 30m, 2h or 1d", param, ctx)
+        return float(match[1]) * _UNITS[match[2]]
+
+
+#: The number of chunks that stands for "find out".
+AUTO = 0
+
+
+class Chunks(click.ParamType[int]):
+    """How many pieces: a number, or auto."""
+
+    name = "chunks"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: D102
+        if value == "auto":
+            return AUTO
+        from anyvar_step.client.scatter import MOST
+
+        if not str(value).isdigit() or not 1 <= int(value) <= MOST:
+            self.fail(f"{value!r} is neither auto nor a number from 1 to {MOST}", param, ctx)
+        return int(value)
+
+
+class RunId(click.ParamType[str]):
+    """A run id: letters, digits, dots, dashes and underscores."""
+
+    name = "run id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: D102
+        from anyvar_step.runs.keys import is_run_id
+
+        if not is_run_id(value):
+            self.fail(f"{value[:40]!r} is no run id: up to 128 letters, digits, . _ and -", param, ctx)
+        return str(value)
+
+
+class Run(click.ParamType[str]):
+    """A run id or a ticket file; the shell completes file names."""
+
+    name = "run"
+
+    def shell_complete(  # noqa: D102
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-def options(*decorators: Callable[[Any], Any]) -> Callable[[Decorated], Decorated]:
+def combined(*decorators: Callable[[Any], Any]) -> Callable[[Decorated], Decorated]:
     """Several options as one decorator, in the order in which ``--help`` shows them."""
 
     def apply(function: Decorated) -> Decorated:
@@ -26,7 +89,7 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Decorated], Decorate
 
 run = click.argument("run", metavar="RUN", type=Run())
 
-connection = options(
+connection = combined(
     click.option(
         "--work-dir", type=click.Path(readable=False, path_type=Path), help="ANYVAR_VCF_ASYNC_WORK_DIR."
     ),
@@ -53,7 +116,7 @@ references = click.option(
 
 force = click.option("--force", is_flag=True, help="Go on although the reference seems to be another one.")
 
-request = options(
+request = combined(
     click.option("--assembly", default="GRCh38", show_default=True, help="The VCF's reference assembly."),
     click.option("--for-ref/--no-for-ref", default=True, show_default=True, help="Ids for REF alleles too."),
     click.option(
@@ -83,7 +146,7 @@ compress_level = click.option(
     help="Of BGZF; 1 is fast.",
 )
 
-target = options(
+target = combined(
     click.option(
         "-o",
         "--output",
@@ -127,7 +190,7 @@ target = options(
 
 
 def _patience(timeout: str) -> Callable[[Decorated], Decorated]:
-    return options(
+    return combined(
         click.option("--timeout", type=Duration(), help=f"{timeout} [default: never]"),
         click.option(
             "--queue-timeout",

@@ -26,7 +26,7 @@ Examples:
     help="A table of further contig names, all names of one sequence in a row.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(fasta: Path, assembly: str, aliases: Path | None, as_json: bool) -> None:
+def reference_command(fasta: Path, assembly: str, aliases: Path | None, as_json: bool) -> None:
     """Prepare FASTA and list its sequences.
 
     A line has name, length and refget accession. Writes FASTA.fai (and FASTA.gzi where it is bgzipped) and

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from anyvar_step.report.reading import Sample
+    from anyvar_step.report.samples import Sample
 
 
 @click.command(
@@ -45,7 +45,7 @@ Examples:
     help="Show a sample as failed: it has no RUN.json, or not all of them. Repeatable.",
 )
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of RUN.json.")
-def command(
+def report_command(
     runs: tuple[Path, ...],
     output: Path | None,
     title: str,
@@ -65,13 +65,13 @@ def command(
         raise click.UsageError("name the runs' reports: RUN.json…, or what failed: --failed NAME")
     if not output and not multiqc:
         raise click.UsageError("name what to write: -o OUT.html or --multiqc FOLDER")
-    from anyvar_step.cli import outputs
-    from anyvar_step.cli.tickets import write_text
-    from anyvar_step.report.page import render
-    from anyvar_step.report.reading import read_samples
+    from anyvar_step.cli import factories
+    from anyvar_step.cli.factories import write_text
+    from anyvar_step.report.html import render
+    from anyvar_step.report.samples import read_samples
 
     page = None if str(output) == "-" else output
-    outputs.check({str(run): run for run in runs}, {"OUT.html": page})
+    factories.check({str(run): run for run in runs}, {"OUT.html": page})
     samples = read_samples(runs)
     if output:
         write_text(page, render(samples, title, failed).rstrip("\n"))
@@ -82,7 +82,7 @@ def command(
 def _print_schema() -> None:
     import json
 
-    from anyvar_step.report.schema import json_schema
+    from anyvar_step.models import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))
 
@@ -90,7 +90,7 @@ def _print_schema() -> None:
 def _write_sections(folder: Path, samples: list[Sample], failed: tuple[str, ...]) -> None:
     import json
 
-    from anyvar_step.cli.tickets import write_text
+    from anyvar_step.cli.factories import write_text
     from anyvar_step.errors import from_os
     from anyvar_step.report.multiqc import sections
 

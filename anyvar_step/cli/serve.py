@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from anyvar_step.cli import making, options
+from anyvar_step.cli import factories, options
 
 
 @click.command(
@@ -31,7 +31,7 @@ Examples:
 @click.option("--insecure", is_flag=True, help="Serve other hosts although no token is asked for.")
 @options.connection
 @click.pass_context
-def command(
+def serve_command(
     ctx: click.Context,
     host: str,
     port: int,
@@ -48,10 +48,8 @@ def command(
     """
     import os
 
-    settings = making.load_settings(work_dir, broker_url, latency_wait)
-    serve = making.with_extra(
-        "web", "anyvar_step.web.serving", "fastapi", "uvicorn", "python_multipart"
-    ).serve
+    settings = factories.load_settings(work_dir, broker_url, latency_wait)
+    serve = factories.with_extra("web", "anyvar_step.web.app", "fastapi", "uvicorn", "python_multipart").serve
     settings.required_work_dir()
     shown = ctx.find_root().params
     if not shown["quiet"]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from anyvar_step.cli import making, options, types
+from anyvar_step.cli import factories, options
+from anyvar_step.cli.options import Duration
 from anyvar_step.machine import processors
 
 
@@ -23,10 +24,10 @@ Examples:
 )
 @click.option("--name", help="The worker's name in Celery. [default: anyvar-step-PID@HOST]")
 @click.option(
-    "--idle-timeout", type=types.Duration(), help="End after so long without a run. [default: never]"
+    "--idle-timeout", type=options.Duration(), help="End after so long without a run. [default: never]"
 )
 @click.option(
-    "--max-lifetime", type=types.Duration(), help="Take nothing new after so long. [default: never]"
+    "--max-lifetime", type=options.Duration(), help="Take nothing new after so long. [default: never]"
 )
 @click.option(
     "--metrics-port",
@@ -40,7 +41,7 @@ Examples:
 @options.connection
 @options.references
 @click.pass_context
-def command(
+def worker_command(
     ctx: click.Context,
     concurrency: int | None,
     name: str | None,
@@ -59,15 +60,15 @@ def command(
     it takes nothing new, hands back what it has reserved, and ends once the runs at work are finished. A
     second SIGTERM hands back those, too: other workers start them again.
     """
-    from anyvar_step.worker.lifetime import Lifetime
-    from anyvar_step.worker.start import serve
+    from anyvar_step.worker.app import serve
+    from anyvar_step.worker.shutdown import Lifetime
 
-    settings = making.load_settings(work_dir, broker_url, latency_wait, reference)
+    settings = factories.load_settings(work_dir, broker_url, latency_wait, reference)
     shown = ctx.find_root().params
     level = logging.DEBUG if shown["debug"] else logging.ERROR if shown["quiet"] else logging.INFO
     logging.getLogger().setLevel(level)
     if metrics_port is not None:
-        making.with_extra("metrics", "anyvar_step.worker.metrics", "prometheus_client")
+        factories.with_extra("metrics", "anyvar_step.worker.metrics", "prometheus_client")
     processes = concurrency or processors()
     serve(
         settings,
@@ -77,3 +78,57 @@ def command(
         lifetime=Lifetime(idle_timeout, max_lifetime),
         metrics_at=None if metrics_port is None else (metrics_host, metrics_port),
     )
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  anyvar-step sweep --dry-run
+  anyvar-step sweep --older-than 1h"""
+)
+@click.option(
+    "--older-than",
+    type=Duration(),
+    default="2d",
+    show_default=True,
+    help="Only what nobody has touched for so long; 10m at least.",
+)
+@click.option("--dry-run", "-n", is_flag=True, help="Say what would be removed, and remove nothing.")
+@options.connection
+def sweep_command(
+    older_than: float,
+    dry_run: bool,
+    work_dir: Path | None,
+    broker_url: str | None,
+    latency_wait: float | None,
+) -> None:
+    """Remove what dead runs left in the work dir.
+
+    That is inputs, partial outputs, and results that nobody can fetch any more. A run is dead when its folder
+    is old and Redis knows neither a state of it, nor a worker's claim, nor a step that waits for it, nor a
+    message in the queue. Folders that anyvar-step did not make are let be. Workers and web APIs do the same
+    by themselves every ten minutes, one of them for all.
+    """
+    from anyvar_step.errors import AccessRefused
+    from anyvar_step.runs.sweep import YOUNGEST, sweep
+    from anyvar_step.runs.work_dir import WorkDir
+
+    if older_than < YOUNGEST:
+        raise click.BadParameter(
+            "a run that was touched within ten minutes may be alive", param_hint="--older-than"
+        )
+    settings = factories.load_settings(work_dir, broker_url, latency_wait)
+    workdir = WorkDir(settings.required_work_dir())
+    done, size, kept = 0, 0, []
+    for left in sweep(settings, workdir, older_than, dry_run=dry_run):
+        if not (left.gone or dry_run):
+            kept.append(left.path)
+            continue
+        done, size = done + 1, size + left.size
+        click.echo(f"{left.path}\t{left.what}\t{left.size} bytes")
+    click.echo(f"{'would remove' if dry_run else 'removed'} {done}, {size} bytes")
+    if kept:
+        raise AccessRefused(
+            f"{len(kept)} could not be removed, such as {kept[0]}",
+            "Sweep as the user that owns them, or as the workers' user",
+        )

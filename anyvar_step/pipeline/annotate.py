@@ -5,26 +5,84 @@ The checks that need the whole stream live here: records in = records out, known
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from anyvar_step.errors import InvalidInput, StepError
 from anyvar_step.models import AnnotateOptions, Counts, Existing, OutputFormat, Progress, Registered
-from anyvar_step.pipeline.assembly import Doubt
-from anyvar_step.pipeline.clock import Reporter, Stopwatch
-from anyvar_step.pipeline.heading import heading
-from anyvar_step.pipeline.judgement import check_contigs, notes_on
-from anyvar_step.pipeline.registering import registered, registering
+from anyvar_step.pipeline.assembly import AssemblyCheck, check_contigs, notes_on
+from anyvar_step.pipeline.progress import Reporter, Stopwatch
 from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
-from anyvar_step.vcf.bcf import open_vcf
-from anyvar_step.vcf.index import write_tbi
-from anyvar_step.vcf.lines import lines_of
-from anyvar_step.vcf.live_index import LiveIndex
-from anyvar_step.vcf.stream import VcfReader
+from anyvar_step.vcf.header import attributes_of, declared_fields, with_fields, with_provenance
+from anyvar_step.vcf.index import LiveIndex, write_tbi
+from anyvar_step.vcf.reader import VcfReader, lines_of
+from anyvar_step.vcf.select import open_vcf
 from anyvar_step.vcf.writer import VcfWriter
 from anyvar_step.vrs.annotate import Annotator, RecordError
+from anyvar_step.vrs.fields import FIELD_NAMES, IDS, header_lines
+
+
+def heading(
+    header: Sequence[bytes], options: AnnotateOptions, existing: Existing, command: str, name: str
+) -> list[bytes]:
+    """The header to write; ``command`` is what its provenance lines say, empty for none.
+
+    Raises InvalidInput where VRS fields are declared already and must not be, or cannot be kept beside new
+    ones because they have another number of values.
+    """
+    ours = header_lines(for_ref=options.for_ref, attributes=options.add_vrs_attributes)
+    if existing == "replace":
+        return with_provenance(with_fields(header, ours, FIELD_NAMES), command)
+    declared = {field: line for field, line in declared_fields(header).items() if field in FIELD_NAMES}
+    if existing == "error" and declared:
+        raise InvalidInput(
+            f"{name} has been annotated already: its header declares {next(iter(declared)).decode()}",
+            "Use --existing replace or --existing keep",
+        )
+    number = b"R" if options.for_ref else b"A"
+    if IDS in declared and attributes_of(declared[IDS]).get(b"Number") != number:
+        raise InvalidInput(
+            f"the {IDS.decode()} of {name} cannot be kept: they are not of Number={number.decode()}, as new "
+            "ones would be",
+            "Use --existing replace, or choose --for-ref or --no-for-ref as it was done before",
+        )
+    missing = [line for line in ours if not declared.keys() & declared_fields([line]).keys()]
+    return with_provenance(with_fields(header, missing, ()), command, keep=True)
+
+
+@contextlib.contextmanager
+def registering(
+    registration: Registration | None, *, later: bool, tick: Callable[[], None]
+) -> Iterator[None]:
+    """When the block ends well, wait until all its alleles are committed, or do not (``later``).
+
+    ``tick`` is called while waiting and may raise. When the block, or the waiting, ends with an exception,
+    what has not been written yet is given up.
+    """
+    if registration is None:
+        yield
+        return
+    try:
+        yield
+        if later:
+            registration.detach(tick)
+        else:
+            registration.finish(tick)
+    except BaseException:
+        registration.drop()
+        raise
+
+
+def registered(registration: Registration | None, *, later: bool, conflicts: int = 0) -> Registered | None:
+    """What the report says of it; how many alleles were new is not known where they are written later."""
+    if registration is None:
+        return None
+    added = None if later else registration.added
+    return Registered(alleles=registration.alleles, added=added, conflicts=conflicts)
+
 
 #: Records after which the pages of the reference are given back; a block of many samples has a few.
 _RELEASE_AFTER = 500
@@ -85,7 +143,7 @@ def annotate_file(
     with open_vcf(source, name) as raw:
         reader = VcfReader(raw, name)
         header = heading(reader.header, options, existing, command, name)
-        doubt = Doubt(reader.header, reference, name, force=force, piece=piece)
+        doubt = AssemblyCheck(reader.header, reference, name, force=force, piece=piece)
         annotator = Annotator(
             doubt.reference, **flags, keep_alleles=registration is not None, existing=existing
         )
@@ -122,7 +180,7 @@ class _Records:
     watch: Stopwatch
     index: LiveIndex | None
 
-    def annotate(self, report: Reporter, doubt: Doubt) -> None:
+    def annotate(self, report: Reporter, doubt: AssemblyCheck) -> None:
         """All of them, block by block."""
         annotator, reader, watch = self.annotator, self.reader, self.watch
         records = released = 0

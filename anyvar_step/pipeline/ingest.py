@@ -14,15 +14,13 @@ from pathlib import Path
 
 from anyvar_step.errors import InvalidInput
 from anyvar_step.models import IngestOptions, Progress
-from anyvar_step.pipeline.annotate import Outcome
-from anyvar_step.pipeline.assembly import Doubt
-from anyvar_step.pipeline.clock import Reporter, Stopwatch
-from anyvar_step.pipeline.judgement import check_contigs, count_contigs, notes_on
-from anyvar_step.pipeline.registering import registered, registering
+from anyvar_step.pipeline.annotate import Outcome, registered, registering
+from anyvar_step.pipeline.assembly import AssemblyCheck, check_contigs, count_contigs, notes_on
+from anyvar_step.pipeline.progress import Reporter, Stopwatch
 from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
-from anyvar_step.vcf.bcf import open_vcf
-from anyvar_step.vcf.stream import VcfReader
+from anyvar_step.vcf.reader import VcfReader
+from anyvar_step.vcf.select import open_vcf
 from anyvar_step.vcf.writer import VcfWriter
 from anyvar_step.vrs.annotate import RecordError
 from anyvar_step.vrs.claims import Claim, claims_of, includes_ref, lacking
@@ -59,7 +57,7 @@ def ingest_file(
     with open_vcf(source, name) as raw:
         reader = VcfReader(raw, name)
         _check_header(reader)
-        doubt = Doubt(reader.header, reference, name, force=force)
+        doubt = AssemblyCheck(reader.header, reference, name, force=force)
         report = Reporter(on_progress, source.stat().st_size)
         ingestion = _Ingestion(reader, options, registration, doubt)
         with VcfWriter(target) as log:
@@ -98,7 +96,7 @@ class _Ingestion:
         reader: VcfReader,
         options: IngestOptions,
         registration: Registration | None,
-        doubt: Doubt,
+        doubt: AssemblyCheck,
     ) -> None:
         reference = doubt.reference
         for_ref = includes_ref(reader.header)

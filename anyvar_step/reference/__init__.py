@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from anyvar_step.errors import ConfigurationError
-from anyvar_step.reference.protocols import Contig, Reference
+from anyvar_step.reference.base import Contig, Reference
 
 __all__ = ["Contig", "Reference", "check", "for_assembly", "open_reference"]
 
@@ -34,13 +34,15 @@ def open_reference(assembly: str, place: Path | str, *, aliases: Path | None = N
 
         return open_seqrepo(assembly, str(place), aliases)
     from anyvar_step.reference import refget
-    from anyvar_step.reference.aliases import Names
+    from anyvar_step.reference.aliases import ContigAliases
     from anyvar_step.reference.fasta import FastaReference, open_fasta
 
     path = Path(place)
     data, contigs = open_fasta(path)
     refget.assign(path, contigs)
-    return FastaReference(assembly, data, contigs, Names((contig.name for contig in contigs), aliases))
+    return FastaReference(
+        assembly, data, contigs, ContigAliases((contig.name for contig in contigs), aliases)
+    )
 
 
 def for_assembly(

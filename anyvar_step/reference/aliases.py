@@ -16,7 +16,7 @@ _NO_NAME = frozenset({"", "na", "n/a", "."})
 _MITOCHONDRION = ("M", "MT")
 
 
-class Names:
+class ContigAliases:
     """Maps a name that a VCF uses to the contig's name in the FASTA."""
 
     def __init__(self, contigs: Iterable[str], table: Path | None = None) -> None:

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from anyvar_step.errors import ConfigurationError
-from anyvar_step.reference import places
-from anyvar_step.reference.fasta import FastaContig
+from anyvar_step.reference.fasta import FastaContig, find_prepared, preparing_alone, publish_prepared
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ def assign(fasta: Path, contigs: list[FastaContig]) -> None:
     """
     if _from_file(fasta, contigs):
         return
-    with places.one_at_a_time(fasta):
+    with preparing_alone(fasta):
         if _from_file(fasta, contigs):
             return
         status = fasta.stat()
@@ -72,7 +71,7 @@ def _keep(fasta: Path, text: str) -> None:
         drafts[0].write_text(text, encoding="utf-8")
 
     try:
-        places.publish(fasta, (SUFFIX,), write)
+        publish_prepared(fasta, (SUFFIX,), write)
     except OSError as error:
         _log.warning(
             "the refget accessions of %s cannot be kept and are computed each time: %s", fasta, error
@@ -99,7 +98,7 @@ def _from_file(fasta: Path, contigs: list[FastaContig]) -> bool:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return False  # half written by hand, or of another program: computed anew
 
-    if places.find(fasta, (SUFFIX,), fresh) is None:
+    if find_prepared(fasta, (SUFFIX,), fresh) is None:
         return False
     for contig in contigs:
         contig.accession = sequences[contig.name]["accession"]

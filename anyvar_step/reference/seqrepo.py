@@ -14,12 +14,10 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from anyvar_step.errors import ConfigurationError
-from anyvar_step.reference import fai
-from anyvar_step.reference.aliases import Names
-from anyvar_step.reference.blocked import BlockedFile
-from anyvar_step.reference.fai import Entry
-from anyvar_step.reference.fasta import FastaContig, misfit
-from anyvar_step.reference.protocols import Contig
+from anyvar_step.reference import fasta
+from anyvar_step.reference.aliases import ContigAliases
+from anyvar_step.reference.base import Contig
+from anyvar_step.reference.fasta import BlockedFile, FaiEntry, FastaContig, misfit
 
 #: The namespace in which SeqRepo keeps refget accessions.
 _REFGET = "ga4gh"
@@ -40,13 +38,13 @@ class _Sequence(NamedTuple):
 class SeqRepoReference:
     """The sequences that a SeqRepo has in the namespace of one assembly (see ``protocols.Reference``)."""
 
-    def __init__(self, assembly: str, root: Path, sequences: list[_Sequence], names: Names) -> None:
+    def __init__(self, assembly: str, root: Path, sequences: list[_Sequence], names: ContigAliases) -> None:
         self.assembly = assembly
         self._root = root
         self._sequences = {sequence.name: sequence for sequence in sequences}
         self._names = names
         self._aliases = _unique(sequences)
-        self._files: dict[str, tuple[BlockedFile, dict[str, Entry]]] = {}
+        self._files: dict[str, tuple[BlockedFile, dict[str, FaiEntry]]] = {}
         self._contigs: dict[str, FastaContig] = {}
 
     def contig(self, name: str) -> Contig | None:
@@ -80,12 +78,12 @@ class SeqRepoReference:
             self._contigs[sequence.name] = contig
         return self._contigs[sequence.name]
 
-    def _file(self, name: str) -> tuple[BlockedFile, dict[str, Entry]]:
+    def _file(self, name: str) -> tuple[BlockedFile, dict[str, FaiEntry]]:
         if name not in self._files:
             path = self._root / "sequences" / name
             try:
-                index, blocks = fai.prepare(path, blocked=True)
-                self._files[name] = BlockedFile(path, blocks), {e.name: e for e in fai.read(index)}
+                index, blocks = fasta.prepare_fai(path, blocked=True)
+                self._files[name] = BlockedFile(path, blocks), {e.name: e for e in fasta.read_fai(index)}
             except OSError as error:
                 raise _damaged(self._root, f"{path} cannot be read: {error.strerror}") from None
         return self._files[name]
@@ -105,7 +103,7 @@ def open_seqrepo(assembly: str, uri: str, aliases: Path | None = None) -> SeqRep
             f"the SeqRepo {root} has no sequence named {assembly}:…",
             "Name the assembly as the SeqRepo does: `seqrepo --root-directory DIR export` lists its names",
         )
-    return SeqRepoReference(assembly, root, sequences, Names((s.name for s in sequences), aliases))
+    return SeqRepoReference(assembly, root, sequences, ContigAliases((s.name for s in sequences), aliases))
 
 
 def check(uri: str) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from anyvar_step.report.charts import KINDS, Chart, errors, phases
-from anyvar_step.report.reading import Sample
+from anyvar_step.report.html import KINDS, Chart, errors, phases
+from anyvar_step.report.samples import Sample
 
 #: All sections stand under one heading.
 _PARENT = {

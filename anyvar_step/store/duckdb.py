@@ -22,9 +22,7 @@ from anyvar_step.errors import (
 )
 from anyvar_step.models import KeptAllele
 from anyvar_step.store import Tables
-from anyvar_step.store.columns import COLUMNS, misfits
-from anyvar_step.store.rows import Rows, rows_of
-from anyvar_step.store.statements import statements
+from anyvar_step.store.tables import COLUMNS, Rows, misfits, rows_of, statements
 
 _PREFIX = "duckdb:///"
 #: Its names of the kinds of types.

@@ -8,21 +8,173 @@ where all are known. Half is the GiST index and the foreign keys.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+import re
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import psycopg
 from psycopg import errors as pg
+from psycopg.conninfo import conninfo_to_dict
 
-from anyvar_step.errors import AccessRefused, ConfigurationError
+from anyvar_step.errors import AccessRefused, ConfigurationError, FileTrouble, StepError, Unavailable
 from anyvar_step.models import KeptAllele
 from anyvar_step.store import Tables
-from anyvar_step.store.columns import COLUMNS, misfits
-from anyvar_step.store.postgres_failures import explained, read_only
-from anyvar_step.store.postgres_uri import options_of, place_of
-from anyvar_step.store.postgres_watch import watched
-from anyvar_step.store.rows import Rows, rows_of
-from anyvar_step.store.statements import quoted, statements
+from anyvar_step.store.tables import COLUMNS, Rows, misfits, quoted, rows_of, statements
+
+#: Unless the URI says otherwise: seconds to connect, and to notice that the server's host is gone.
+_PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "tcp_user_timeout": 60000,
+}
+
+
+def options_of(uri: str) -> dict[str, Any]:
+    """What to connect with. Raises ConfigurationError where the URI is none."""
+    return {**_PATIENCE, "application_name": "anyvar-step", **_parts(uri)}
+
+
+def place_of(options: dict[str, Any]) -> str:
+    """The database for messages: never the URI, which holds a password."""
+    host = options.get("host") or options.get("hostaddr") or "the local socket"
+    port = f":{options['port']}" if "port" in options else ""
+    return f"{options.get('dbname') or 'the default database'} at {host}{port}"
+
+
+def _parts(uri: str) -> dict[str, Any]:
+    """The URI's parts. No message quotes any of it: a password's @ or / cuts it in the wrong places."""
+    try:
+        options = conninfo_to_dict(uri)
+    except psycopg.Error:
+        options = {"port": "?"}
+    whole = all("@" not in str(options.get(part, "")) for part in ("host", "dbname"))
+    if whole and str(options.get("port", "0")).replace(",", "").isdigit():
+        return options
+    raise ConfigurationError(
+        "ANYVAR_STORAGE_URI is not a URI that Postgres's client library understands",
+        "Write postgresql://user:password@host:port/database, special characters in a password as %XX",
+    )
+
+
+#: What may pass when it is tried again, beside a lost connection.
+_PASSING = (
+    pg.SerializationFailure,
+    pg.DeadlockDetected,
+    pg.QueryCanceled,
+    pg.ForeignKeyViolation,  # somebody deletes rows meanwhile
+    pg.UniqueViolation,  # somebody creates the same type meanwhile, or table
+    pg.DuplicateTable,
+    pg.DuplicateObject,
+)
+_FULL = (pg.DiskFull, pg.OutOfMemory, pg.ConfigurationLimitExceeded)
+_OTHER_SCHEMA = (pg.UndefinedTable, pg.UndefinedColumn, pg.DatatypeMismatch, pg.NotNullViolation)
+#: What the server answers to a connection, without a code of its own: it has too many, or refuses this one.
+_CROWDED = re.compile("too many connections|connection slots|too many clients")
+_ABSENT = re.compile('database ".*" does not exist')
+_REFUSED = re.compile(
+    "password|pg_hba.conf|authentication failed|permission denied"
+    '|role ".*" (does not exist|is not permitted to log in)'
+)
+
+
+def explained(error: psycopg.Error, place: str) -> StepError:
+    """The failure as one of ours; ``place`` names the database."""
+    text = _one_line(error)
+    if isinstance(error, _PASSING):
+        return Unavailable(f"{place} put off our rows: {text}", "Run it again")
+    if isinstance(error, pg.LockNotAvailable):
+        return Unavailable(
+            f"somebody holds a lock on our tables or rows in {place}: {text}",
+            "End what holds it (pg_locks tells), or run it again later",
+        )
+    if isinstance(error, _FULL):
+        return FileTrouble(f"{place} has no room left: {text}", "Make room on the server, then run it again")
+    if isinstance(error, pg.ReadOnlySqlTransaction):
+        return read_only(place)
+    if isinstance(error, pg.InsufficientPrivilege):
+        return AccessRefused(f"{place} refused us: {text}", "Let the database's owner grant the right")
+    if isinstance(error, _OTHER_SCHEMA):
+        return ConfigurationError(
+            f"the tables in {place} were changed under us: {text}",
+            "Start the worker again: it makes a table that is missing, and names columns that do not fit",
+        )
+    if isinstance(error, psycopg.OperationalError):
+        return _unreachable(error, text, place)
+    return StepError(f"{place} failed: {text}", "See the server's log")
+
+
+def read_only(place: str) -> AccessRefused:
+    """The database takes no writes."""
+    return AccessRefused(
+        f"{place} is read-only", "Name the primary server in ANYVAR_STORAGE_URI, not a standby"
+    )
+
+
+def _unreachable(error: psycopg.OperationalError, text: str, place: str) -> StepError:
+    """No connection, or no longer. The server's words are those of its language: English is understood."""
+    if error.sqlstate is None and "FATAL" in text:
+        if _CROWDED.search(text):
+            return Unavailable(
+                f"{place} takes no more connections: {text}",
+                "Raise its limit or run fewer worker processes, two connections each; then run it again",
+            )
+        if _ABSENT.search(text):
+            return ConfigurationError(f"there is no {place}: {text}", "Create it, or set ANYVAR_STORAGE_URI")
+        if _REFUSED.search(text):
+            return AccessRefused(
+                f"{place} refused us: {text}", "Check user and password in ANYVAR_STORAGE_URI"
+            )
+    return Unavailable(
+        f"no Postgres answers for {place}: {text}", "Start it, or set ANYVAR_STORAGE_URI; then run it again"
+    )
+
+
+def _one_line(error: psycopg.Error) -> str:
+    """The server's words on one line, without a row's content or the statement."""
+    primary = error.diag.message_primary or str(error)
+    return " ".join(primary.split())
+
+
+@contextlib.contextmanager
+def watched(connection: psycopg.Connection[Any], options: Mapping[str, Any], every: float) -> Iterator[None]:
+    """Cut the connection when the server, asked every so many seconds, does not even take another one.
+
+    The block then fails as after any lost connection. A server that is only slow takes connections, and may
+    take its time.
+    """
+    ended = threading.Event()
+    with socket.socket(fileno=os.dup(connection.fileno())) as ours:
+
+        def watch() -> None:
+            while not ended.wait(every):
+                if not _answers(options):
+                    with contextlib.suppress(OSError):  # it is closed already
+                        ours.shutdown(socket.SHUT_RDWR)
+                    return
+
+        thread = threading.Thread(target=watch, name="store watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _answers(options: Mapping[str, Any]) -> bool:
+    """Whether the server says anything within the options' ``connect_timeout``, were it a refusal."""
+    try:
+        psycopg.connect(**options).close()
+    except pg.ConnectionTimeout:
+        return False
+    except psycopg.Error:
+        return True
+    return True
+
 
 #: What the next batch is likely to hold, judged by the last one: all new, some known, or most known.
 Expectation = Literal["new", "mixed", "known"]

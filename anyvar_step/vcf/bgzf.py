@@ -6,12 +6,17 @@ Blocks hold 65,280 bytes of payload as htslib's do, so that its tools read ours 
 from __future__ import annotations
 
 import struct
+import sys
 from collections import deque
-from concurrent.futures import Executor, Future
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
 import deflate
+
+from anyvar_step.errors import InvalidInput, from_os
+from anyvar_step.machine import processors
 
 #: Bytes of payload in a full block.
 PAYLOAD = 65280
@@ -117,3 +122,183 @@ class BgzfWriter:
     ) -> None:
         if kind is None:
             self.close()
+
+
+#: Seconds for which a busy caller keeps the lock from the thread: about what a block takes to be compressed.
+#: With Python's own 0.005 the thread spends most of its life waiting (measured).
+SWITCHING = 0.0005
+
+
+class CompressionThread(ThreadPoolExecutor):
+    """The thread, until ``close``; meanwhile all threads of the process switch more often."""
+
+    def __init__(self) -> None:
+        super().__init__(1, "beside")
+        self._before = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCHING)
+
+    def close(self) -> None:
+        """Drop what has not begun and wait for the rest."""
+        self.shutdown(cancel_futures=True)
+        sys.setswitchinterval(self._before)
+
+
+def beside() -> CompressionThread | None:
+    """A thread where it has a core of its own; None on a single one, where it would only cost."""
+    return CompressionThread() if processors() > 1 else None
+
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+#: Bytes asked of the operating system at once.
+CHUNK = 1 << 18
+
+
+class Source:
+    """Bytes of ``raw``; ``name`` is what messages call it, ``digest`` is fed every byte that is read."""
+
+    def __init__(self, raw: BinaryIO, name: str, digest: _Hash | None = None) -> None:
+        self.name = name
+        self.position = 0
+        self._raw = raw
+        self._digest = digest
+        self._buffer = b""
+        self._start = 0
+
+    def peek(self, count: int) -> bytes:
+        """The next ``count`` bytes, fewer only at the end, without taking them."""
+        self._fill(count)
+        return self._buffer[self._start : self._start + count]
+
+    def take(self, count: int) -> bytes:
+        """The next ``count`` bytes, fewer only at the end."""
+        self._fill(count)
+        data = self._buffer[self._start : self._start + count]
+        self._start += len(data)
+        self.position += len(data)
+        return data
+
+    def give_back(self, data: bytes) -> None:
+        """Put back the bytes that were taken last and not used."""
+        self._buffer = data + self._buffer[self._start :]
+        self._start = 0
+        self.position -= len(data)
+
+    def _fill(self, count: int) -> None:
+        """Read until ``count`` bytes lie ahead, or the end is reached."""
+        have = len(self._buffer) - self._start
+        if have >= count:
+            return
+        parts = [self._buffer[self._start :]]
+        while have < count:
+            try:
+                part = self._raw.read(max(CHUNK, count - have))
+            except OSError as error:
+                raise from_os(error, f"cannot read {self.name}") from error
+            if not part:
+                break
+            if self._digest is not None:
+                self._digest.update(part)
+            parts.append(part)
+            have += len(part)
+        self._buffer, self._start = b"".join(parts), 0
+
+
+#: Bytes of payload in a block at most (SAM specification §4.1).
+_LARGEST = 65536
+
+_FIXED = struct.Struct("<4BI2BH")
+
+
+def block_size(head: bytes) -> int | None:
+    """The size in bytes of the block that begins with ``head``; None if it does not begin a BGZF block.
+
+    ``head`` holds at least the 12 fixed bytes and the extra field, in which BC may follow other subfields.
+    """
+    if len(head) < _FIXED.size or head[:3] != b"\x1f\x8b\x08" or head[3] != FEXTRA:
+        return None
+    extra = head[_FIXED.size : _FIXED.size + int.from_bytes(head[10:12], "little")]
+    while len(extra) >= 4:
+        length = int.from_bytes(extra[2:4], "little")
+        if extra[:2] == b"BC" and length == 2 and len(extra) >= 6:
+            return int.from_bytes(extra[4:6], "little") + 1
+        extra = extra[4 + length :]
+    return None
+
+
+def peek_block_size(source: Source) -> int | None:
+    """The size of the BGZF block ahead, None if what lies ahead is no such block."""
+    fixed = source.peek(_FIXED.size)
+    if fixed[:3] != b"\x1f\x8b\x08" or len(fixed) < _FIXED.size:
+        return None
+    return block_size(source.peek(_FIXED.size + int.from_bytes(fixed[10:12], "little")))
+
+
+def read_blocks(raw: BinaryIO | Source, name: str = "input") -> Iterator[bytearray]:
+    """The payload of each block that is not empty, checked against its BSIZE, ISIZE and CRC.
+
+    The file must end with the EOF block; such a block in the middle (files put end to end) is allowed.
+    Raises InvalidInput with the byte offset of the block at fault.
+    """
+    source = raw if isinstance(raw, Source) else Source(raw, name)
+    ended = False
+    while source.peek(1):
+        offset = source.position
+        size = peek_block_size(source)
+        if size is None:
+            raise _not_a_block(source, offset)
+        data = source.take(size)
+        if len(data) < size:
+            raise _truncated(source, f"its last block, at byte {offset}, has {len(data)} of {size} bytes")
+        payload = _payload(data, source, offset)
+        ended = data == EOF_BLOCK
+        if payload:
+            yield payload
+    if not ended:
+        raise _truncated(source, f"no BGZF end-of-file block at byte {source.position}")
+
+
+def _payload(data: bytes, source: Source, offset: int) -> bytearray:
+    """The decompressed payload of one whole block."""
+    try:
+        return block_payload(data)
+    except ValueError as error:
+        raise _corrupt(source, offset, str(error)) from None
+
+
+def block_payload(data: bytes) -> bytearray:
+    """The decompressed payload of one whole block; ValueError with the reason where it is damaged."""
+    start = _FIXED.size + int.from_bytes(data[10:12], "little")
+    if len(data) < start + TRAILER.size:
+        raise ValueError(f"a block of {len(data)} bytes cannot hold its header")
+    crc, length = TRAILER.unpack_from(data, len(data) - TRAILER.size)
+    try:
+        payload = deflate.deflate_decompress(memoryview(data)[start : -TRAILER.size], _LARGEST)
+    except deflate.DeflateError:
+        raise ValueError("compressed data cannot be read") from None
+    if len(payload) != length:
+        raise ValueError(f"{len(payload):,} bytes where the block says {length:,}")
+    if deflate.crc32(payload) != crc:
+        raise ValueError("wrong checksum (CRC32)")
+    return payload
+
+
+def _not_a_block(source: Source, offset: int) -> InvalidInput:
+    """What lies ahead at ``offset`` is something else, or the first bytes of a block that was cut."""
+    head = source.peek(_FIXED.size)
+    if offset and b"\x1f\x8b\x08\x04".startswith(head[:4]) and len(source.peek(28)) < 28:
+        return _truncated(source, f"its last block, at byte {offset}, has no whole header")
+    if head[:2] == b"\x1f\x8b":
+        return _corrupt(source, offset, "a gzip member that is not a BGZF block")
+    return _corrupt(source, offset, "bytes that are not a BGZF block")
+
+
+def _truncated(source: Source, reason: str) -> InvalidInput:
+    return InvalidInput(f"{source.name} is truncated: {reason}", "Copy it again, or check it with `bgzip -t`")
+
+
+def _corrupt(source: Source, offset: int, reason: str) -> InvalidInput:
+    return InvalidInput(
+        f"{source.name} is corrupt at byte {offset}: {reason}", "Copy it again, or check it with `bgzip -t`"
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 
+from anyvar_step import VRS_VERSION, __version__
 from anyvar_step.errors import InvalidInput
 
 _FILEFORMAT = b"##fileformat=VCF"
@@ -96,3 +97,19 @@ def contig_lengths(header: Iterable[bytes]) -> dict[str, int]:
             if re.fullmatch(rb"\d{1,18}", given.get(b"length", b"")) and b"ID" in given:
                 found.setdefault(given[b"ID"].decode("utf-8", "backslashreplace"), int(given[b"length"]))
     return found
+
+
+_OURS = (b"##anyvar_stepVersion=", b"##anyvar_stepCommand=")
+
+
+def with_provenance(header: Sequence[bytes], command: str, *, keep: bool = False) -> list[bytes]:
+    """The header with our lines before #CHROM; those of an earlier annotation stay only with ``keep``.
+
+    No lines for an empty command. The lines have neither date nor path, so that the same records under the
+    same options have the same header (PITFALLS.md 19).
+    """
+    version = f"{__version__}+vrs-{VRS_VERSION}"
+    texts = (version, command) if command else ()
+    lines = [head + text.encode() for head, text in zip(_OURS, texts, strict=False)]
+    before = [line for line in header[:-1] if line not in lines and (keep or not line.startswith(_OURS))]
+    return [*before, *lines, header[-1]]

@@ -2,16 +2,364 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import os
 import re
-from collections.abc import Sequence
+import struct
+import zlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, MutableSequence, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 from anyvar_step.errors import FileTrouble, InvalidInput, StepError, from_os
-from anyvar_step.vcf import tbi
-from anyvar_step.vcf.bcf import HEAD, is_bcf, open_vcf
-from anyvar_step.vcf.live_index import LiveIndex
-from anyvar_step.vcf.stream import VcfReader
+from anyvar_step.vcf.bgzf import EOF_BLOCK, PAYLOAD, BgzfWriter
+from anyvar_step.vcf.header import contig_lengths
+from anyvar_step.vcf.reader import VcfReader
+from anyvar_step.vcf.select import HEAD, is_bcf, open_vcf
+
+#: The bases of a contig that .tbi can address: six levels of bins.
+LIMIT = 1 << 29
+#: log2 of a window's bases.
+WINDOW = 14
+#: Format, columns of CHROM, POS and the end, comment sign, lines to skip: a VCF's.
+VCF = (2, 1, 2, 0, ord("#"), 0)
+_MAGIC = b"TBI\1"
+#: Number of contigs, the format's six numbers, bytes of names.
+_HEAD = struct.Struct("<4s8i")
+_BIN = struct.Struct("<Ii")
+_COUNT = struct.Struct("<i")
+#: The bin that is none: where the contig begins and ends, and how many records it has.
+_META = 37450
+
+Offset = Callable[[int], int]
+
+
+@dataclass
+class TbiContig:
+    """Where its records lie: begin, end, begin, end of each bin's stretches; by window; and in all."""
+
+    bins: dict[int, list[int]] = field(default_factory=dict)
+    windows: MutableSequence[int] = field(default_factory=list)
+    begin: int = 0
+    end: int = 0
+    records: int = 0
+
+
+def tbi_reaches(header: Sequence[bytes]) -> bool:
+    """Whether it can address all contigs, as far as the header tells their lengths."""
+    return max(contig_lengths(header).values(), default=0) <= LIMIT
+
+
+def read_tbi(path: Path) -> dict[bytes, TbiContig]:
+    """The contigs of a VCF's index. Raises ValueError where it is none, or damaged, and OSError."""
+    try:
+        data = gzip.decompress(path.read_bytes())
+        magic, number, *form, length = _HEAD.unpack_from(data)
+        if magic != _MAGIC or tuple(form) != VCF:
+            raise ValueError(f"{path} is not the .tbi of a VCF")
+        at = _HEAD.size + length
+        contigs = {}
+        for name in data[_HEAD.size : at].split(b"\0")[:number]:
+            contigs[name], at = _contig(data, at)
+    except (gzip.BadGzipFile, EOFError, zlib.error, struct.error, KeyError) as damage:
+        raise ValueError(f"{path} is damaged: {damage}") from None
+    return contigs
+
+
+def copy_tbi(source: Path, target: Path) -> None:
+    """Copy a VCF's index; nothing where it cannot be read or is damaged, since another can be made."""
+    try:
+        data = source.read_bytes()
+        sound = gzip.decompress(data).startswith(_MAGIC) and data.endswith(EOF_BLOCK)
+    except (OSError, EOFError, zlib.error):
+        return
+    if sound:
+        target.write_bytes(data)
+
+
+def write_tbi_contigs(
+    path: Path, names: Collection[bytes], contigs: Iterable[TbiContig], offset: Offset = int
+) -> None:
+    """Write the index of the contigs of these names, each gone through once.
+
+    ``offset`` makes virtual offsets of theirs, where they are others.
+    """
+    together = b"".join(name + b"\0" for name in names)
+    with path.open("wb") as raw, BgzfWriter(raw) as out:
+        out.write(_HEAD.pack(_MAGIC, len(names), *VCF, len(together)) + together)
+        for contig in contigs:
+            out.write(_packed(contig, offset))
+        out.write(bytes(8))  # records without a place
+
+
+def _contig(data: bytes, at: int) -> tuple[TbiContig, int]:
+    """The contig at that byte, and where the next one is."""
+    contig = TbiContig()
+    (bins,) = _COUNT.unpack_from(data, at)
+    at += _COUNT.size
+    for _ in range(bins):
+        number, stretches = _BIN.unpack_from(data, at)
+        at += _BIN.size
+        contig.bins[number] = list(struct.unpack_from(f"<{2 * stretches}Q", data, at))
+        at += 16 * stretches
+    contig.begin, contig.end, contig.records, _ = contig.bins.pop(_META)
+    (windows,) = _COUNT.unpack_from(data, at)
+    at += _COUNT.size
+    contig.windows = list(struct.unpack_from(f"<{windows}Q", data, at))
+    return contig, at + 8 * windows
+
+
+def _packed(contig: TbiContig, offset: Offset) -> bytes:
+    """The contig as it stands in the index."""
+    meta = offset(contig.begin), offset(contig.end), contig.records, 0
+    bins = ((number, list(map(offset, stretches))) for number, stretches in contig.bins.items())
+    parts = [_COUNT.pack(len(contig.bins) + 1)]
+    for number, stretches in itertools.chain(bins, [(_META, meta)]):
+        parts += (_BIN.pack(number, len(stretches) // 2), struct.pack(f"<{len(stretches)}Q", *stretches))
+    windows = list(map(offset, contig.windows))
+    parts += (_COUNT.pack(len(windows)), struct.pack(f"<{len(windows)}Q", *windows))
+    return b"".join(parts)
+
+
+#: The first of the bins of one window.
+_FIRST = 4681
+#: What tells an end in INFO.
+_ENDS = (b"END=", b"SVLEN=")
+
+
+@dataclass
+class _Contig:
+    """Where a contig's records lie, in little memory: bin, begin and end of each stretch in turn."""
+
+    begin: int
+    end: int
+    records: int = 0
+    stretches: array[int] = field(default_factory=lambda: array("Q"))
+    windows: array[int] = field(default_factory=lambda: array("Q"))
+
+    def add(self, number: int, last: int, begin: int, end: int) -> None:
+        """Add records in that bin, up to the window ``last``, from one place to another."""
+        stretches = self.stretches
+        if stretches and stretches[-1] == begin and stretches[-3] == number:
+            stretches[-1] = end
+        else:
+            stretches.extend((number, begin, end))
+        if (missing := last + 1 - len(self.windows)) > 0:
+            self.windows.extend([begin] * missing)
+
+    def whole(self) -> TbiContig:
+        """The same by bin."""
+        contig = TbiContig({}, self.windows, self.begin, self.end, self.records)
+        for at in range(0, len(self.stretches), 3):
+            number, begin, end = self.stretches[at : at + 3]
+            contig.bins.setdefault(number, []).extend((begin, end))
+        return contig
+
+
+class LiveIndex:
+    """Takes the records in the order in which they are written, behind the ``header``.
+
+    Until ``write`` a place is a byte of the text, since the blocks that hold it are yet to be compressed.
+    """
+
+    def __init__(self, header: Sequence[bytes]) -> None:
+        self._at = sum(len(line) + 1 for line in header)
+        self._contigs: dict[bytes, _Contig] = {}
+        self._chrom = b""
+        self._start = 0
+        #: Whether there can still be an index.
+        self.possible = tbi_reaches(header)
+
+    def add(
+        self,
+        chrom: bytes,
+        starts: Sequence[int],
+        refs: Sequence[bytes],
+        alts: Sequence[bytes],
+        infos: Sequence[bytes],
+        lines: Sequence[bytes],
+    ) -> None:
+        """Add records of one contig, by column: POS - 1, REF, ALT, INFO as it was or is, and the lines."""
+        if self.possible and self._follows(chrom, starts) and _plain(alts, infos):
+            self._place(starts, refs, lines)
+        else:
+            self.possible = False
+
+    def add_lines(self, chrom: bytes, lines: Sequence[bytes]) -> None:
+        """Add records of one contig by their lines alone."""
+        if self.possible:
+            _, pos, _, refs, alts, _, _, infos = zip(
+                *(line.split(b"\t", 8)[:8] for line in lines), strict=True
+            )
+            starts = [int(text) - 1 for text in pos]
+            self.possible = min(starts) >= 0
+            self.add(chrom, starts, refs, alts, infos, lines)
+
+    def write(self, path: Path, blocks: Sequence[int]) -> bool:
+        """Write the index to ``path``, if it could be made: whether it was.
+
+        ``blocks`` are the bytes at which the file's blocks begin, full ones all but the last, and the
+        end-of-file block.
+        """
+
+        def offset(place: int) -> int:
+            number, within = divmod(place, PAYLOAD)
+            return blocks[number] << 16 | within if place < self._at else blocks[-1] << 16
+
+        if self.possible:
+            contigs = (contig.whole() for contig in self._contigs.values())
+            write_tbi_contigs(path, self._contigs, contigs, offset)
+        return self.possible
+
+    def _follows(self, chrom: bytes, starts: Sequence[int]) -> bool:
+        """Whether the records are in order, and behind those before."""
+        if chrom != self._chrom:
+            if chrom in self._contigs:
+                return False
+            self._contigs[chrom] = _Contig(self._at, self._at)
+            self._chrom, self._start = chrom, 0
+        before, self._start = self._start, starts[-1]
+        return before <= starts[0] and list(starts) == sorted(starts)
+
+    def _place(self, starts: Sequence[int], refs: Sequence[bytes], lines: Sequence[bytes]) -> None:
+        """Put stretches of records in one window into its bin, and those across its border into theirs."""
+        contig, longest, count = self._contigs[self._chrom], max(map(len, refs)), len(starts)
+        places = list(accumulate([len(line) + 1 for line in lines], initial=self._at))
+        if starts[-1] + longest > LIMIT:
+            self.possible = False
+            return
+        done = 0
+        while done < count:
+            window = starts[done] >> WINDOW
+            border = window + 1 << WINDOW
+            beyond = bisect_left(starts, border, done)
+            for number in range(bisect_left(starts, border - longest + 1, done, beyond), beyond):
+                last = starts[number] + len(refs[number]) - 1 >> WINDOW
+                if last > window:
+                    if number > done:
+                        contig.add(_FIRST + window, window, places[done], places[number])
+                    crossing = _smallest(window, last)
+                    contig.add(crossing, last, places[number], places[number + 1])
+                    done = number + 1
+            if beyond > done:
+                contig.add(_FIRST + window, window, places[done], places[beyond])
+            done = beyond
+        self._at = contig.end = places[-1]
+        contig.records += count
+
+
+def _smallest(first: int, last: int) -> int:
+    """The smallest bin that holds these windows (tabix specification, reg2bin)."""
+    number = _FIRST
+    while first != last:
+        first, last, number = first >> 3, last >> 3, number - 1 >> 3
+    return number + first
+
+
+def _plain(alts: Sequence[bytes], infos: Sequence[bytes]) -> bool:
+    """Whether nothing but REF tells where these records end."""
+    info = b"\t".join(infos)
+    return b"<" not in b"\t".join(alts) and not any(end in info for end in _ENDS)
+
+
+@dataclass(frozen=True)
+class OffsetMap:
+    """Where the records of a piece lie in the joined file.
+
+    The records that share the piece's block at byte ``first`` with the header's end, from byte ``within`` of
+    its payload on, are in a block of their own at byte ``start`` there. All later blocks are ``shift`` bytes
+    further on, up to the one at byte ``end``, which ends the piece.
+    """
+
+    first: int
+    within: int
+    start: int
+    shift: int
+    end: int
+
+    def of(self, offset: int) -> int:
+        """The virtual offset in the joined file; 0, which says nothing, stays 0."""
+        block = offset >> 16
+        if block > self.first:
+            return min(offset, self.end << 16) + (self.shift << 16)
+        return (self.start << 16) + max(0, (offset & 0xFFFF) - self.within) if offset else 0
+
+
+class JoinedIndex:
+    """Takes the index of each piece in order; where one was missing or does not fit, there is nothing."""
+
+    def __init__(self) -> None:
+        self._contigs: dict[bytes, TbiContig] = {}
+        self._last: tuple[bytes, int] = (b"", 0)
+        self._whole = True
+
+    def add(self, piece: Path, index: Path | None, place: OffsetMap | None) -> None:
+        """Add the piece, whose index and place in the joined file are None where there is none."""
+        try:
+            self._whole = (
+                self._whole
+                and index is not None
+                and place is not None
+                and self._add(piece, read_tbi(index), place)
+            )
+        except (OSError, ValueError):  # what cannot be read is as good as missing
+            self._whole = False
+
+    def write(self, path: Path) -> None:
+        """Write the index of the joined file to ``path``, if it could be made."""
+        if self._whole:
+            write_tbi_contigs(path, self._contigs, self._contigs.values())
+
+    def _add(self, piece: Path, contigs: dict[bytes, TbiContig], place: OffsetMap) -> bool:
+        """Whether the piece could be added: it is sorted, as it has an index, and lies behind the others."""
+        in_order = sorted(contigs, key=lambda name: contigs[name].begin)
+        if not in_order:
+            return True
+        known = [name for name in in_order if name in self._contigs]
+        first, last = contigs[in_order[0]], contigs[in_order[-1]]
+        begins, ends = _position(piece, first.begin), _position(piece, _last(last), to_the_end=True)
+        if known and not (known == in_order[:1] == [self._last[0]] and begins >= self._last[1]):
+            return False
+        for name in in_order:
+            _append(self._contigs.setdefault(name, TbiContig()), contigs[name], place)
+        self._last = in_order[-1], ends
+        return True
+
+
+def _last(contig: TbiContig) -> int:
+    """Where the stretch begins that has the last record."""
+    return max(max(stretches[::2]) for stretches in contig.bins.values())
+
+
+def _append(whole: TbiContig, part: TbiContig, place: OffsetMap) -> None:
+    """Add what a piece has of the contig behind what there is."""
+    for number, stretches in part.bins.items():
+        there, more = whole.bins.setdefault(number, []), list(map(place.of, stretches))
+        if there and there[-1] >= more[0]:
+            there.pop()
+            del more[0]
+        there += more
+    whole.windows += map(place.of, part.windows[len(whole.windows) :])
+    whole.begin = whole.begin or place.of(part.begin)
+    whole.end = place.of(part.end)
+    whole.records += part.records
+
+
+def _position(piece: Path, offset: int, *, to_the_end: bool = False) -> int:
+    """POS of the record at that virtual offset, or of the last from there on."""
+    import pysam
+
+    with pysam.BGZFile(str(piece), "rb", None) as file:
+        file.seek(offset)
+        line = file.readline()
+        while to_the_end and (following := file.readline()):
+            line = following
+    return int(line.split(b"\t", 2)[1])
+
 
 #: From here on the reach of a .csi depends on what lengths the header declares (htslib, tbx_index).
 FARTHEST = 1 << 31
@@ -54,7 +402,7 @@ def _kinds(path: Path, name: str, csi: bool) -> tuple[str, ...]:
         reader = VcfReader(raw, name)
     if reader.kind != "bgzf":
         raise InvalidInput(f"{name} cannot be indexed: it is not BGZF", "Write it with -O z")
-    return (".csi",) if csi or not tbi.reaches(reader.header) else (".tbi", ".csi")
+    return (".csi",) if csi or not tbi_reaches(reader.header) else (".tbi", ".csi")
 
 
 def _build(path: Path, suffix: str) -> bool:

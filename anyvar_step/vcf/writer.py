@@ -15,8 +15,7 @@ from typing import BinaryIO, Self
 
 from anyvar_step.errors import from_os
 from anyvar_step.models import OutputFormat
-from anyvar_step.vcf.beside import beside
-from anyvar_step.vcf.bgzf import BgzfWriter
+from anyvar_step.vcf.bgzf import BgzfWriter, beside
 
 
 class Digested:

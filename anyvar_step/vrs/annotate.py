@@ -12,8 +12,8 @@ from itertools import groupby
 from operator import itemgetter
 
 from anyvar_step.models import Counts, Existing
-from anyvar_step.reference.protocols import Reference
-from anyvar_step.vcf.lines import lines_of
+from anyvar_step.reference.base import Reference
+from anyvar_step.vcf.reader import lines_of
 from anyvar_step.vrs import fields
 from anyvar_step.vrs import old_digest as digest
 from anyvar_step.vrs.block import Block

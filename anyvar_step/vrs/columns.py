@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
-from anyvar_step.reference.protocols import Contig
+from anyvar_step.reference.base import Contig
 
 
 class Columns(NamedTuple):

@@ -18,7 +18,7 @@ from typing import Literal, Protocol, overload
 
 from anyvar_step.errors import ConfigurationError
 from anyvar_step.models import Existing, KeptAllele
-from anyvar_step.reference.protocols import Reference
+from anyvar_step.reference.base import Reference
 from anyvar_step.vrs import digest
 from anyvar_step.vrs.fields import Texts
 from anyvar_step.vrs.normalize import Normalized

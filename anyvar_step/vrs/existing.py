@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from anyvar_step.models import Counts
-from anyvar_step.reference.protocols import Contig, Reference
+from anyvar_step.reference.base import Contig, Reference
 from anyvar_step.vrs import fields
 from anyvar_step.vrs import old_digest as digest
 from anyvar_step.vrs.allele import is_nucleotides

@@ -6,7 +6,7 @@ hand. Whatever is not like that is left to the translator, which would give thes
 
 from __future__ import annotations
 
-from anyvar_step.reference.protocols import Contig
+from anyvar_step.reference.base import Contig
 from anyvar_step.vrs import fields
 from anyvar_step.vrs import old_digest as digest
 from anyvar_step.vrs.block import Block

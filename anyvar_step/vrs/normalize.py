@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from anyvar_step.reference.protocols import Contig
+from anyvar_step.reference.base import Contig
 
 #: A ReferenceLengthExpression shows its sequence up to this length.
 SHOWN = 50

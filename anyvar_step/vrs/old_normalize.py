@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from anyvar_step.reference.protocols import Contig
+from anyvar_step.reference.base import Contig
 from anyvar_step.vrs.normalize import Normalized as Normalized
 
 #: A ReferenceLengthExpression shows its sequence up to this length.

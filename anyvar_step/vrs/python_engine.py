@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
 from anyvar_step.models import Existing
-from anyvar_step.reference.protocols import Contig, Reference
-from anyvar_step.vcf.lines import lines_of
+from anyvar_step.reference.base import Contig, Reference
+from anyvar_step.vcf.reader import lines_of
 from anyvar_step.vrs import fields
 from anyvar_step.vrs.engine import DIGITS, EXAMPLES, AlleleCollector, Annotated, record_error, text_of
 from anyvar_step.vrs.normalize import Trimmed, is_nucleotides, kind_of_other, normalize, trim

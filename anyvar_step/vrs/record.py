@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from anyvar_step.models import Counts, Existing
-from anyvar_step.reference.protocols import Contig, Reference
+from anyvar_step.reference.base import Contig, Reference
 from anyvar_step.vrs import fields, mismatch
 from anyvar_step.vrs import old_digest as digest
 from anyvar_step.vrs.allele import is_nucleotides, kind_of_change, kind_of_other

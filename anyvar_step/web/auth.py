@@ -7,7 +7,7 @@ import hmac
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from anyvar_step.web.refusal import Refusal
+from anyvar_step.web.runs import Refusal
 
 #: Probes of a cluster carry no token; what it says is no secret.
 OPEN_PATH = "/healthz"

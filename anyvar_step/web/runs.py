@@ -2,23 +2,207 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import os
 import queue
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from anyvar_step import sweep
-from anyvar_step.broker.leases import DETACHED
-from anyvar_step.broker.names import is_run_id
-from anyvar_step.broker.status import run_status
-from anyvar_step.errors import AccessRefused, FileTrouble, RunLost
+import anyio
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.responses import FileResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from anyvar_step.client.celery import CeleryTransport
+from anyvar_step.client.http import ERROR_CLASS, PROGRESS, RETRY_AFTER, STATE, is_holder
+from anyvar_step.errors import AccessRefused, FileTrouble, RunLost, StepError
 from anyvar_step.files import remove_tree
 from anyvar_step.models import Manifest, RunReport, RunStatus, State
+from anyvar_step.runs import sweep
+from anyvar_step.runs.keys import is_run_id
+from anyvar_step.runs.lease import DETACHED
+from anyvar_step.runs.state import run_status
+from anyvar_step.runs.work_dir import Staged, WorkDir
 from anyvar_step.settings import Settings
-from anyvar_step.transport.celery import CeleryTransport
-from anyvar_step.transport.rest import is_holder
-from anyvar_step.workdir import Staged, WorkDir
+
+
+def submitted(manifest: Manifest, seconds: int) -> JSONResponse:
+    """202 for a run that has just been queued; ``seconds`` is how long it will take about."""
+    where = f"/vcf/{manifest.run_id}"
+    body = _status(manifest.run_id, "PENDING", f"Run submitted. Its status is at {where}")
+    return JSONResponse(body, 202, headers={"Location": where, "Retry-After": str(seconds)})
+
+
+def not_found(run_id: str) -> JSONResponse:
+    """404 for a run that nobody knows."""
+    return JSONResponse(_status(run_id, "NOT_FOUND", "Run not found"), 404)
+
+
+async def of(runs: Runs, status: RunStatus, *, tell: bool = True) -> Response:
+    """The answer to a question for a run's status; ``tell`` is False where the client gets no body."""
+    if status.missing:
+        return not_found(status.run_id)
+    if status.running:
+        return _running(status)
+    if status.error_code is not None:
+        if tell:
+            await run_in_threadpool(runs.told_failure, status.run_id)
+        body = {"error": status.message, "error_code": status.error_code, ERROR_CLASS: status.error_class}
+        return JSONResponse(body, status.status_code)
+    if status.output is None:
+        if tell:
+            await run_in_threadpool(runs.sent, status.run_id, 0, 1, 1)
+        return JSONResponse(
+            _status(status.run_id, "SUCCESS", await run_in_threadpool(_completed, runs, status))
+        )
+    return await _file(runs, status)
+
+
+def _completed(runs: Runs, status: RunStatus) -> str:
+    """What to say of a run without a file, an ingestion: also what it left out."""
+    report = runs.report(status)
+    wrong = report.registered.conflicts if report and report.registered else 0
+    return (
+        f"Run completed. Alleles left out, whose identifiers do not match them: {wrong}"
+        if wrong
+        else "Run completed"
+    )
+
+
+def _running(status: RunStatus) -> JSONResponse:
+    progress = status.progress.model_dump() if status.progress else None
+    body = _status(status.run_id, "PENDING", f"Run not completed. Its status is at /vcf/{status.run_id}")
+    more = {STATE: status.status, PROGRESS: progress}
+    return JSONResponse(body | more, 202, headers={"Retry-After": str(RETRY_AFTER)})
+
+
+async def _file(runs: Runs, status: RunStatus) -> Response:
+    path = await run_in_threadpool(runs.result, status)
+
+    async def on_sent(start: int, end: int, size: int) -> None:
+        # A board that is away must not break the download: the result just stays until it expires.
+        with contextlib.suppress(StepError):
+            await run_in_threadpool(runs.sent, status.run_id, start, end, size)
+
+    def make() -> Handout:
+        with path.open("rb") as file:
+            kind = "application/gzip" if file.read(2) == b"\x1f\x8b" else "text/plain"
+        # A synchronous PUT is not told its run's id in the body.
+        return Handout(path, kind, on_sent, {"Location": f"/vcf/{status.run_id}"})
+
+    return await run_in_threadpool(make)
+
+
+def _status(run_id: str, status: str, message: str) -> dict[str, Any]:
+    return {"run_id": run_id, "status": status, "status_message": message}
+
+
+#: Seconds for which the rest of a refused upload is read and thrown away.
+LINGER = 10.0
+
+
+class Refused(Exception):
+    """The request is refused with that status code; ``message`` becomes AnyVar's ``error``."""
+
+    def __init__(self, status_code: int, message: str) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+
+
+class Refusal(JSONResponse):
+    """A JSON answer that is sent at once, while the request's body may still be coming.
+
+    A server that closes such a connection resets it, and a client in the middle of its upload sees the reset
+    instead of the answer: so what comes is read for a while. A client that waits for "100 Continue" has not
+    begun to send, and must not be made to.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer, then let the upload run out."""
+        headers = [*self.raw_headers, (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        if (b"expect", b"100-continue") not in scope["headers"]:
+            await _let_run_out(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _let_run_out(receive: Receive) -> None:
+    try:
+        async with asyncio.timeout(LINGER):
+            while (await receive()).get("more_body", False):
+                pass
+    except TimeoutError:
+        pass
+
+
+def refusal(status_code: int, message: str, headers: Mapping[str, str] | None = None) -> Refusal:
+    """AnyVar's error body; no ``error_code``, since no run failed."""
+    return Refusal({"error": message}, status_code, headers=headers)
+
+
+#: Called with the first and the last byte (exclusive) that were sent, and the file's size.
+OnSent = Callable[[int, int, int], Awaitable[None]]
+
+_RANGE = re.compile(r"bytes (\d+)-\d+/\d+")
+
+
+class Handout(FileResponse):
+    """The result as a file that can be had in parts (Range, If-Range)."""
+
+    chunk_size = 1 << 20
+
+    def __init__(self, path: Path, media_type: str, on_sent: OnSent, headers: dict[str, str]) -> None:
+        stat_result = os.stat(path)  # noqa: PTH116  # what FileResponse itself would do later, in a thread
+        super().__init__(path, media_type=media_type, stat_result=stat_result, headers=headers)
+        self._size = stat_result.st_size
+        self._on_sent = on_sent
+        self._start: int | None = None
+        self._sent = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; say how much of it went out, also when the client hangs up in between.
+
+        That is said before the last piece goes: a client that has it may submit under the same id at once.
+        """
+        told = False
+
+        async def tell() -> None:
+            nonlocal told
+            if scope["method"] != "HEAD" and self._start is not None and not told:
+                told = True
+                await self._on_sent(self._start, self._start + self._sent, self._size)
+
+        async def counting(message: Message) -> None:
+            self._count(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                await tell()
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, counting)
+        finally:
+            await tell()
+
+    def _count(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            self._sent += len(message.get("body", b""))
+        elif message["status"] == 200:
+            self._start = 0
+        elif message["status"] == 206:
+            # An answer of several ranges has no Content-Range, and does not count.
+            span = MutableHeaders(raw=list(message["headers"])).get("content-range", "")
+            if match := _RANGE.fullmatch(span):
+                self._start = int(match[1])
+
 
 _logger = logging.getLogger(__name__)
 
@@ -69,7 +253,7 @@ class Runs:
         with self._transport() as transport:
             if transport.board.stop_asked(run_id):
                 return False
-            return transport.status(run_id).missing or transport.board.handouts.was_told(run_id)
+            return transport.status(run_id).missing or transport.board.deliveries.was_told(run_id)
 
     def start(self, manifest: Manifest, staged: Staged, holder: str) -> bool:
         """Queue the staged upload; False where somebody else has taken the run id meanwhile.
@@ -77,7 +261,7 @@ class Runs:
         An earlier run of that id, whose end has been told, is dropped only now: not for an upload that fails.
         """
         with self._transport() as transport:
-            if transport.board.handouts.was_told(manifest.run_id):
+            if transport.board.deliveries.was_told(manifest.run_id):
                 self._drop(transport, transport.status(manifest.run_id))
             if not transport.start(manifest, staged):
                 return False
@@ -98,11 +282,11 @@ class Runs:
                 cancelled = {"status": State.REVOKED, "result": None}
                 return run_status(run_id, cancelled, self._settings.failure_status_code)
             if status.status == State.SENT:
-                transport.make_good(run_id)
+                transport.requeue_unpublished(run_id)
             if status.running:
                 transport.board.refresh(run_id)
             if is_holder(holder) and not status.missing:
-                transport.want(run_id, holder)
+                transport.acquire_lease(run_id, holder)
             return status
 
     def digest(self, run_id: str) -> str:
@@ -135,8 +319,8 @@ class Runs:
     def sent(self, run_id: str, start: int, end: int, size: int) -> None:
         """Note what a client was sent; once that is all, the result stays for GRACE seconds more."""
         with self._transport() as transport:
-            if transport.board.handouts.note_sent(run_id, start, end) >= size:
-                transport.board.handouts.tell(run_id)
+            if transport.board.deliveries.note_sent(run_id, start, end) >= size:
+                transport.board.deliveries.tell(run_id)
 
     def told_failure(self, run_id: str) -> None:
         """A client knows that the run failed: its files can go; its answer stays for GRACE seconds more."""
@@ -144,7 +328,7 @@ class Runs:
         if folder:
             remove_tree(folder)
         with self._transport() as transport:
-            transport.board.handouts.tell(run_id)
+            transport.board.deliveries.tell(run_id)
 
     def end(self, run_id: str, holder: str = "") -> bool:
         """Cancel the run, or drop it where it has ended, unless others hold it; False = not known."""
@@ -185,7 +369,7 @@ class Runs:
     def tidy(self) -> None:
         """Drop what has been handed out, and, now and then, what dead runs left and results that expired."""
         with self._transport() as transport:
-            for run_id in transport.board.handouts.told_before(GRACE):
+            for run_id in transport.board.deliveries.told_before(GRACE):
                 self._drop(transport, transport.status(run_id))
         sweep.take_turn(self._settings, self.workdir)
 
@@ -193,3 +377,31 @@ class Runs:
         """How many worker processes serve the queue."""
         with self._transport() as transport:
             return transport.capacity() if transport.served() else 0
+
+
+#: Seconds between two looks at a run on behalf of a waiting client, first and last; and the longest wait.
+FIRST_PAUSE, LAST_PAUSE, LONGEST_WAIT = 0.02, 0.4, 20.0
+
+
+def runs_of(request: Request) -> Runs:
+    """What does the endpoints' work."""
+    runs: Runs = request.app.state.runs
+    return runs
+
+
+def settings_of(request: Request) -> Settings:
+    """The web API's settings."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+async def ended(request: Request, run_id: str, holder: str, seconds: float | None) -> RunStatus:
+    """The status as soon as the run has ended, as the client hangs up, or after so many seconds."""
+    begin, pause = time.monotonic(), FIRST_PAUSE
+    while True:
+        status = await run_in_threadpool(runs_of(request).look, run_id, holder)
+        left = None if seconds is None else begin + seconds - time.monotonic()
+        if not status.running or (left is not None and left <= 0) or await request.is_disconnected():
+            return status
+        await anyio.sleep(pause if left is None else min(pause, left))
+        pause = min(pause * 1.3, LAST_PAUSE)

@@ -15,11 +15,11 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from anyvar_step.broker.queue import Queue
-from anyvar_step.broker.status import error_code_of
 from anyvar_step.errors import StepError, named
 from anyvar_step.models import AnnotateOptions, IngestOptions
 from anyvar_step.pipeline import Outcome
+from anyvar_step.runs.queue import Queue
+from anyvar_step.runs.state import error_code_of
 from anyvar_step.settings import Settings
 
 #: Upper bounds of the histogram of run times, seconds: a small VCF, an exome, a genome, an hour and more.

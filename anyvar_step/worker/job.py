@@ -7,24 +7,98 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from celery.signals import worker_process_shutdown
 
 from anyvar_step import pipeline, reference
-from anyvar_step.broker.board import Board
-from anyvar_step.broker.connection import PATIENT
-from anyvar_step.environment import chosen
 from anyvar_step.errors import ConfigurationError, RunCancelled, RunLost, from_os
 from anyvar_step.files import remove_tree
 from anyvar_step.models import AnnotateOptions, IngestOptions, Manifest, RunReport, State, throughput
-from anyvar_step.settings import Settings
-from anyvar_step.workdir import CONFLICTS_SUFFIX, MANIFEST, OUTPUT_SUFFIX, REPORT_SUFFIX, WorkDir, index_of
-from anyvar_step.worker.hold import Abandoned, Hold, TakenElsewhere
-from anyvar_step.worker.stores import Registrations
+from anyvar_step.runs.connection import PATIENT
+from anyvar_step.runs.lock import Abandoned, LockedElsewhere, RunLock
+from anyvar_step.runs.state import RunState
+from anyvar_step.runs.work_dir import (
+    CONFLICTS_SUFFIX,
+    MANIFEST,
+    OUTPUT_SUFFIX,
+    REPORT_SUFFIX,
+    WorkDir,
+    index_of,
+)
+from anyvar_step.settings import Settings, chosen
+from anyvar_step.store import Store, Tables, open_store
+from anyvar_step.store.registrar import Registrar, Registration
 
 _logger = logging.getLogger(__name__)
+
+
+def configured_store(settings: Settings) -> Store | None:
+    """The store that ANYVAR_STORAGE_URI names; None where it names none."""
+    if not settings.storage_uri:
+        return None
+    tables = Tables(
+        alleles=settings.alleles_table,
+        locations=settings.locations_table,
+        sequence_references=settings.sequence_references_table,
+    )
+    return open_store(settings.storage_uri, tables, settings.store_patience)
+
+
+def prepare_store(settings: Settings) -> None:
+    """Make the tables before the first run, and find out now what would fail each run."""
+    store = configured_store(settings)
+    if store is None:
+        return
+    begin = time.monotonic()
+    store.prepare()
+    store.close()
+    _logger.info("the store is ready in %.1f s", time.monotonic() - begin)
+
+
+def look_at_store(settings: Settings) -> None:
+    """Raise what would keep runs from registering alleles, as far as that can be seen beside runs at work.
+
+    A DuckDB file belongs to the one process that has it open: asking for it here would disturb a run.
+    """
+    store = configured_store(settings)
+    if store is not None and not settings.storage_uri.startswith("duckdb"):
+        store.prepare()
+        store.close()
+
+
+class Registrations:
+    """The registrations of this process's runs; its writers start with the first one, after the fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._registrar: Registrar | None = None
+        worker_process_shutdown.connect(self.drain)
+
+    def begin(self, run_id: str) -> Registration | None:
+        """The registration of that run; None where there is no store."""
+        if not self._settings.storage_uri:
+            return None
+        if self._registrar is None:
+            self._registrar = Registrar(self._open, patience=self._settings.store_patience)
+        return self._registrar.begin(f"run {run_id}")
+
+    def _open(self) -> Store:
+        store = configured_store(self._settings)
+        assert store is not None
+        return store
+
+    def drain(self, **_: Any) -> None:
+        """Write what runs with ``allow_async_write`` have left; Celery calls this when the process ends."""
+        if self._registrar is not None:
+            self._registrar.close()
+            self._registrar = None
+
 
 References = Callable[[str], reference.Reference]
 #: Told of each run that was done: what was asked for, and what came of it.
@@ -50,7 +124,7 @@ class Task:
     output: Path
     result: str
     options: AnnotateOptions | IngestOptions
-    work: Callable[[Path, Manifest | None, Hold], pipeline.Outcome]
+    work: Callable[[Path, Manifest | None, RunLock], pipeline.Outcome]
 
 
 class Job:
@@ -82,7 +156,7 @@ class Job:
         Raises NothingToDo for a duplicate delivery and for a cancelled run, StepErrors for a failed one.
         """
 
-        def work(part: Path, manifest: Manifest | None, hold: Hold) -> pipeline.Outcome:
+        def work(part: Path, manifest: Manifest | None, hold: RunLock) -> pipeline.Outcome:
             return pipeline.annotate_file(
                 path,
                 part,
@@ -109,7 +183,7 @@ class Job:
         A step finds the log in either case. Raises as ``annotate`` does.
         """
 
-        def work(part: Path, manifest: Manifest | None, hold: Hold) -> pipeline.Outcome:
+        def work(part: Path, manifest: Manifest | None, hold: RunLock) -> pipeline.Outcome:
             registration = self._registrations.begin(self._run_id)
             if registration is None and not options.require_validation:
                 raise ConfigurationError(
@@ -133,14 +207,14 @@ class Job:
         """The task's result, from work that no other worker does meanwhile, or has done before."""
         self._workdir.contained(task.path)
         try:
-            with Hold(self._settings, self._run_id, self._worker, self._overdue) as hold:
+            with RunLock(self._settings, self._run_id, self._worker, self._overdue) as hold:
                 if (finished := self._finished(task)) is not None:
                     return finished
                 hold.keep()
                 return self._work_or_drop(task, hold)
-        except (RunCancelled, TakenElsewhere, RunLost) as reason:
+        except (RunCancelled, LockedElsewhere, RunLost) as reason:
             if isinstance(reason, RunCancelled):
-                with Board(self._settings, PATIENT) as board:
+                with RunState(self._settings, PATIENT) as board:
                     if isinstance(reason, Abandoned):  # a step that waits after all may attempt it again
                         board.put_lost(self._run_id, str(reason))
                     else:
@@ -153,7 +227,7 @@ class Job:
 
     def _finished(self, task: Task) -> str | None:
         """The result, when an earlier delivery has published it; SUCCESS must never become FAILURE."""
-        with Board(self._settings, PATIENT) as board:
+        with RunState(self._settings, PATIENT) as board:
             meta = board.meta(self._run_id)
             if board.stop_asked(self._run_id):
                 raise RunCancelled(f"run {self._run_id} was cancelled")
@@ -161,14 +235,14 @@ class Job:
             return str(meta["result"])
         return task.result if task.output.exists() and not task.path.exists() else None
 
-    def _work_or_drop(self, task: Task, hold: Hold) -> str:
+    def _work_or_drop(self, task: Task, hold: RunLock) -> str:
         try:
             return self._work(task, hold)
         except Exception:
             drop_input(task.path)
             raise
 
-    def _work(self, task: Task, hold: Hold) -> str:
+    def _work(self, task: Task, hold: RunLock) -> str:
         path = task.path
         self._workdir.await_file(path, gone=self._forgotten)
         self._workdir.contained(path)  # now that it is there
@@ -213,7 +287,7 @@ class Job:
 
     def _forgotten(self) -> bool:
         """Whether the step has collected or cancelled the run, so that its files may be gone for good."""
-        with Board(self._settings, PATIENT) as board:
+        with RunState(self._settings, PATIENT) as board:
             return board.meta(self._run_id) is None or board.stop_asked(self._run_id)
 
     def _report(self, manifest: Manifest, task: Task, outcome: pipeline.Outcome) -> RunReport:

@@ -13,12 +13,11 @@ from celery import Celery, Task
 from celery.exceptions import Ignore
 
 from anyvar_step import __version__, reference
-from anyvar_step.broker.names import ANNOTATE_VCF, INGEST_ANNOTATED_VCF, VERSION_MARK
 from anyvar_step.errors import ConfigurationError, StepError, TimeLimitReached
 from anyvar_step.models import AnnotateOptions, IngestOptions
+from anyvar_step.runs.keys import ANNOTATE_VCF, INGEST_ANNOTATED_VCF, VERSION_MARK
 from anyvar_step.settings import Settings
-from anyvar_step.worker.job import Job, NothingToDo, Observe
-from anyvar_step.worker.stores import Registrations
+from anyvar_step.worker.job import Job, NothingToDo, Observe, Registrations
 
 Options = TypeVar("Options", AnnotateOptions, IngestOptions)
 

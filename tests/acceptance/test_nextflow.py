@@ -17,9 +17,9 @@ from nextflow import PIPELINE, PROGRAM, Nextflow, missing_programs
 from slurm import Slurm
 from support import ROOT, Site, until, write_vcf
 
-from anyvar_step.broker.connection import redis_url
-from anyvar_step.broker.names import meta_key
 from anyvar_step.errors import RETRYABLE
+from anyvar_step.runs.connection import redis_url
+from anyvar_step.runs.keys import meta_key
 
 pytestmark = pytest.mark.services
 

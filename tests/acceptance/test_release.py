@@ -105,7 +105,7 @@ def test_the_oldest_versions_that_it_asks_for_are_new_enough(dist: Path, tmp_pat
     run(program, "annotate", *arguments, "--reference", "GRCh38=genome.fa", cwd=tmp_path)
     assert json.loads((tmp_path / "run.json").read_text())["registered"]["added"] == 400
     run(program, "report", "run.json", "-o", "report.html", cwd=tmp_path)
-    run(home / "bin" / "python", "-c", "import anyvar_step.web.app, anyvar_step.transport.http", cwd=tmp_path)
+    run(home / "bin" / "python", "-c", "import anyvar_step.web.app, anyvar_step.client.http", cwd=tmp_path)
 
 
 @pytest.mark.services

@@ -69,8 +69,8 @@ def test_the_page_fits_its_window_and_can_be_read(page: Path, tmp_path: Path, wi
 
 
 def test_the_bars_are_as_long_as_their_numbers(page: Path, reports: list[Path], tmp_path: Path) -> None:
-    from anyvar_step.report.charts import alleles
-    from anyvar_step.report.reading import read_samples
+    from anyvar_step.report.html import alleles
+    from anyvar_step.report.samples import read_samples
 
     made = alleles(read_samples(reports))
     measured = Browser(tmp_path).measure(page, 1200)

@@ -13,8 +13,8 @@ import pytest
 from smk import CONFIG, Running, lengthen, only, outputs, snakemake, text
 from support import Site, held, until
 
-from anyvar_step.broker.board import Board
-from anyvar_step.environment import load
+from anyvar_step.runs.state import RunState
+from anyvar_step.settings import load
 
 pytestmark = pytest.mark.services  # several minutes, for `make test-all`
 
@@ -39,12 +39,12 @@ def run_ids(site: Site) -> list[str]:
 
 def queued(site: Site) -> int:
     """How many runs have been put into the queue."""
-    with Board(load(site.environ)) as board:
+    with RunState(load(site.environ)) as board:
         return sum(board.is_published(run_id) for run_id in run_ids(site))
 
 
 def status_of(site: Site, run_id: str) -> str:
-    with Board(load(site.environ)) as board:
+    with RunState(load(site.environ)) as board:
         meta = board.meta(run_id)
     return str(meta["status"]) if meta else "gone"
 
@@ -204,7 +204,7 @@ def test_a_ticket_whose_run_is_gone_is_submitted_again(project: Path, demo_site:
     gone = json.loads(ticket.read_text())["run_id"]
     assert demo_site.run("cancel", ticket).returncode == 0
     if how == "expired":
-        with Board(load(demo_site.environ)) as board:
+        with RunState(load(demo_site.environ)) as board:
             board.forget(gone, "")
     with demo_site.worker():
         done = snakemake("--cores", "1", environ=demo_site.environ)

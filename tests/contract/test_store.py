@@ -465,7 +465,7 @@ def test_a_full_disk_is_said_and_worth_another_try() -> None:
     import psycopg.errors
 
     from anyvar_step.store import duckdb as file_store
-    from anyvar_step.store.postgres_failures import explained
+    from anyvar_step.store.postgres import explained
 
     full = psycopg.errors.DiskFull('could not extend file "base/1/2": No space left on device')
     assert isinstance(explained(full, "anyvar at db"), FileTrouble)

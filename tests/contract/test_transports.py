@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from support import Site, write_vcf
 
-from anyvar_step.broker.board import Board
-from anyvar_step.environment import load
-from anyvar_step.errors import ConfigurationError, FileSpoiled, RunCancelled
+from anyvar_step.client.base import Transport
+from anyvar_step.client.celery import CeleryTransport
+from anyvar_step.client.deliver import Target
+from anyvar_step.client.http import HttpTransport
+from anyvar_step.client.source import InputSource
+from anyvar_step.client.step import annotate
+from anyvar_step.client.wait import Patience, wait
+from anyvar_step.errors import ConfigurationError, CorruptFile, RunCancelled
 from anyvar_step.models import AnnotateOptions, Manifest, Progress, RunRequest, RunStatus, State
-from anyvar_step.step.annotate import annotate
-from anyvar_step.step.delivery import Target
-from anyvar_step.step.intake import Intake
-from anyvar_step.step.waiting import Patience, wait
-from anyvar_step.transport import Transport
-from anyvar_step.transport.celery import CeleryTransport
-from anyvar_step.transport.http import HttpTransport
-from anyvar_step.workdir import OUTPUT_SUFFIX, REPORT_SUFFIX
+from anyvar_step.runs.state import RunState
+from anyvar_step.runs.work_dir import OUTPUT_SUFFIX, REPORT_SUFFIX
+from anyvar_step.settings import load
 
 REQUEST = RunRequest(options=AnnotateOptions())
 BOTH = ["celery", "http"]
@@ -63,7 +63,7 @@ FAILURES += ["ConfigurationError", "FileTrouble", "AccessRefused", "TimeLimitRea
 
 @pytest.mark.parametrize("code", [500, 418, 599, 404, 401, 503])
 def test_both_give_the_same_status_whatever_the_failure_code(site: Site, code: int) -> None:
-    with transports(site, code) as make, Board(load(site.environ)) as board:
+    with transports(site, code) as make, RunState(load(site.environ)) as board:
         celery, http = make("celery"), make("http")
         board.put("queued", State.SENT)
         board.put("begun", State.STARTED)
@@ -94,7 +94,7 @@ def submitted(transport: Transport, vcf: Path) -> Manifest:
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("code", [500, 418, 599, 404])
 def test_the_wait_ends_on_the_failure_code_whatever_it_is(site: Site, code: int, kind: str) -> None:
-    with transports(site, code) as make, Board(load(site.environ)) as board:
+    with transports(site, code) as make, RunState(load(site.environ)) as board:
         transport = make(kind)
         seen: list[RunStatus] = []
         board.put("run", State.SENT)
@@ -182,7 +182,7 @@ def test_a_cancelled_run_ends_the_wait_of_others(site: Site, kind: str, vcf: Pat
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_run_that_vanishes_is_lost(site: Site, kind: str, vcf: Path) -> None:
-    with transports(site) as make, Board(load(site.environ)) as board:
+    with transports(site) as make, RunState(load(site.environ)) as board:
         transport = make(kind)
         ticket = submitted(transport, vcf)
         status = wait(transport, ticket, Patience(), lambda _: board.forget(ticket.run_id, ticket.digest))
@@ -191,7 +191,7 @@ def test_a_run_that_vanishes_is_lost(site: Site, kind: str, vcf: Path) -> None:
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_run_that_was_dropped_without_being_cancelled_is_lost(site: Site, kind: str, vcf: Path) -> None:
-    with transports(site) as make, Board(load(site.environ)) as board:
+    with transports(site) as make, RunState(load(site.environ)) as board:
         transport = make(kind)
         ticket = submitted(transport, vcf)
         status = wait(transport, ticket, Patience(), lambda _: board.put_lost(ticket.run_id, "forsaken"))
@@ -217,7 +217,7 @@ def test_a_worker_lost_with_its_work_done_is_no_loss_though_its_output_is_seen_l
     site: Site, vcf: Path
 ) -> None:
     """As where a shared filesystem shows a removal before what was published ahead of it."""
-    with transports(site) as make, Board(load(site.environ)) as board:
+    with transports(site) as make, RunState(load(site.environ)) as board:
         transport = make("celery")
         ticket = submitted(transport, vcf)
         [folder] = site.work_dir.glob(f"*/{ticket.run_id}")
@@ -245,7 +245,7 @@ def test_an_output_that_is_gone_is_spoiled_though_its_report_is_seen_late(site: 
         report.rename(folder / ".late")
         shown = threading.Timer(0.5, lambda: (folder / ".late").rename(report))
         shown.start()
-        with pytest.raises(FileSpoiled), transport.fetch(ticket, status):
+        with pytest.raises(CorruptFile), transport.fetch(ticket, status):
             pass
         transport.drop(ticket)
 
@@ -272,7 +272,7 @@ def test_the_outputs_are_the_same_bytes(make: Make, vcf: Path, tmp_path: Path) -
             out = tmp_path / f"{kind}.vcf.{output_format}"
             target = Target(out, "z" if output_format == "z" else "v", index=False)
             report = annotate(
-                make(kind), Intake(vcf), target, request, patience=Patience(), watch=lambda _: None
+                make(kind), InputSource(vcf), target, request, patience=Patience(), watch=lambda _: None
             )
             assert report.counts.records == 200
             outs.append(out.read_bytes())

@@ -7,21 +7,21 @@ from collections.abc import Iterator
 import pytest
 from support import Site, until
 
-from anyvar_step.broker.board import Board
-from anyvar_step.broker.names import step_key
-from anyvar_step.environment import load
 from anyvar_step.models import Progress, State
-from anyvar_step.worker import hold as holding
-from anyvar_step.worker.hold import Abandoned, Hold
+from anyvar_step.runs import lock as holding
+from anyvar_step.runs.keys import step_key
+from anyvar_step.runs.lock import Abandoned, RunLock
+from anyvar_step.runs.state import RunState
+from anyvar_step.settings import load
 
 RUN = "a-run-with-a-lease"
 
 
 @pytest.fixture
-def board(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+def board(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunState]:
     """The board of a run whose step's lease lapsed an hour ago, as far as Redis can tell."""
     monkeypatch.setattr(holding, "BEAT_SECONDS", 0.02)
-    with Board(load(site.environ)) as opened:
+    with RunState(load(site.environ)) as opened:
         opened.put(RUN, State.SENT)
         opened.leases.take(RUN, "a-step")
         lapsed = opened._redis.time()[0] - 3600
@@ -31,9 +31,9 @@ def board(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
 
 
 def test_a_run_goes_on_where_its_lease_seems_to_have_lapsed_until_its_step_renews_it(
-    site: Site, board: Board
+    site: Site, board: RunState
 ) -> None:
-    with Hold(load(site.environ), RUN, "w") as hold:
+    with RunLock(load(site.environ), RUN, "w") as hold:
         hold.keep()
         assert board.leases.unwanted_for(RUN) > load(site.environ).abandon_after
         hold.tell(Progress(records=1))
@@ -43,10 +43,10 @@ def test_a_run_goes_on_where_its_lease_seems_to_have_lapsed_until_its_step_renew
 
 
 def test_a_run_is_dropped_once_nobody_has_been_seen_to_want_it_for_long(
-    site: Site, board: Board, monkeypatch: pytest.MonkeyPatch
+    site: Site, board: RunState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(holding, "SURE_SECONDS", 0.1)
-    with Hold(load(site.environ), RUN, "w") as hold:
+    with RunLock(load(site.environ), RUN, "w") as hold:
         hold.keep()
 
         def dropped() -> bool:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from anyvar_step.broker.board import Board
-from anyvar_step.broker.leases import DETACHED
-from anyvar_step.broker.names import step_key
 from anyvar_step.errors import Unavailable
 from anyvar_step.models import State
+from anyvar_step.runs.keys import step_key
+from anyvar_step.runs.lease import DETACHED
+from anyvar_step.runs.lock import RunLock
+from anyvar_step.runs.state import RunState
 from anyvar_step.settings import Settings
-from anyvar_step.worker.hold import Hold
 
 
 @pytest.fixture
@@ -21,16 +21,16 @@ def settings(redis_url: str) -> Settings:
 
 
 @pytest.fixture
-def board(settings: Settings) -> Iterator[Board]:
-    with Board(settings) as opened:
+def board(settings: Settings) -> Iterator[RunState]:
+    with RunState(settings) as opened:
         opened._redis.flushdb()
         yield opened
 
 
 def test_of_two_steps_that_start_one_content_at_once_the_first_one_has_the_run(
-    board: Board, settings: Settings
+    board: RunState, settings: Settings
 ) -> None:
-    with Board(settings) as other:
+    with RunState(settings) as other:
         before = board.current("content"), other.current("content")
         assert before == (None, None)
         assert board.make_current("content", "content-1", None) == "content-1"
@@ -41,7 +41,7 @@ def test_of_two_steps_that_start_one_content_at_once_the_first_one_has_the_run(
 
 @pytest.mark.parametrize(("other", "last"), [("live", False), ("lapsed", True), (DETACHED, False)])
 def test_the_last_living_step_removes_the_run_whoever_was_killed_before(
-    board: Board, other: str, last: bool
+    board: RunState, other: str, last: bool
 ) -> None:
     board.leases.take("run-1", other)
     if other == "lapsed":
@@ -50,11 +50,13 @@ def test_the_last_living_step_removes_the_run_whoever_was_killed_before(
     assert board.leases.end("run-1", "ours") is last
 
 
-def test_a_worker_whose_claim_another_took_says_no_more_of_the_run(board: Board, settings: Settings) -> None:
+def test_a_worker_whose_claim_another_took_says_no_more_of_the_run(
+    board: RunState, settings: Settings
+) -> None:
     board.put("run-1", State.SENT)
-    with Hold(settings, "run-1", "slow") as slow:
+    with RunLock(settings, "run-1", "slow") as slow:
         board._redis.delete(step_key("claim", "run-1"))  # it lapsed
-        with Hold(settings, "run-1", "quick") as quick:
+        with RunLock(settings, "run-1", "quick") as quick:
             quick.keep()
             with pytest.raises(Unavailable, match="another worker took it"):
                 slow.keep()

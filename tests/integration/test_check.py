@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 from support import Site, heeding_modes, until, write_genome, write_vcf
 
-from anyvar_step.broker.app import make_app
-from anyvar_step.broker.connection import connect
-from anyvar_step.broker.looks import Known, Look, Trouble, ask, gather
-from anyvar_step.check import servers, workers
-from anyvar_step.check.findings import Finding, exit_code
+from anyvar_step import check as checks
+from anyvar_step.check import Finding, exit_code
 from anyvar_step.embedded import private_redis
-from anyvar_step.environment import load
-from anyvar_step.workdir import WorkDir
-from anyvar_step.workdir.probe import probe
+from anyvar_step.runs.connection import connect
+from anyvar_step.runs.queue import make_app
+from anyvar_step.runs.registry import Known, Look, Trouble, ask, gather
+from anyvar_step.runs.work_dir import WorkDir, probe
+from anyvar_step.settings import load
 
 
 def check(site: Site, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
@@ -203,14 +202,14 @@ def test_what_redis_says_of_itself_is_judged() -> None:
     def levels(found: Any) -> list[tuple[str, int]]:
         return [(each.level, each.exit_code) for each in found]
 
-    assert levels(servers.persistence("broker", {"aof_enabled": 0}, "")) == [("warning", 0)]
-    assert levels(servers.persistence("broker", {"aof_enabled": 0}, None)) == [("warning", 0)]
+    assert levels(checks.persistence("broker", {"aof_enabled": 0}, "")) == [("warning", 0)]
+    assert levels(checks.persistence("broker", {"aof_enabled": 0}, None)) == [("warning", 0)]
     broken = {"aof_enabled": 1, "aof_last_write_status": "err"}
-    assert levels(servers.persistence("broker", broken, "")) == [("error", 74), ("ok", 0)]
-    assert levels(servers.room("broker", {"maxmemory": 100, "used_memory": 100})) == [("error", 69)]
-    assert levels(servers.room("broker", {"maxmemory": 100, "used_memory": 85})) == [("warning", 0)]
-    assert levels(servers.room("broker", {"maxclients": 100, "connected_clients": 85})) == [("warning", 0)]
-    assert levels(servers.kind("broker", "redis://x", {"role": "slave", "cluster_enabled": 1})) == [
+    assert levels(checks.persistence("broker", broken, "")) == [("error", 74), ("ok", 0)]
+    assert levels(checks.room("broker", {"maxmemory": 100, "used_memory": 100})) == [("error", 69)]
+    assert levels(checks.room("broker", {"maxmemory": 100, "used_memory": 85})) == [("warning", 0)]
+    assert levels(checks.room("broker", {"maxclients": 100, "connected_clients": 85})) == [("warning", 0)]
+    assert levels(checks.kind("broker", "redis://x", {"role": "slave", "cluster_enabled": 1})) == [
         ("error", 78),
         ("error", 78),
     ]
@@ -229,10 +228,10 @@ def test_what_a_worker_says_of_its_store_reference_and_clock_is_judged() -> None
         limits={},
         clock=-90.0,
     )
-    assert [each.exit_code for each in workers.store(look)] == [69]
-    assert [each.exit_code for each in workers.references(look, ())] == [66, 0]
-    assert "-90 s" in next(workers.clock(look)).what
-    assert not list(workers.clock(look.model_copy(update={"clock": 1.0})))
+    assert [each.exit_code for each in checks.store(look)] == [69]
+    assert [each.exit_code for each in checks.references(look, ())] == [66, 0]
+    assert "-90 s" in next(checks.clock(look)).what
+    assert not list(checks.clock(look.model_copy(update={"clock": 1.0})))
 
 
 def _known(digest: str) -> Known:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from support import Site, until
 
-from anyvar_step.broker.board import Board
-from anyvar_step.environment import load
 from anyvar_step.models import State
+from anyvar_step.runs.state import RunState
+from anyvar_step.settings import load
 
 
 def test_submit_wait_collect_by_ticket(served: Site, vcf: Path, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_the_failure_code_is_the_configured_one(site: Site, vcf: Path, tmp_path:
 def test_a_failure_of_a_worker_that_is_not_ours_exits_70_or_124(site: Site, vcf: Path) -> None:
     for name, code in (("ValueError", 70), ("TimeLimitExceeded", 124)):
         run_id = site.run("submit", vcf).stdout.strip()
-        with Board(load(site.environ)) as board:
+        with RunState(load(site.environ)) as board:
             board.put(run_id, State.FAILURE, {"exc_type": name, "exc_message": ["no VCF"], "exc_module": "x"})
         done = site.run("wait", run_id)
         assert done.returncode == code, done.stderr

@@ -382,8 +382,8 @@ def test_without_the_extra_the_line_that_installs_it_is_printed(
 def test_every_exception_of_httpx_is_one_of_ours() -> None:
     import httpx
 
+    from anyvar_step.client.http import Client
     from anyvar_step.errors import StepError
-    from anyvar_step.transport.client import Client
 
     with Client("http://127.0.0.1:1", None, "", 0.0) as client:
         for name in httpx.__all__:

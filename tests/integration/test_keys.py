@@ -9,8 +9,8 @@ import pytest
 import redis
 from support import Site
 
-from anyvar_step.broker.board import Board
-from anyvar_step.environment import load
+from anyvar_step.runs.state import RunState
+from anyvar_step.settings import load
 
 
 class Killed(BaseException):
@@ -22,16 +22,16 @@ class Killed(BaseException):
     [
         ("leases", lambda board: board.leases.take("r-1", "somebody")),
         ("attempts", lambda board: board.next_attempt("a-digest")),
-        ("told", lambda board: board.handouts.tell("r-1")),
+        ("told", lambda board: board.deliveries.tell("r-1")),
     ],
 )
 def test_no_key_is_kept_for_ever_by_a_process_that_was_killed(
-    site: Site, monkeypatch: pytest.MonkeyPatch, kind: str, act: Callable[[Board], object]
+    site: Site, monkeypatch: pytest.MonkeyPatch, kind: str, act: Callable[[RunState], object]
 ) -> None:
     def die(*_: object) -> None:
         raise Killed
 
-    with Board(load(site.environ)) as board:
+    with RunState(load(site.environ)) as board:
         client = board._redis
         before = {key for key in client.scan_iter(f"anyvar_step-{kind}-*") if client.ttl(key) == -1}
         with monkeypatch.context() as patched:
@@ -49,7 +49,7 @@ def test_a_run_id_is_taken_and_announced_at_once_or_not_at_all(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = f"{site.queue}-1"
-    with Board(load(site.environ)) as board:
+    with RunState(load(site.environ)) as board:
         with monkeypatch.context() as patched:
             written, write = [], redis.Redis.set
 

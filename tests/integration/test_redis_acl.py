@@ -18,7 +18,7 @@ from pages import blocks
 from servers import tcp_redis
 from support import ROOT, Site, until, write_vcf
 
-from anyvar_step.broker.signs import SETTLED, UNACKED
+from anyvar_step.runs.liveness import SETTLED, UNACKED
 
 pytestmark = pytest.mark.services  # a minute
 

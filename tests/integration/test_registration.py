@@ -197,8 +197,8 @@ def test_what_may_be_written_later_is_there_when_the_worker_has_ended(
 import sys
 from pathlib import Path
 from anyvar_step.models import AnnotateOptions, RunRequest
-from anyvar_step.environment import load
-from anyvar_step.transport.celery import CeleryTransport
+from anyvar_step.settings import load
+from anyvar_step.client.celery import CeleryTransport
 transport = CeleryTransport(load(), "detached")
 with open(sys.argv[1], "rb") as source:
     options = AnnotateOptions(allow_async_write=True)

@@ -12,9 +12,9 @@ import pysam
 import pytest
 from support import Site, until, write_vcf
 
-from anyvar_step.broker.connection import connect
+from anyvar_step.client.scatter import WORTHWHILE, automatic
 from anyvar_step.files import file_sha256
-from anyvar_step.step.scatter import WORTHWHILE, automatic
+from anyvar_step.runs.connection import connect
 from anyvar_step.vcf import VcfReader
 
 

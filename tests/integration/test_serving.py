@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from support import Site, write_vcf
 
-from anyvar_step.broker.connection import connect
-from anyvar_step.broker.queue import Queue
-from anyvar_step.environment import load
+from anyvar_step.client import wait
+from anyvar_step.client.celery import CeleryTransport
+from anyvar_step.client.wait import Patience, wait_all
 from anyvar_step.errors import Unavailable
 from anyvar_step.models import AnnotateOptions, Manifest, RunRequest
-from anyvar_step.step import serving
-from anyvar_step.step.waiting import Patience, wait_all
-from anyvar_step.transport.celery import CeleryTransport
+from anyvar_step.runs.connection import connect
+from anyvar_step.runs.queue import Queue
+from anyvar_step.settings import load
 
 
 class Counting(CeleryTransport):
@@ -45,8 +45,8 @@ def transport(site: Site) -> Iterator[Counting]:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Questions come soon and often."""
-    monkeypatch.setattr(serving, "UNTOUCHED_SECONDS", 0.5)
-    monkeypatch.setattr(serving, "ASK_AGAIN_SECONDS", 1.5)
+    monkeypatch.setattr(wait, "UNTOUCHED_SECONDS", 0.5)
+    monkeypatch.setattr(wait, "ASK_AGAIN_SECONDS", 1.5)
 
 
 def submitted(transport: Counting, genome: Path, folder: Path, number: int) -> list[Manifest]:
@@ -75,7 +75,7 @@ def test_while_one_run_is_at_work_no_worker_is_asked_for_those_in_the_queue(
 ) -> None:
     tickets = submitted(transport, genome, tmp_path, 3)
     monkeypatch.setattr(Queue, "celery", lambda _: pytest.fail("a worker was asked"))
-    look = serving.Serving(transport, 1.0)
+    look = wait.Serving(transport, 1.0)
     begin = time.monotonic()
     while time.monotonic() - begin < 3:
         look.look(tickets, at_work=True)

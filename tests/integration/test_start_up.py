@@ -12,8 +12,8 @@ import pytest
 import redis
 from support import ROOT, Site, until
 
-from anyvar_step.broker.connection import redis_url
 from anyvar_step.embedded import private_redis
+from anyvar_step.runs.connection import redis_url
 
 #: Third-party packages that a step through Celery may load; whatever else one brings in is listed, too.
 A_STEP_LOADS = {"celery", "click", "deflate", "dotenv", "isal", "kombu", "pydantic", "pysam", "redis"}

@@ -14,9 +14,9 @@ import pytest
 from servers import RedisServer
 from support import Site, until, write_vcf
 
-from anyvar_step.broker.board import Board
-from anyvar_step.environment import load
 from anyvar_step.models import State
+from anyvar_step.runs.state import RunState
+from anyvar_step.settings import load
 
 
 def fields_dropped(text: str) -> str:
@@ -262,7 +262,7 @@ def test_the_end_of_a_run_is_noticed_within_half_a_second(site: Site, vcf: Path)
     waiting = site.start("-v", "wait", run_id)
     with pytest.raises(subprocess.TimeoutExpired):
         waiting.wait(3)  # its pauses have grown to their longest
-    with Board(load(site.environ)) as board:
+    with RunState(load(site.environ)) as board:
         board.put(run_id, State.SUCCESS, "/nowhere")
     assert waiting.wait(0.7) == 0  # half a second, and the process's own end
     waiting.communicate()

@@ -12,19 +12,18 @@ from pathlib import Path
 import pytest
 from support import Site, heeding_modes, until, write_vcf
 
-from anyvar_step import sweep as sweeping
-from anyvar_step.broker.leases import DETACHED
-from anyvar_step.broker.names import meta_key, step_key
-from anyvar_step.broker.signs import UNACKED, turn_key
+from anyvar_step.client.celery import CeleryTransport
 from anyvar_step.embedded import private_redis
-from anyvar_step.environment import load
 from anyvar_step.errors import Unavailable
 from anyvar_step.files import remove_tree
 from anyvar_step.models import RunRequest, State
-from anyvar_step.settings import Settings
-from anyvar_step.sweep import Left, sweep
-from anyvar_step.transport.celery import CeleryTransport
-from anyvar_step.workdir import WorkDir
+from anyvar_step.runs import sweep as sweeping
+from anyvar_step.runs.keys import meta_key, step_key
+from anyvar_step.runs.lease import DETACHED
+from anyvar_step.runs.liveness import UNACKED, turn_key
+from anyvar_step.runs.sweep import Left, sweep
+from anyvar_step.runs.work_dir import WorkDir
+from anyvar_step.settings import Settings, load
 
 DAYS_3 = 3 * 86_400.0
 

@@ -17,11 +17,11 @@ import redis
 from support import HEADER, Site, write_vcf
 from webclient import FIELDS, ended, folders, put
 
-from anyvar_step.broker.board import Board
-from anyvar_step.broker.connection import redis_url
-from anyvar_step.broker.names import INGEST_ANNOTATED_VCF
-from anyvar_step.environment import load
 from anyvar_step.models import State
+from anyvar_step.runs.connection import redis_url
+from anyvar_step.runs.keys import INGEST_ANNOTATED_VCF
+from anyvar_step.runs.state import RunState
+from anyvar_step.settings import load
 
 # -- the contract ----------------------------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ def test_a_failure_code_that_is_none_is_a_configuration_error(site: Site, code: 
 
 
 def test_time_limits_and_lost_workers_have_their_own_error_codes(site: Site) -> None:
-    with site.web() as api, Board(load(site.environ)) as board, httpx.Client(base_url=api.url) as http:
+    with site.web() as api, RunState(load(site.environ)) as board, httpx.Client(base_url=api.url) as http:
         for name, code in (
             ("TimeLimitExceeded", "TIME_LIMIT_EXCEEDED"),
             ("WorkerLostError", "WORKER_LOST_ERROR"),
@@ -236,7 +236,7 @@ def test_an_annotated_vcf_becomes_anyvars_ingest_task(site: Site) -> None:
         path = Path(arguments.pop("input_file_path"))
         assert arguments == {"assembly": "GRCh38", "allow_async_write": False, "require_validation": True}
         assert path.read_bytes() == content
-        with Board(load(site.environ)) as board:
+        with RunState(load(site.environ)) as board:
             board.put("in", State.SUCCESS, "")
         answer = http.get("/vcf/in")
         assert (answer.status_code, answer.json()["status"]) == (200, "SUCCESS")

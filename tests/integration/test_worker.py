@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 from support import ROOT, Site, until, write_vcf
 
-from anyvar_step.broker.app import make_app
-from anyvar_step.broker.board import Board
-from anyvar_step.broker.names import ANNOTATE_VCF, meta_key, step_key
-from anyvar_step.environment import load
 from anyvar_step.models import State
-from anyvar_step.settings import Settings
+from anyvar_step.runs.keys import ANNOTATE_VCF, meta_key, step_key
+from anyvar_step.runs.queue import make_app
+from anyvar_step.runs.state import RunState
+from anyvar_step.settings import Settings, load
 
 
 class Client:
@@ -26,7 +25,7 @@ class Client:
 
     def __init__(self, site: Site) -> None:
         self.settings: Settings = load(site.environ)
-        self.board = Board(self.settings)
+        self.board = RunState(self.settings)
         self.site = site
 
     def send(self, path: Path, run_id: str | None = None, **changes: Any) -> str:
@@ -186,7 +185,7 @@ def test_a_lost_worker_is_noticed_within_half_a_minute_and_ends_with_75(
 def test_a_worker_killed_between_its_output_and_its_last_word_loses_no_output(
     site: Site, vcf: Path, tmp_path: Path, failure: str
 ) -> None:
-    with site.worker(), Board(load(site.environ)) as board:
+    with site.worker(), RunState(load(site.environ)) as board:
         run_id = site.run("submit", vcf, "-O", "v").stdout.strip()
         until(lambda: "200 SUCCESS" in site.run("status", run_id).stdout)
         said = {"exc_type": failure, "exc_message": ["signal 9"], "exc_module": "billiard.exceptions"}
@@ -221,7 +220,7 @@ def test_a_worker_drops_a_run_whose_step_was_killed_long_ago(
     until(lambda: "SENT" in site.run("status", folder.name).stdout)
     step.kill()
     step.communicate()
-    with Board(load(site.environ)) as board:
+    with RunState(load(site.environ)) as board:
         key = step_key("leases", folder.name)
         for holder in board._redis.zrange(key, 0, -1):
             board._redis.zadd(key, {holder: 1.0})  # as if it had lapsed long ago
@@ -319,7 +318,7 @@ def test_a_step_killed_between_announcing_and_queueing_is_made_good_by_the_next(
     site: Site, vcf: Path, tmp_path: Path
 ) -> None:
     run_id = site.run("submit", vcf, "-O", "v").stdout.strip()
-    with Board(load(site.environ)) as board:
+    with RunState(load(site.environ)) as board:
         board._redis.delete(site.queue, step_key("published", run_id))  # as if killed just before
         assert json.loads(str(board._redis.get(meta_key(run_id))))["status"] == "SENT"
     with site.worker():

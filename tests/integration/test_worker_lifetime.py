@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from support import Site, until, write_vcf
 
-from anyvar_step.broker.board import Board
 from anyvar_step.embedded import private_redis
-from anyvar_step.environment import load
 from anyvar_step.machine import processors
-from anyvar_step.worker.lifetime import SAME_ORDER_SECONDS
+from anyvar_step.runs.state import RunState
+from anyvar_step.settings import load
+from anyvar_step.worker.shutdown import SAME_ORDER_SECONDS
 
 
 @pytest.fixture
-def board(site: Site) -> Iterator[Board]:
-    with Board(load(site.environ)) as opened:
+def board(site: Site) -> Iterator[RunState]:
+    with RunState(load(site.environ)) as opened:
         yield opened
 
 
@@ -41,12 +41,12 @@ def submit(site: Site, source: Path) -> str:
     return done.stdout.strip()
 
 
-def state(board: Board, run_id: str) -> str:
+def state(board: RunState, run_id: str) -> str:
     meta = board.meta(run_id)
     return str(meta["status"]) if meta else "unknown"
 
 
-def at_work(board: Board, run_id: str) -> bool:
+def at_work(board: RunState, run_id: str) -> bool:
     return state(board, run_id) == "PROGRESS"
 
 
@@ -66,7 +66,7 @@ def test_an_idle_worker_ends_and_a_run_keeps_it_a_while_longer(site: Site, vcf: 
 
 
 def test_an_old_worker_finishes_its_run_and_leaves_the_next_one_in_the_queue(
-    site: Site, board: Board, long_vcf: Path, vcf: Path
+    site: Site, board: RunState, long_vcf: Path, vcf: Path
 ) -> None:
     with site.worker("--max-lifetime", "4s") as worker:
         first = submit(site, long_vcf)
@@ -78,7 +78,7 @@ def test_an_old_worker_finishes_its_run_and_leaves_the_next_one_in_the_queue(
 
 
 def test_reserved_runs_go_to_another_worker_while_the_old_one_still_works(
-    site: Site, board: Board, long_vcf: Path, genome: Path, tmp_path: Path
+    site: Site, board: RunState, long_vcf: Path, genome: Path, tmp_path: Path
 ) -> None:
     """Celery's own shutdown keeps them until its run ends, a killed worker for the visibility timeout."""
     site.extra = {"CELERY_WORKER_PREFETCH_MULTIPLIER": "4"}
@@ -98,7 +98,7 @@ def test_reserved_runs_go_to_another_worker_while_the_old_one_still_works(
 
 
 def test_a_run_that_arrives_as_the_worker_is_told_to_end_is_not_kept(
-    site: Site, board: Board, long_vcf: Path, genome: Path, tmp_path: Path
+    site: Site, board: RunState, long_vcf: Path, genome: Path, tmp_path: Path
 ) -> None:
     """Redis answers a pop that began before: without care the run would wait in a process that takes none."""
     late = [submit(site, write_vcf(tmp_path / f"{seed}.vcf", genome, seed=seed)) for seed in range(4)]
@@ -118,7 +118,7 @@ def test_a_run_that_arrives_as_the_worker_is_told_to_end_is_not_kept(
 
 
 def test_a_second_sigterm_hands_back_the_run_at_work_and_its_step_notices_nothing(
-    site: Site, board: Board, long_vcf: Path, tmp_path: Path
+    site: Site, board: RunState, long_vcf: Path, tmp_path: Path
 ) -> None:
     with site.worker() as old:
         step = site.start("-v", "annotate", str(long_vcf), "-o", str(tmp_path / "out.vcf"))

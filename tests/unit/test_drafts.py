@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from anyvar_step.client import deliver
+from anyvar_step.client.deliver import Target, published
+from anyvar_step.client.signals import interruptible
 from anyvar_step.errors import FileTrouble, Interrupted
-from anyvar_step.step import delivery
-from anyvar_step.step.delivery import Target, published
-from anyvar_step.step.drafts import publish, temporary
-from anyvar_step.step.signals import interruptible
+from anyvar_step.files import publish, temporary
 from anyvar_step.vcf import VcfWriter
 
 
@@ -81,7 +81,7 @@ def test_a_signal_while_the_output_is_published_keeps_nothing_from_its_place(
         publish(part, path)
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(delivery, "publish", publish_and_be_told)
+    monkeypatch.setattr(deliver, "publish", publish_and_be_told)
     with interruptible():
         with (
             interruptible(),

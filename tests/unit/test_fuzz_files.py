@@ -15,17 +15,17 @@ import pytest
 from fuzzing import CASES, fuzz, mutated, mutated_json
 from support import write_genome, write_vcf
 
-from anyvar_step.cli.tickets import read_ticket
-from anyvar_step.environment import load
+from anyvar_step.cli.factories import read_ticket
 from anyvar_step.models import AnnotateOptions, Counts, Manifest, RunReport
 from anyvar_step.pipeline import annotate_file, ingest_file
 from anyvar_step.reference import Reference, open_reference
+from anyvar_step.report.html import render
 from anyvar_step.report.multiqc import sections
-from anyvar_step.report.page import render
-from anyvar_step.report.reading import read_samples
+from anyvar_step.report.samples import read_samples
+from anyvar_step.runs.work_dir import WorkDir
+from anyvar_step.settings import load
 from anyvar_step.vcf.bgzf import EOF_BLOCK, block
-from anyvar_step.vcf.view import write_bcf
-from anyvar_step.workdir import WorkDir
+from anyvar_step.vcf.select import write_bcf
 
 WORDS = (
     b"<DEL>",

@@ -16,21 +16,18 @@ from fuzzing import CASES, SEED, deadline, fuzz, mutated, mutated_json
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from anyvar_step.broker.board import Board
-from anyvar_step.broker.connection import connect
-from anyvar_step.broker.names import meta_key
-from anyvar_step.broker.signs import Signs
-from anyvar_step.broker.status import run_status
-from anyvar_step.environment import load, shown
+from anyvar_step.client.failure import failure
+from anyvar_step.client.http import HttpTransport, retry_after
 from anyvar_step.errors import StepError
 from anyvar_step.models import AnnotateOptions, IngestOptions, RunRequest
-from anyvar_step.settings import LONGEST_POLL, Settings
-from anyvar_step.step.endings import failure
-from anyvar_step.transport.client import retry_after
-from anyvar_step.transport.http import HttpTransport
-from anyvar_step.web import refusal, routes
+from anyvar_step.runs.connection import connect
+from anyvar_step.runs.keys import meta_key
+from anyvar_step.runs.liveness import Liveness
+from anyvar_step.runs.state import RunState, run_status
+from anyvar_step.runs.work_dir import WorkDir
+from anyvar_step.settings import LONGEST_POLL, Settings, load, shown
+from anyvar_step.web import routes, runs
 from anyvar_step.web.app import create
-from anyvar_step.workdir import WorkDir
 from anyvar_step.worker.tasks import asked
 
 TASK = {
@@ -70,7 +67,7 @@ def test_changed_messages_on_the_broker_hide_no_other_run(redis_url: str) -> Non
     right = json.dumps({"body": "", "headers": {"id": "the-right-one"}}).encode()
 
     def case(draw: random.Random) -> None:
-        with Signs(place) as signs, connect(redis_url) as redis:
+        with Liveness(place) as signs, connect(redis_url) as redis:
             redis.rpush(place.task_default_queue, message(draw), mutated(draw, message(draw)), right)
             assert signs.queued("the-right-one")
             redis.delete(place.task_default_queue)
@@ -82,7 +79,7 @@ def test_a_changed_state_is_a_status_or_a_lost_run(redis_url: str) -> None:
     place = Settings(broker_url=redis_url, backend_url=redis_url)
 
     def case(draw: random.Random) -> None:
-        with Board(place) as board, connect(redis_url) as redis:
+        with RunState(place) as board, connect(redis_url) as redis:
             redis.set(meta_key("fuzz"), mutated_json(draw, draw.choice(METAS)))
             status = run_status("fuzz", board.meta("fuzz"), 500)
             assert run_status("fuzz", board.look("fuzz")[0], 500) == status
@@ -164,7 +161,7 @@ def test_a_changed_request_gets_an_answer(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No 5xx but 503, from the whole application as uvicorn would call it."""
-    monkeypatch.setattr(refusal, "LINGER", 0.001)  # there is no upload on its way
+    monkeypatch.setattr(runs, "LINGER", 0.001)  # there is no upload on its way
     monkeypatch.setattr(routes, "LONGEST_WAIT", 0.001)  # no worker is there to wait for
     place = Settings(broker_url=redis_url, backend_url=redis_url, work_dir=tmp_path, auth_tokens=("token",))
     # 418 is the answer of a run that failed or was cancelled.

@@ -8,12 +8,12 @@ import pytest
 from memory_reference import MemoryReference
 
 from anyvar_step import VRS_VERSION, __version__
-from anyvar_step.errors import ConfigurationError, FileSpoiled, InvalidInput
+from anyvar_step.client.base import Fetched
+from anyvar_step.client.deliver import Target, deliver
+from anyvar_step.errors import ConfigurationError, CorruptFile, InvalidInput
 from anyvar_step.models import AnnotateOptions, Manifest, RunReport
 from anyvar_step.pipeline import Outcome, annotate_file
-from anyvar_step.step.delivery import Target, deliver
-from anyvar_step.transport import Fetched
-from anyvar_step.vcf.provenance import with_provenance
+from anyvar_step.vcf.header import with_provenance
 
 COLUMNS = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 #: As ga4gh.vrs 2.1 had it: another version, and a record that its program could not name.
@@ -133,6 +133,6 @@ def test_an_output_of_anyvars_worker_with_other_records_than_the_input_is_not_de
 ) -> None:
     out, target = tmp_path / "anyvar", Target(tmp_path / "out.vcf", "v", index=False)
     out.write_text(OLD)
-    with pytest.raises(FileSpoiled, match=f"has 3 records, the input {expected}"):
+    with pytest.raises(CorruptFile, match=f"has 3 records, the input {expected}"):
         deliver(Fetched(out, None), manifest(), target, lambda: expected)
     assert not (tmp_path / "out.vcf").exists()

@@ -12,10 +12,10 @@ import pysam
 import pysam.bcftools
 import pytest
 
+from anyvar_step.client.source import InputSource
 from anyvar_step.errors import InputNotFound, InvalidInput
-from anyvar_step.step.intake import Intake
 from anyvar_step.vcf import VcfReader
-from anyvar_step.vcf.selection import Selection
+from anyvar_step.vcf.select import Selection
 
 TEXT = """\
 ##fileformat=VCFv4.3
@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def staged(intake: Intake) -> str:
+def staged(intake: InputSource) -> str:
     with intake.open() as raw:
         reader = VcfReader(raw, intake.name)
         lines = [*reader.header, *(line for lines in reader.blocks() for line in lines)]
@@ -63,13 +63,13 @@ def viewed(path: Path, *arguments: str) -> str:
 
 def test_a_vcf_is_staged_byte_for_byte(folder: Path) -> None:
     for name in ("in.vcf", "in.vcf.gz"):
-        with Intake(folder / name).open() as raw:
+        with InputSource(folder / name).open() as raw:
             assert raw.read() == (folder / name).read_bytes()
 
 
 def test_a_bcf_is_staged_as_the_vcf_that_htslib_makes_of_it(folder: Path) -> None:
-    assert staged(Intake(folder / "in.bcf")) == viewed(folder / "in.bcf") == TEXT
-    assert Intake(folder / "in.bcf").count() == 6
+    assert staged(InputSource(folder / "in.bcf")) == viewed(folder / "in.bcf") == TEXT
+    assert InputSource(folder / "in.bcf").count() == 6
 
 
 SELECTIONS = {
@@ -93,7 +93,7 @@ SELECTIONS = {
 @pytest.mark.parametrize("case", SELECTIONS)
 def test_a_selection_is_what_bcftools_view_selects(folder: Path, name: str, case: str) -> None:
     selection, arguments = SELECTIONS[case]
-    assert staged(Intake(folder / name, selection)) == viewed(folder / "in.vcf.gz", *arguments)
+    assert staged(InputSource(folder / name, selection)) == viewed(folder / "in.vcf.gz", *arguments)
 
 
 def test_regions_and_targets_come_from_files_too(folder: Path, tmp_path: Path) -> None:
@@ -103,19 +103,19 @@ def test_regions_and_targets_come_from_files_too(folder: Path, tmp_path: Path) -
     table.write_text("chr1\t100\n")
     for name in ("in.vcf", "in.bcf"):
         regions = Selection(regions_file=str(bed))
-        assert staged(Intake(folder / name, regions)) == viewed(folder / "in.bcf", "-R", str(bed))
+        assert staged(InputSource(folder / name, regions)) == viewed(folder / "in.bcf", "-R", str(bed))
         targets = Selection(targets_file=f"^{table}")
-        assert staged(Intake(folder / name, targets)) == viewed(folder / "in.bcf", "-T", f"^{table}")
+        assert staged(InputSource(folder / name, targets)) == viewed(folder / "in.bcf", "-T", f"^{table}")
     both = Selection(regions_file=str(bed), targets_file=f"^{table}")
     arguments = ("-R", str(bed), "-T", f"^{table}")
-    assert staged(Intake(folder / "in.bcf", both)) == viewed(folder / "in.bcf", *arguments)
+    assert staged(InputSource(folder / "in.bcf", both)) == viewed(folder / "in.bcf", *arguments)
     assert both.words() == ["--regions-file", "exons.bed", "--targets-file", "^places.txt"]
 
 
 def test_regions_and_targets_together_ask_for_an_index(folder: Path) -> None:
     both = Selection(regions="chr1", targets="chr1:100")
     with pytest.raises(InvalidInput, match="Index IN with `bcftools index`"):
-        staged(Intake(folder / "plain.vcf.gz", both))
+        staged(InputSource(folder / "plain.vcf.gz", both))
 
 
 def test_an_index_older_than_its_file_is_not_believed(folder: Path, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_an_index_older_than_its_file_is_not_believed(folder: Path, tmp_path: Pa
     (tmp_path / "in.vcf.gz.csi").write_bytes((folder / "in.vcf.gz.csi").read_bytes())
     changed = TEXT.replace("chr2\t900", "chr2\t950").replace("chr1\t102", "chr1\t103")
     pysam.tabix_compress(str(_written(tmp_path / "x.vcf", changed)), str(stale))
-    assert "chr2\t950" in staged(Intake(stale, Selection(regions="chr2")))
+    assert "chr2\t950" in staged(InputSource(stale, Selection(regions="chr2")))
 
 
 def _written(path: Path, text: str) -> Path:
@@ -136,14 +136,14 @@ def _written(path: Path, text: str) -> Path:
 @pytest.mark.parametrize("selection", [Selection(), Selection(regions="chr1:300", drop_genotypes=True)])
 def test_standard_input_is_staged_as_a_file_is(folder: Path, name: str, selection: Selection) -> None:
     code = (
-        "import sys; from anyvar_step.step.intake import Intake, Selection\n"
-        f"with Intake(None, {selection!r}).open() as raw: sys.stdout.buffer.write(raw.read())"
+        "import sys; from anyvar_step.client.source import InputSource, Selection\n"
+        f"with InputSource(None, {selection!r}).open() as raw: sys.stdout.buffer.write(raw.read())"
     )
     with subprocess.Popen(["cat", folder / name], stdout=subprocess.PIPE) as cat:
         done = subprocess.run([sys.executable, "-c", code], stdin=cat.stdout, capture_output=True, check=True)
     reader = VcfReader(io.BytesIO(done.stdout), "standard input")
     lines = [*reader.header, *(line for lines in reader.blocks() for line in lines)]
-    assert "".join(f"{line.decode()}\n" for line in lines) == staged(Intake(folder / name, selection))
+    assert "".join(f"{line.decode()}\n" for line in lines) == staged(InputSource(folder / name, selection))
 
 
 def test_a_bcf_that_was_cut_is_named_and_never_passes_for_whole(folder: Path, tmp_path: Path) -> None:
@@ -152,34 +152,34 @@ def test_a_bcf_that_was_cut_is_named_and_never_passes_for_whole(folder: Path, tm
         cut = tmp_path / "cut.bcf"
         cut.write_bytes(whole[:length])
         with pytest.raises(InvalidInput, match=r"cut\.bcf is truncated"):
-            Intake(cut).check()
+            InputSource(cut).check()
     with pytest.raises(InvalidInput, match=r"bcftools cannot read .*cut\.bcf"):
-        staged(Intake(cut))
+        staged(InputSource(cut))
 
 
 def test_a_file_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputNotFound, match=r"gone\.bcf does not exist"):
-        Intake(tmp_path / "gone.bcf").check()
+        InputSource(tmp_path / "gone.bcf").check()
     with pytest.raises(InputNotFound, match=r"--targets-file \^gone\.bed does not exist"):
-        Intake(folder / "in.bcf", Selection(targets_file="^gone.bed")).check()
+        InputSource(folder / "in.bcf", Selection(targets_file="^gone.bed")).check()
     with pytest.raises(InputNotFound, match=r"--regions-file .* is a directory"):
-        Intake(folder / "in.bcf", Selection(regions_file=str(tmp_path))).check()
+        InputSource(folder / "in.bcf", Selection(regions_file=str(tmp_path))).check()
     os.mkfifo(tmp_path / "pipe")  # as `-R <(…)` names one
     with pytest.raises(InputNotFound, match=r"--regions-file .*pipe is a pipe .* Name a file"):
-        Intake(folder / "in.bcf", Selection(regions_file=str(tmp_path / "pipe"))).check()
+        InputSource(folder / "in.bcf", Selection(regions_file=str(tmp_path / "pipe"))).check()
 
 
 def test_a_region_that_nobody_can_read_is_named(folder: Path) -> None:
     with pytest.raises(InvalidInput, match="chr1:x"):
-        staged(Intake(folder / "in.vcf.gz", Selection(regions="chr1:x-y")))
+        staged(InputSource(folder / "in.vcf.gz", Selection(regions="chr1:x-y")))
 
 
 def test_a_bad_bcf_on_standard_input_ends_the_step_at_once(folder: Path) -> None:
     """Although its writer has not ended, and a thread waits for what may still come."""
     code = (
-        "from anyvar_step.step.intake import Intake; from anyvar_step.errors import InvalidInput\n"
+        "from anyvar_step.client.source import InputSource; from anyvar_step.errors import InvalidInput\n"
         "try:\n"
-        " with Intake(None).open() as raw: raw.read()\n"
+        " with InputSource(None).open() as raw: raw.read()\n"
         "except InvalidInput as error: print(error)"
     )
     with subprocess.Popen(

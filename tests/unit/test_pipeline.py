@@ -16,7 +16,7 @@ from support import ROOT, SHARED_DATA
 from anyvar_step import pipeline
 from anyvar_step.errors import FileTrouble, InputNotFound, InvalidInput, RunCancelled
 from anyvar_step.models import AnnotateOptions, IngestOptions, Progress
-from anyvar_step.pipeline.assembly import Doubt
+from anyvar_step.pipeline.assembly import AssemblyCheck
 from anyvar_step.reference import Reference, open_reference
 from anyvar_step.vcf import count_records
 
@@ -96,7 +96,7 @@ def test_a_file_without_records_is_annotated(tmp_path, reference):
 
 
 def test_progress_is_told_at_the_start_and_between_blocks(tmp_path, reference, monkeypatch):
-    monkeypatch.setattr(pipeline.clock, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(pipeline.progress, "PROGRESS_EVERY", 0.0)
     told: list[Progress] = []
     annotate(vcf(tmp_path / "in.vcf", records(5000)), reference, on_progress=told.append)
     assert told[0].records == 0
@@ -108,7 +108,7 @@ def test_progress_is_told_at_the_start_and_between_blocks(tmp_path, reference, m
 def test_progress_is_not_told_more_often_than_is_useful(tmp_path, reference):
     told: list[Progress] = []
     outcome, _ = annotate(vcf(tmp_path / "in.vcf", records(20_000)), reference, on_progress=told.append)
-    assert 1 <= len(told) <= 1 + sum(outcome.seconds.values()) / pipeline.clock.PROGRESS_EVERY
+    assert 1 <= len(told) <= 1 + sum(outcome.seconds.values()) / pipeline.progress.PROGRESS_EVERY
 
 
 class SoftTimeLimit(Exception):
@@ -120,7 +120,7 @@ class SoftTimeLimit(Exception):
 def test_what_stops_a_run_passes_and_leaves_no_target(
     tmp_path, reference, monkeypatch, reason, output_format
 ):
-    monkeypatch.setattr(pipeline.clock, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(pipeline.progress, "PROGRESS_EVERY", 0.0)
     source = vcf(tmp_path / "in.vcf", records(5000))
 
     def stop(progress: Progress) -> None:
@@ -325,14 +325,14 @@ def test_the_refusal_names_the_assembly_that_the_file_seems_to_be_of(length, ass
     with pytest.raises(
         InvalidInput, match=f"has {length} bases, .* has 248956422.*use --assembly {assembly}"
     ):
-        Doubt(header, Grch38(), "in.vcf")
-    assert not Doubt([b"##contig=<ID=1,length=248956422>"], Grch38(), "in.vcf").notes
+        AssemblyCheck(header, Grch38(), "in.vcf")
+    assert not AssemblyCheck([b"##contig=<ID=1,length=248956422>"], Grch38(), "in.vcf").notes
 
 
 def test_the_refusal_does_not_advise_the_assembly_in_use(reference):
     header = [b"##contig=<ID=chr1,length=20000>", b"##contig=<ID=chr2,length=20100>"]
     with pytest.raises(InvalidInput, match=r"chr2 has 20100 bases.* Name its --assembly, or use --force"):
-        Doubt(header, reference, "in.vcf")
+        AssemblyCheck(header, reference, "in.vcf")
 
 
 def test_a_reference_of_cut_outs_passes_as_far_as_refs_agree(tmp_path, reference):

@@ -12,16 +12,14 @@ import pytest
 from click.testing import CliRunner
 from support import ROOT
 
-from anyvar_step.cli.report import command
+from anyvar_step.cli.report import report_command
 from anyvar_step.errors import InputNotFound, InvalidInput
-from anyvar_step.models import EXAMPLES, Counts, IngestOptions, Registered, RunReport
-from anyvar_step.pipeline.judgement import count_contigs, notes_on, with_notes
-from anyvar_step.report import charts
-from anyvar_step.report.findings import findings
+from anyvar_step.models import EXAMPLES, Counts, IngestOptions, Registered, RunReport, json_schema
+from anyvar_step.pipeline.assembly import count_contigs, notes_on, with_notes
+from anyvar_step.report import html
+from anyvar_step.report.html import render, seconds
 from anyvar_step.report.multiqc import sections
-from anyvar_step.report.page import render, seconds
-from anyvar_step.report.reading import Sample, read_samples
-from anyvar_step.report.schema import json_schema
+from anyvar_step.report.samples import Sample, findings, read_samples
 
 jsonschema = pytest.importorskip("jsonschema", reason="comes with the workflow extra")
 
@@ -212,9 +210,9 @@ def test_annotation_and_ingestion_of_the_same_samples_are_told_apart(tmp_path: P
         "alleles registered": "340",
         "alleles with wrong VRS fields": "6",
     }
-    alleles, *others = [bar.name for bar in charts.alleles(samples[:2]).bars]
+    alleles, *others = [bar.name for bar in html.alleles(samples[:2]).bars]
     assert (alleles, others) == ("alice", ["bela"])
-    assert [bar.name for bar in charts.phases(samples).bars] == [sample.name for sample in samples]
+    assert [bar.name for bar in html.phases(samples).bars] == [sample.name for sample in samples]
     general = sections(samples)["general_anyvar_step_mqc.json"]["data"]
     assert general["alice"] == {
         "records": 100,
@@ -270,7 +268,7 @@ def test_each_plot_says_its_numbers_to_those_who_do_not_see_it() -> None:
 
 
 def test_a_bar_is_as_long_as_its_number() -> None:
-    made = charts.chart({"a": {"x": 30, "y": 10}, "b": {"x": 7}}, ["x", "y", "z"])
+    made = html.chart({"a": {"x": 30, "y": 10}, "b": {"x": 7}}, ["x", "y", "z"])
     assert made.series == ["x", "y"]
     assert made.ticks == [(0, 0), (10, 25), (20, 50), (30, 75), (40, 100)]
     assert [(part.start, part.width) for part in made.bars[0].parts] == [(0, 75), (75, 25)]
@@ -292,12 +290,12 @@ def test_a_bar_is_as_long_as_its_number() -> None:
     ],
 )
 def test_ticks_stand_at_round_numbers(longest: float, clock: bool, step: float) -> None:
-    assert charts.tick_step(longest, clock) == pytest.approx(step)
+    assert html.tick_step(longest, clock) == pytest.approx(step)
 
 
 def test_all_alleles_are_in_the_bar_whatever_their_kind() -> None:
     counts = Counts(records=9, alleles={"snv": 5, "breakend": 2, "symbolic": 1, "unheard_of": 1})
-    [bar] = charts.alleles([Sample("a", report(counts=counts))]).bars
+    [bar] = html.alleles([Sample("a", report(counts=counts))]).bars
     assert {part.label: part.value for part in bar.parts} == {"SNV": 5, "others": 4}
 
 
@@ -326,7 +324,7 @@ def test_samples_that_failed_stand_on_top_of_the_page_and_are_counted() -> None:
 def test_a_night_on_which_all_failed_has_its_page_and_its_sections(tmp_path: Path) -> None:
     arguments = ["--failed", "alice", "--failed", "bela", "-o", str(tmp_path / "out.html")]
     arguments += ["--multiqc", str(tmp_path / "mqc")]
-    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    done = CliRunner().invoke(report_command, arguments, catch_exceptions=False)
     assert (done.exit_code, done.output) == (0, "")
     page = (tmp_path / "out.html").read_text()
     assert re.findall(r"<h2.*?>(.*?)</h2>", page) == ["Failed"]
@@ -363,7 +361,7 @@ def test_the_command_writes_page_and_sections(tmp_path: Path) -> None:
     counts = Counts(records=2, ids=2, alleles={"snv": 2}, errors={"ref_mismatch": 1})
     runs = [written(tmp_path, "alice"), written(tmp_path, "bela", counts=counts)]
     arguments = [*map(str, runs), "-o", str(tmp_path / "out.html"), "--multiqc", str(tmp_path / "mqc")]
-    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    done = CliRunner().invoke(report_command, arguments, catch_exceptions=False)
     assert (done.exit_code, done.output) == (0, "")
     assert "alice" in (tmp_path / "out.html").read_text()
     made = {path.name: json.loads(path.read_text()) for path in (tmp_path / "mqc").iterdir()}
@@ -379,7 +377,7 @@ def test_the_command_writes_page_and_sections(tmp_path: Path) -> None:
     ("arguments", "said"), [([], "name the runs' reports"), (["x.json"], "name what to write")]
 )
 def test_a_call_that_would_do_nothing_is_wrong_usage(arguments: list[str], said: str) -> None:
-    done = CliRunner().invoke(command, arguments)
+    done = CliRunner().invoke(report_command, arguments)
     assert (done.exit_code, said in done.output) == (2, True)
 
 

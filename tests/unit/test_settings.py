@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from anyvar_step import environment, settings, values
-from anyvar_step.broker.app import celery_config
+from anyvar_step import settings
 from anyvar_step.errors import ConfigurationError
+from anyvar_step.runs.queue import celery_config
 
 #: CONTRACTS.md §1 and AnyVar's documentation.
 DEFAULTS = {
@@ -53,11 +53,11 @@ def test_every_documented_variable_has_its_documented_default() -> None:
     ],
 )
 def test_a_variable_reaches_its_celery_setting(variable: str, text: str, setting: str, value: object) -> None:
-    assert celery_config(environment.load({variable: text}))[setting] == value
+    assert celery_config(settings.load({variable: text}))[setting] == value
 
 
 def test_the_visibility_timeout_reaches_all_three_places() -> None:
-    config = celery_config(environment.load({"CELERY_BROKER_TRANSPORT_OPTIONS_VISIBILITY_TIMEOUT": "5000"}))
+    config = celery_config(settings.load({"CELERY_BROKER_TRANSPORT_OPTIONS_VISIBILITY_TIMEOUT": "5000"}))
     assert config["visibility_timeout"] == 5000
     assert config["broker_transport_options"]["visibility_timeout"] == 5000
     assert config["result_backend_transport_options"]["visibility_timeout"] == 5000
@@ -66,11 +66,11 @@ def test_the_visibility_timeout_reaches_all_three_places() -> None:
 def test_celery_itself_takes_what_we_give_it_over_its_own_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from anyvar_step.broker.app import make_app
+    from anyvar_step.runs.queue import make_app
 
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://elsewhere:1/0")
     monkeypatch.setenv("CELERY_RESULT_BACKEND", "redis://elsewhere:1/0")
-    with make_app(environment.load(broker_url="redis://here:1/0")) as app:
+    with make_app(settings.load(broker_url="redis://here:1/0")) as app:
         assert app.connection_for_write().hostname == "here"
         assert app.connection_for_read().hostname == "here"
         assert app.backend.as_uri() == "redis://here:1/0"
@@ -80,7 +80,7 @@ def test_celery_itself_takes_what_we_give_it_over_its_own_environment(
 def test_options_win_over_environment_over_dotenv_over_defaults(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("CELERY_TIMEZONE=Asia/Tokyo\nCELERY_RESULT_EXPIRES=100\n")
     (tmp_path / ".env").chmod(0o600)
-    found = environment.load({"CELERY_RESULT_EXPIRES": "200"}, latency_wait=3.0)
+    found = settings.load({"CELERY_RESULT_EXPIRES": "200"}, latency_wait=3.0)
     assert (found.timezone, found.origin("timezone")) == ("Asia/Tokyo", str(tmp_path / ".env"))
     assert (found.result_expires, found.origin("result_expires")) == (200, "environment")
     assert (found.latency_wait, found.origin("latency_wait")) == (3.0, "option")
@@ -88,16 +88,16 @@ def test_options_win_over_environment_over_dotenv_over_defaults(tmp_path: Path) 
 
 
 def test_the_backend_is_the_brokers_where_only_that_is_set() -> None:
-    found = environment.load({"CELERY_BROKER_URL": "redis://h/1"})
+    found = settings.load({"CELERY_BROKER_URL": "redis://h/1"})
     assert found.backend_url == "redis://h/1"
 
 
 def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     secret = tmp_path / "url"
     secret.write_text("redis://:p a|ss@h/1\n")
-    assert environment.load({"CELERY_BROKER_URL_FILE": str(secret)}).broker_url == "redis://:p a|ss@h/1"
+    assert settings.load({"CELERY_BROKER_URL_FILE": str(secret)}).broker_url == "redis://:p a|ss@h/1"
     with pytest.raises(ConfigurationError, match=r"CELERY_BROKER_URL_FILE names .*missing"):
-        environment.load({"CELERY_BROKER_URL_FILE": str(tmp_path / "missing")})
+        settings.load({"CELERY_BROKER_URL_FILE": str(tmp_path / "missing")})
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
 )
 def test_a_wrong_setting_is_named_with_what_to_use(environ: dict[str, str], named: tuple[str, ...]) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        environment.load(environ)
+        settings.load(environ)
     for words in named:
         assert words in str(caught.value)
     assert "geheim" not in str(caught.value)
@@ -134,19 +134,19 @@ def test_a_wrong_setting_is_named_with_what_to_use(environ: dict[str, str], name
 def test_a_wrong_option_is_named_as_it_was_given_and_once() -> None:
     """The backend is the broker's, and the caller has named one URL."""
     with pytest.raises(ConfigurationError) as caught:
-        environment.load({}, broker_url="amqp://x")
+        settings.load({}, broker_url="amqp://x")
     said = (
         "--broker-url=***: use a redis://, rediss:// or redis+socket:// URL. See `anyvar-step config --help`"
     )
     assert str(caught.value) == said
     with pytest.raises(ConfigurationError, match=r"--reference='x\.fa'"):
-        environment.load({}, references="x.fa")
+        settings.load({}, references="x.fa")
 
 
 @pytest.mark.parametrize("seconds", [1, 3600, 28_800, 1_000_000])
 def test_limits_for_a_run_length_fit_together(seconds: int) -> None:
     limits = {name: str(value) for name, value in settings.limits_for(seconds).items()}
-    assert environment.load(limits).soft_time_limit == seconds
+    assert settings.load(limits).soft_time_limit == seconds
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_limits_for_a_run_length_fit_together(seconds: int) -> None:
     ],
 )
 def test_passwords_are_masked(url: str, shown: str) -> None:
-    assert values.masked(url) == shown
+    assert settings.masked(url) == shown
 
 
 @pytest.mark.parametrize(
@@ -171,10 +171,10 @@ def test_passwords_are_masked(url: str, shown: str) -> None:
     ],
 )
 def test_a_storage_uri_is_shown_without_its_password(uri: str, shown: str) -> None:
-    assert values.masked(environment.load({"ANYVAR_STORAGE_URI": uri}).storage_uri) == shown
+    assert settings.masked(settings.load({"ANYVAR_STORAGE_URI": uri}).storage_uri) == shown
 
 
 def test_a_storage_uri_of_another_kind_is_refused_without_showing_it() -> None:
     with pytest.raises(ConfigurationError, match="ANYVAR_STORAGE_URI") as refused:
-        environment.load({"ANYVAR_STORAGE_URI": "snowflake://u:secret@account/db"})
+        settings.load({"ANYVAR_STORAGE_URI": "snowflake://u:secret@account/db"})
     assert "secret" not in str(refused.value)

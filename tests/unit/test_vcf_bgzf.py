@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anyvar_step.errors import InvalidInput
-from anyvar_step.vcf.bgzf import EOF_BLOCK, PAYLOAD, BgzfWriter, block
-from anyvar_step.vcf.blocks import block_size, read_blocks
+from anyvar_step.vcf.bgzf import EOF_BLOCK, PAYLOAD, BgzfWriter, block, block_size, read_blocks
 
 LEVELS = range(1, 13)
 

@@ -16,10 +16,8 @@ from hypothesis import strategies as st
 from anyvar_step.errors import FileTrouble
 from anyvar_step.files import file_sha256
 from anyvar_step.vcf import VcfReader
-from anyvar_step.vcf.bgzf import EOF_BLOCK, BgzfWriter
-from anyvar_step.vcf.blocks import read_blocks
-from anyvar_step.vcf.cut import cut
-from anyvar_step.vcf.join import Joiner
+from anyvar_step.vcf.bgzf import EOF_BLOCK, BgzfWriter, read_blocks
+from anyvar_step.vcf.split import Joiner, cut
 
 HEADER = "##fileformat=VCFv4.2\n##contig=<ID=chr1>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 

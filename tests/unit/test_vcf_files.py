@@ -16,13 +16,7 @@ import pysam
 import pytest
 
 from anyvar_step.errors import AccessRefused, FileTrouble, InputNotFound, InvalidInput
-from anyvar_step.vcf import (
-    VcfReader,
-    VcfWriter,
-    check_input,
-    count_records,
-    write_index,
-)
+from anyvar_step.vcf import VcfReader, VcfWriter, check_input, count_records, write_index
 from anyvar_step.vcf.header import contig_lengths, with_fields
 
 CHROM = b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"

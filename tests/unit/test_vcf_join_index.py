@@ -11,9 +11,8 @@ import pytest
 from indexes import check_as_htslibs
 
 from anyvar_step.vcf import VcfWriter, write_index
-from anyvar_step.vcf.index import _build
-from anyvar_step.vcf.join import Joiner
-from anyvar_step.vcf.join_index import JoinedIndex
+from anyvar_step.vcf.index import JoinedIndex, _build
+from anyvar_step.vcf.split import Joiner
 
 LONGEST = 536_000_000
 Record = tuple[str, int, str]

@@ -13,9 +13,8 @@ from support import write_genome, write_vcf
 from anyvar_step.models import AnnotateOptions
 from anyvar_step.pipeline import annotate_file
 from anyvar_step.reference import open_reference
-from anyvar_step.vcf import VcfWriter, tbi, write_index
-from anyvar_step.vcf.index import write_tbi
-from anyvar_step.vcf.live_index import LiveIndex
+from anyvar_step.vcf import VcfWriter, index, write_index
+from anyvar_step.vcf.index import LiveIndex, write_tbi
 
 LONGEST = 1 << 29
 #: CHROM, start, REF, ALT and INFO.
@@ -82,7 +81,7 @@ def test_it_is_htslibs(seed: int, tmp_path: Path) -> None:
 
 def test_a_vcf_without_records_has_an_index_without_contigs(tmp_path: Path) -> None:
     _, made = written(tmp_path / "out.vcf.gz", [], random.Random(0))
-    assert tbi.read(made) == tbi.read(write_index(tmp_path / "out.vcf.gz")) == {}
+    assert index.read_tbi(made) == index.read_tbi(write_index(tmp_path / "out.vcf.gz")) == {}
 
 
 def record(

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from support import ROOT
 
 from anyvar_step.errors import FileTrouble, InvalidInput
-from anyvar_step.vcf import stream
+from anyvar_step.vcf import reader
 from anyvar_step.vcf.bgzf import EOF_BLOCK, BgzfWriter, block
-from anyvar_step.vcf.stream import VcfReader
+from anyvar_step.vcf.reader import VcfReader
 
 CHROM = b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
 HEADER = b"##fileformat=VCFv4.3\n##contig=<ID=chr1>\n" + CHROM + b"\n"
@@ -98,7 +98,7 @@ def test_a_line_longer_than_a_block_stays_whole():
     ids=["record", "header line", "header"],
 )
 def test_a_line_or_header_without_end_is_refused_before_it_fills_the_memory(data, message, monkeypatch):
-    monkeypatch.setattr(stream, "LONGEST", 100_000)
+    monkeypatch.setattr(reader, "LONGEST", 100_000)
     for stored in (data, bgzf(data), gzip.compress(data)):
         with pytest.raises(InvalidInput, match=message):
             read(stored)
@@ -273,7 +273,7 @@ def test_an_error_of_the_disk_is_file_trouble():
 
 MEMORY = """
 import resource, sys
-from anyvar_step.vcf.stream import VcfReader
+from anyvar_step.vcf.reader import VcfReader
 with open(sys.argv[1], "rb") as raw:
     print(sum(map(len, VcfReader(raw, "x").blocks())), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -17,8 +17,7 @@ from made_up import cases, write_case
 from anyvar_step.models import AnnotateOptions
 from anyvar_step.pipeline import annotate_file
 from anyvar_step.reference import Reference, open_reference
-from anyvar_step.vcf.cut import cut
-from anyvar_step.vcf.join import Joiner
+from anyvar_step.vcf.split import Joiner, cut
 from anyvar_step.vrs import Annotator
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

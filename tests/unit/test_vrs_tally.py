@@ -8,7 +8,7 @@ from made_up import cases
 from memory_reference import MemoryReference
 
 from anyvar_step.models import Counts
-from anyvar_step.pipeline.judgement import notes_on
+from anyvar_step.pipeline.assembly import notes_on
 from anyvar_step.vrs import Annotator
 from anyvar_step.vrs.mismatch import QUOTED
 from anyvar_step.vrs.tally import tally

@@ -14,7 +14,7 @@ import pytest
 from anyvar_step import files
 from anyvar_step.errors import AccessRefused, FileTrouble, RunLost
 from anyvar_step.models import AnnotateOptions, Counts, IngestOptions, Manifest, Registered, RunReport
-from anyvar_step.workdir import Staged, WorkDir
+from anyvar_step.runs.work_dir import Staged, WorkDir
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pysam.bcftools
 
 from anyvar_step.files import file_sha256
 from anyvar_step.models import RunReport
-from anyvar_step.pipeline.judgement import with_notes
+from anyvar_step.pipeline.assembly import with_notes
 
 
 def records(vcf):

@@ -28,10 +28,10 @@ from pathlib import Path
 from servers import RedisServer
 from support import Site, until
 
-from anyvar_step.broker.signs import Signs
-from anyvar_step.environment import load
-from anyvar_step.sweep import SWEEP_AFTER, sweep
-from anyvar_step.workdir import WorkDir
+from anyvar_step.runs.liveness import Liveness
+from anyvar_step.runs.sweep import SWEEP_AFTER, sweep
+from anyvar_step.runs.work_dir import WorkDir
+from anyvar_step.settings import load
 
 STDOUT = Path("-")
 #: Trials at once: most of their time they wait for claims to lapse.
@@ -219,7 +219,7 @@ class Trial:
         days_ago = time.time() - SWEEP_AFTER - 60
         for path in reversed(left):
             os.utime(path, (days_ago, days_ago))
-        with Signs(settings) as signs:
+        with Liveness(settings) as signs:
             until(signs.settled, 90, "a Redis that is no newcomer")
         list(sweep(settings, WorkDir(self.site.work_dir)))
 

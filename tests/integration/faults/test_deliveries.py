@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from anyvar_step.broker.app import make_app
-from anyvar_step.environment import load
+from anyvar_step.runs.queue import make_app
+from anyvar_step.settings import load
 from faults.harness import Campaign, Fault, Trial, fault
 
 pytestmark = pytest.mark.services

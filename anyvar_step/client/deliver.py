@@ -1,0 +1,306 @@
+"""From a fetched output to OUT: checked, in the form that was asked for, indexed, published by rename."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from anyvar_step.client.base import Fetched
+from anyvar_step.client.signals import settle
+from anyvar_step.errors import ConfigurationError, CorruptFile, InvalidInput
+from anyvar_step.files import (
+    copy_and_hash,
+    file_sha256,
+    is_stream,
+    move_aside,
+    publish,
+    real,
+    sync_folder,
+    temporary,
+)
+from anyvar_step.models import Counts, Manifest, OutputFormat, RunReport
+from anyvar_step.vcf import VcfReader, VcfWriter, index, write_index
+from anyvar_step.vcf.header import with_provenance
+from anyvar_step.vcf.select import write_bcf
+
+#: Turns a block of record lines into lines of a companion.
+_Make = Callable[[list[bytes]], list[bytes]]
+
+
+@dataclass(frozen=True)
+class SideOutputs:
+    """Which files are wanted; a name that ends with .gz gets BGZF of that ``level``."""
+
+    ndjson: Path | None = None
+    tsv: Path | None = None
+    level: int = 6
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Those that are wanted."""
+        return tuple(path for path in (self.ndjson, self.tsv) if path)
+
+
+class Drafts:
+    """The wanted files under temporary names."""
+
+    def __init__(self, wanted: SideOutputs, drafts: Mapping[Path, Path]) -> None:
+        self._wanted = wanted
+        self._drafts = drafts
+
+    def fill(self, vcf: Path, *reports: RunReport | None) -> None:
+        """Write all of them from the whole annotated ``vcf``; the reports are its workers'.
+
+        Raises ConfigurationError where the VCF or the reports do not say enough, InvalidInput where fields
+        that were kept from IN do not belong together.
+        """
+        if not self._drafts:
+            return
+        accessions = {name: sq for report in reports if report for name, sq in report.sequences.items()}
+        with vcf.open("rb") as raw, ExitStack() as stack:
+            reader = VcfReader(raw, "the annotated VCF")
+            making = []
+            for path, title, make in self._makers(reader, accessions):
+                writer = stack.enter_context(self._writer(path))
+                writer.write(title)
+                making.append((writer, make))
+            for lines in reader.blocks():
+                for writer, make in making:
+                    writer.write(_made(make, lines, reader))
+
+    def _writer(self, path: Path) -> VcfWriter:
+        form: OutputFormat = "z" if path.suffix.lower() in (".gz", ".bgz") else "v"
+        return VcfWriter(self._drafts[path], form, level=self._wanted.level, name=str(path))
+
+    def _makers(
+        self, reader: VcfReader, accessions: Mapping[str, str]
+    ) -> Iterator[tuple[Path, list[bytes], _Make]]:
+        """Each wanted file with its first lines and what makes its other lines."""
+        # Here, since few steps want any, and none else needs the engine.
+        from anyvar_step.vrs.claims import includes_ref, lacking
+        from anyvar_step.vrs.objects import COLUMNS, objects, rows
+
+        if self._wanted.ndjson:
+            if missing := lacking(reader.header):
+                raise ConfigurationError(
+                    f"--ndjson needs {', '.join(name.decode() for name in missing)}, and the run was "
+                    "submitted without",
+                    "Submit it with --attributes",
+                )
+            yield self._wanted.ndjson, [], partial(objects, accessions=accessions)
+        if self._wanted.tsv:
+            title = b"\t".join(COLUMNS)
+            yield self._wanted.tsv, [title], partial(rows, for_ref=includes_ref(reader.header))
+
+
+@contextmanager
+def drafted(wanted: SideOutputs) -> Iterator[Drafts]:
+    """Drafts to fill; they get their names, all or none, when the block ends well."""
+    with ExitStack() as stack:
+        drafts = {path: stack.enter_context(temporary(path)) for path in wanted.paths}
+        yield Drafts(wanted, drafts)
+        for path, draft in drafts.items():
+            publish(draft, path)
+
+
+def _made(make: _Make, lines: list[bytes], reader: VcfReader) -> list[bytes]:
+    from anyvar_step.vrs.objects import UnknownSequence
+
+    try:
+        return make(lines)
+    except UnknownSequence as contig:
+        raise ConfigurationError(
+            f"--ndjson needs to know which sequence {contig} is, and this run's worker does not say: "
+            "it is AnyVar's own, or behind AnyVar's web API",
+            "Leave out --ndjson, or let anyvar-step's workers do the run",
+        ) from None
+    except ValueError as error:
+        raise InvalidInput(
+            f"the annotated VCF has a record at line {reader.first_line} or soon after it of which nothing "
+            f"else can be made: {error}",
+            "Use --existing replace where IN had VRS fields already",
+        ) from None
+
+
+#: How many records the input has, asked where no report vouches for the output; None = cannot be told.
+ExpectedRecords = Callable[[], int | None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the output goes: a path, or None for standard output; its format; whether to index it.
+
+    ``level`` is for what has to be compressed here, because the worker wrote it as text. With ``bcf`` the
+    VCF in ``output_format`` becomes a BCF at last. ``csi`` asks for a .csi where a .tbi would do.
+    ``companions`` are written beside it from the same VCF.
+    """
+
+    path: Path | None
+    output_format: OutputFormat
+    index: bool
+    level: int = 6
+    bcf: bool = False
+    csi: bool = False
+    side_outputs: SideOutputs = field(default_factory=SideOutputs)
+
+    @property
+    def tbi(self) -> bool:
+        """Whether a .tbi is asked for of BGZF as it comes: then the worker can make it."""
+        return self.index and self.output_format == "z" and not (self.csi or self.bcf)
+
+    @property
+    def folder(self) -> Path | None:
+        """The directory of OUT, where all is written that becomes OUT; None for a stream."""
+        if self.path is None or is_stream(self.path):
+            return None
+        return real(self.path).absolute().parent
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What OUT holds: bytes, hex SHA-256, and what was counted in it."""
+
+    size: int
+    sha256: str
+    counts: Counts
+
+
+def deliver(fetched: Fetched, ticket: Manifest, target: Target, expected: ExpectedRecords) -> Delivered:
+    """Write OUT from the fetched output. Raises FileTrouble where either is not whole."""
+    with drafted(target.side_outputs) as drafts, published(target) as part:
+        delivered = _write(fetched, part, target, expected, unvouched(fetched, ticket))
+        drafts.fill(part, fetched.report)
+        return Delivered(*become_bcf(part, target), delivered.counts) if target.bcf else delivered
+
+
+@contextmanager
+def published(target: Target) -> Iterator[Path]:
+    """A path to write the whole output to; it becomes OUT, indexed, when the block ends well."""
+    with temporary(target.path) as part:
+        yield part
+        if target.path is None or target.folder is None:
+            publish(part, target.path)
+            settle()
+        else:
+            index = _index(part, target) if target.index else None
+            settle()
+            _publish(part, index, target.path)
+
+
+def _index(part: Path, target: Target) -> Path:
+    """The index that came with ``part`` from its workers, else one that is made of it here."""
+    given = Path(f"{part}.tbi")
+    return given if given.exists() else write_index(part, str(target.path), csi=target.csi)
+
+
+def unvouched(fetched: Fetched, ticket: Manifest) -> str:
+    """The command for the header, where a worker wrote the output that knows none: AnyVar's own.
+
+    Raises ConfigurationError where it was asked for what AnyVar's workers do not do.
+    """
+    if fetched.report:
+        return ""
+    if ticket.existing != "replace":
+        raise ConfigurationError(
+            f"AnyVar's own worker took the run, and cannot do --existing {ticket.existing}: it replaces",
+            "Leave the option out, or have anyvar-step's workers serve the queue",
+        )
+    return ticket.command
+
+
+def _write(
+    fetched: Fetched, part: Path, target: Target, expected: ExpectedRecords, command: str
+) -> Delivered:
+    report = fetched.report
+    with fetched.path.open("rb") as raw:
+        stored: OutputFormat = "z" if raw.read(2) == b"\x1f\x8b" else "v"
+        raw.seek(0)
+        if report and stored == target.output_format:
+            with part.open("wb") as out:
+                size, sha256 = copy_and_hash(raw, out)
+                os.fsync(out.fileno())
+            delivered, read = Delivered(size, sha256, report.counts), sha256
+            if target.tbi and fetched.index:
+                index.copy_tbi(fetched.index, Path(f"{part}.tbi"))
+        else:
+            digest = hashlib.sha256()
+            reader = VcfReader(raw, str(fetched.path), digest)
+            delivered = _convert(reader, part, target, command, report.counts if report else None)
+            read = digest.hexdigest()
+    if report and read != report.output_sha256:
+        raise CorruptFile(
+            f"{fetched.path} is not what the worker wrote", "Check the shared filesystem, run it again"
+        )
+    records, found = None if report else expected(), delivered.counts.records
+    if records not in (None, found):
+        raise CorruptFile(f"the worker's output has {found} records, the input {records}", "Run it again")
+    return delivered
+
+
+def _convert(
+    reader: VcfReader, part: Path, target: Target, command: str, reported: Counts | None
+) -> Delivered:
+    counts = reported or Counts()
+    try:
+        with VcfWriter(part, target.output_format, level=target.level) as writer:
+            writer.write(with_provenance(reader.header, command) if command else reader.header)
+            for lines in reader.blocks():
+                writer.write(lines)
+                if reported is None:
+                    count(lines, counts)
+    except InvalidInput as error:
+        raise CorruptFile(f"the worker's output is not whole: {error}") from error
+    return Delivered(writer.size, writer.sha256, counts)
+
+
+def count(lines: Sequence[bytes], counts: Counts) -> None:
+    """Count a block of what AnyVar's worker wrote, which reports nothing. Raises FileSpoiled."""
+    # Here, since our own workers count, and then the step needs no engine.
+    from anyvar_step.pipeline.assembly import count_contigs
+    from anyvar_step.vrs.tally import tally
+
+    try:
+        tally(lines, counts)
+    except ValueError as error:
+        raise CorruptFile(f"the worker's output is not whole: {error}") from None
+    count_contigs(counts, lines)
+
+
+def become_bcf(part: Path, target: Target) -> tuple[int, str]:
+    """Put a BCF in the place of the whole BGZF VCF ``part``; its bytes and hex SHA-256.
+
+    Raises InvalidInput where htslib cannot: BCF numbers contigs, filters and fields by their header lines.
+    """
+    bcf = part.with_name(f"{part.name}.bcf")
+    try:
+        with bcf.open("wb") as out:
+            write_bcf(part, out, target.level, str(target.path or "the output"))
+            os.fsync(out.fileno())
+        bcf.replace(part)
+    finally:
+        bcf.unlink(missing_ok=True)
+    return part.stat().st_size, file_sha256(part)
+
+
+def _publish(part: Path, index: Path | None, final: Path) -> None:
+    """Data first, then its index, never older (PITFALLS.md 18); an older output's index goes before both.
+
+    It comes back where OUT cannot be replaced. Where OUT is a symbolic link, the index lies beside the file
+    and has a link beside OUT.
+    """
+    place = real(final)
+    older = [Path(f"{path}{suffix}") for path in {final, place} for suffix in (".tbi", ".csi")]
+    with move_aside(older):
+        publish(part, final)
+    if index:
+        suffix = index.name.removeprefix(part.name)
+        os.utime(index)
+        index.replace(f"{place}{suffix}")
+        if place != final:
+            Path(f"{final}{suffix}").symlink_to(f"{place}{suffix}")
+        sync_folder(place.absolute().parent)

@@ -1,0 +1,120 @@
+"""What the end of a run means to its step: which failure it is, and what becomes of the run's remains."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+
+from anyvar_step.client.base import Transport
+from anyvar_step.errors import (
+    CorruptFile,
+    FileTrouble,
+    Interrupted,
+    RunCancelled,
+    RunLost,
+    StepError,
+    TimeLimitReached,
+    Unavailable,
+    named,
+)
+from anyvar_step.models import Manifest, RunStatus
+
+_logger = logging.getLogger(__name__)
+
+
+def vanished(run_id: str) -> RunStatus:
+    """The status of a run that was known and is no more: as lost as one whose worker is."""
+    return RunStatus(
+        run_id=run_id,
+        status_code=404,
+        status="NOT_FOUND",
+        message="it has vanished from the result backend; was Redis restarted without persistence?",
+        error_code=RunLost.error_code,
+    )
+
+
+def failure(status: RunStatus) -> StepError:
+    """The exception that a step raises for a failed run; its class carries the exit code."""
+    if status.error_code == TimeLimitReached.error_code:
+        return TimeLimitReached(
+            f"run {status.run_id} reached the workers' time limit ({status.message})",
+            "Raise the limits together: anyvar-step config --for 8h prints a set that fits",
+        )
+    if status.lost:
+        return RunLost(f"run {status.run_id} was lost: {status.message}", "Run it again")
+    kind = named(status.error_class or "")
+    if kind is StepError:
+        return kind(f"run {status.run_id} failed on the worker: {status.message}", "See the worker's log")
+    return kind(status.message)
+
+
+def ended_badly(transport: Transport, ticket: Manifest, status: RunStatus) -> StepError:
+    """The exception for a failed run, whose remains are gone.
+
+    A lost one must not come back to life, and a cancelled one's worker may not have seen the flag yet.
+    """
+    problem = failure(status)
+    if isinstance(problem, RunLost | RunCancelled):
+        transport.abandon(ticket)
+    else:
+        transport.forget(ticket)
+    return problem
+
+
+def forget(transport: Transport, ticket: Manifest) -> None:
+    """Forget a run whose output is in place: that it cannot be forgotten just now is no failure."""
+    try:
+        transport.forget(ticket)
+    except Unavailable as trouble:
+        _logger.info("run %s is left to expiry and sweeping: %s", ticket.run_id, trouble)
+
+
+@contextlib.contextmanager
+def dropped_if_spoiled(transport: Transport, ticket: Manifest) -> Iterator[None]:
+    """Drop the run when the block finds its output spoiled, or the next call would find the same one."""
+    try:
+        yield
+    except CorruptFile:
+        with contextlib.suppress(StepError):
+            transport.drop(ticket)
+        raise
+
+
+@contextlib.contextmanager
+def cancel_on_failure(transport: Transport) -> Iterator[None]:
+    """Cancel all runs that the transport holds when the block fails: nobody would collect them.
+
+    They stay where only a file could not be written or read: their results are whole, and the next call
+    of the same step collects them.
+    """
+    try:
+        yield
+    except FileTrouble as trouble:
+        _logger.debug("the runs stay for the next call: %s", trouble)
+        raise
+    except BaseException as error:
+        # A Redis that is away ends the step, too, and that says so.
+        level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
+        if _abandon(transport, transport.held(), level) and isinstance(error, Interrupted):
+            error.revoked()
+        raise
+
+
+def _abandon(transport: Transport, tickets: Sequence[Manifest], level: int) -> bool:
+    """Cancel the runs; whether all were. Where nobody answers for one, nobody does for the others.
+
+    ``level`` is that of a line which says that nobody answers.
+    """
+    stopped = []
+    for ticket in tickets:
+        try:
+            stopped.append(transport.abandon(ticket))
+        except Unavailable as trouble:
+            others = f" and {left} others" if (left := len(tickets) - len(stopped) - 1) else ""
+            _logger.log(level, "run %s%s could not be cancelled: %s", ticket.run_id, others, trouble)
+            return False
+        except StepError as trouble:
+            stopped.append(False)
+            _logger.warning("run %s could not be cancelled: %s", ticket.run_id, trouble)
+    return bool(stopped) and all(stopped)

@@ -1,0 +1,229 @@
+"""One VCF as several runs on the same queue: cut, annotated wherever workers are, gathered in order.
+
+Each piece is a run like any other, found again by its content: a step that is started again takes finished
+pieces as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from anyvar_step.client.base import Fetched, Transport
+from anyvar_step.client.deliver import Delivered, Target, become_bcf, count, drafted, published, unvouched
+from anyvar_step.client.failure import cancel_on_failure, dropped_if_spoiled, ended_badly, forget
+from anyvar_step.client.signals import interruptible
+from anyvar_step.client.source import InputSource
+from anyvar_step.client.step import annotate, report_of, tell
+from anyvar_step.client.wait import Patience, Watch, wait_all
+from anyvar_step.errors import CorruptFile, InvalidInput, StepError
+from anyvar_step.models import Counts, Manifest, Progress, RunReport, RunRequest, RunStatus, State
+from anyvar_step.vcf import VcfReader, check_input, count_records
+from anyvar_step.vcf.index import JoinedIndex
+from anyvar_step.vcf.split import Joiner, Piece, cut
+
+
+class Judge:
+    """Hears the reports of the pieces of the VCF ``name`` in order, as a worker's own judge hears blocks.
+
+    Both methods raise InvalidInput where the whole, at once, would have been refused. AnyVar's workers
+    count nothing: then nothing is judged.
+    """
+
+    def __init__(self, name: str, assembly: str, *, force: bool) -> None:
+        self._name, self._assembly = name, assembly
+        self._counts, self._heard = Counts(), 0
+        self._all_told = not force
+        self._refs_judged = force
+
+    def hear(self, report: RunReport | None) -> None:
+        """Judge the first REFs as soon as there are enough; where the first piece has, its worker did."""
+        # Here, since it brings the engine, and few steps cut.
+        from anyvar_step.pipeline.assembly import SAMPLE, check_refs, compared
+
+        if report is None:
+            self._all_told, self._refs_judged = False, True
+            return
+        self._heard += 1
+        self._counts.add(report.counts)
+        if not self._refs_judged and compared(self._counts) >= SAMPLE:
+            self._refs_judged = True
+            if self._heard > 1:
+                check_refs(self._counts, self._assembly, self._name)
+
+    def end(self) -> None:
+        """Judge the contigs, when all pieces were heard."""
+        from anyvar_step.pipeline.assembly import check_contigs
+
+        if self._all_told:
+            check_contigs(self._counts, self._assembly, self._name)
+
+
+#: A piece below this many bytes of input is not worth a task of its own.
+WORTHWHILE = 4 << 20
+#: Pieces for each worker process: enough to even out their speeds.
+PER_PROCESS = 2
+MOST = 1024
+
+
+def automatic(size: int, processes: int) -> int:
+    """Into how many pieces to cut a file of that many bytes for that many worker processes.
+
+    A power of two, so that a step started again beside a few more or fewer workers finds its pieces.
+    """
+    wanted = min(size // WORTHWHILE, PER_PROCESS * processes, MOST)
+    return 1 << (wanted.bit_length() - 1) if processes > 1 and wanted > 1 else 1
+
+
+def annotate_in_pieces(
+    transport: Transport,
+    source: Path,
+    target: Target,
+    request: RunRequest,
+    *,
+    chunks: int,
+    patience: Patience,
+    watch: Watch,
+) -> RunReport:
+    """Annotate ``source`` into ``target`` as at most that many runs; the report of all together.
+
+    Raises as ``annotate`` does; the failure of one piece is the step's, and ends the others.
+    """
+    check_input(source)
+    begin = time.monotonic()
+    pieces = cut(source, source.name, chunks)
+    if len(pieces) == 1:
+        return annotate(transport, InputSource(source), target, request, patience=patience, watch=watch)
+    tickets, digest = list[Manifest](), hashlib.sha256()
+    with interruptible(), cancel_on_failure(transport):
+        for number, piece in enumerate(pieces, 1):
+            with piece.open(digest) as stream:
+                name = f"{source.name} (piece {number} of {len(pieces)})"
+                asked = request.model_copy(update={"piece": number})
+                tickets.append(transport.submit(stream, name, asked)[0])
+        staged = time.monotonic() - begin
+        judge = Judge(source.name, request.options.assembly, force=request.force)
+        reports, size, sha256 = _gather(transport, tickets, target, pieces, patience, watch, judge)
+    for ticket in tickets:
+        forget(transport, ticket)
+    # Here, since the workers judge a VCF that is whole.
+    from anyvar_step.pipeline.assembly import with_notes
+
+    merged = RunReport.merged(
+        reports,
+        input_name=source.name,
+        input_size=source.stat().st_size,
+        input_sha256=digest.hexdigest(),
+        output_size=size,
+        output_sha256=sha256,
+    )
+    took = {"stage": staged, "wait": time.monotonic() - begin - staged}
+    report = with_notes(merged.model_copy(update={"seconds": {**merged.seconds, **took}}), reports)
+    tell(report)
+    return report
+
+
+def _gather(
+    transport: Transport,
+    tickets: list[Manifest],
+    target: Target,
+    pieces: Sequence[Piece],
+    patience: Patience,
+    watch: Watch,
+    judge: Judge,
+) -> tuple[list[RunReport], int, str]:
+    """Join the outputs in order, each as soon as it and all before it are there.
+
+    Their reports, and size and hex SHA-256 of the whole.
+    """
+    overall = _overall(tickets, pieces, watch)
+    finished: dict[int, RunStatus] = {}
+    reports: list[RunReport] = []
+    with drafted(target.side_outputs) as drafts, published(target) as part:
+        with part.open("w+b") as out:
+            joiner, index = Joiner(out, target.output_format, target.level), JoinedIndex()
+            for ended, status in wait_all(transport, tickets, patience, overall):
+                if status.status_code != 200:
+                    raise _placed(ended_badly(transport, tickets[ended], status), pieces, ended)
+                finished[ended] = status
+                overall(status)
+                while (number := len(reports)) in finished:
+                    ticket = tickets[number]
+                    with (
+                        dropped_if_spoiled(transport, ticket),
+                        transport.fetch(ticket, finished[number]) as fetched,
+                    ):
+                        sha256 = joiner.add(fetched.path, unvouched(fetched, ticket))
+                        index.add(fetched.path, fetched.index if target.tbi else None, joiner.place)
+                        counts = _checked(fetched, pieces[number], sha256)
+                        reports.append(report_of(ticket, fetched, Delivered(0, sha256, counts)))
+                        judge.hear(fetched.report)
+            judge.end()
+            joiner.close()
+            out.flush()
+            os.fsync(out.fileno())
+        index.write(Path(f"{part}.tbi"))
+        drafts.fill(part, *reports)
+        size, sha256 = become_bcf(part, target) if target.bcf else (joiner.size, joiner.sha256)
+    return reports, size, sha256
+
+
+def _placed(problem: StepError, pieces: Sequence[Piece], number: int) -> StepError:
+    """The problem of a piece with its place in IN: the byte of the damage, or the records before its line."""
+    if not isinstance(problem, InvalidInput):
+        return problem
+    path = pieces[0].path
+    try:
+        count_records(path, path.name)
+    except InvalidInput as damage:
+        return damage
+    before = sum(map(_records, pieces[:number]))
+    return InvalidInput(f"{problem} ({before} records of {path.name} precede that piece)")
+
+
+def _records(piece: Piece) -> int:
+    with piece.open() as stream:
+        return sum(len(lines) for lines in VcfReader(stream, piece.path.name).blocks())
+
+
+def _checked(fetched: Fetched, piece: Piece, sha256: str) -> Counts:
+    """What was counted in the output, if it is what the worker wrote; AnyVar's worker vouches for nothing."""
+    if fetched.report:
+        if sha256 != fetched.report.output_sha256:
+            raise CorruptFile(f"{fetched.path} is not what the worker wrote", "Run it again")
+        return fetched.report.counts
+    expected, counts = _records(piece), Counts()
+    with fetched.path.open("rb") as raw:
+        for lines in VcfReader(raw, str(fetched.path)).blocks():
+            count(lines, counts)
+    if counts.records != expected:
+        raise CorruptFile(f"{fetched.path} does not have the {expected} records of its input", "Run it again")
+    return counts
+
+
+def _overall(
+    tickets: Sequence[Manifest], pieces: Sequence[Piece], watch: Watch
+) -> Callable[[RunStatus], None]:
+    """One progress over all pieces: each counts by its size, under its content, whatever the attempt."""
+    sizes = {ticket.digest[:32]: piece.size for ticket, piece in zip(tickets, pieces, strict=True)}
+    total, latest = sum(sizes.values()), dict[str, Progress]()
+    begin = time.monotonic()
+
+    def follow(status: RunStatus) -> None:
+        piece = status.run_id[:32]
+        before = latest.get(piece, Progress())
+        ended = before.model_copy(update={"fraction": 1.0})
+        latest[piece] = ended if status.status_code == 200 else status.progress or before
+        workers = {progress.worker for progress in latest.values() if progress.worker}
+        overall = Progress(
+            records=sum(progress.records for progress in latest.values()),
+            fraction=min(1.0, sum(p.fraction * sizes.get(piece, 0) for piece, p in latest.items()) / total),
+            seconds=time.monotonic() - begin,
+            worker=f"{len(workers)} processes",
+        )
+        watch(status.model_copy(update={"status": State.PROGRESS, "progress": overall}))
+
+    return follow

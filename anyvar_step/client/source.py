@@ -1,0 +1,129 @@
+"""An input as it is staged: a VCF as it stands, or what ``bcftools view`` makes of a BCF or of a selection.
+
+It is made here, not by the worker: less is copied, and AnyVar's workers profit, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from anyvar_step.errors import InvalidInput
+from anyvar_step.vcf import check_input, count_records
+from anyvar_step.vcf.reader import VcfReader, damage_at_end, open_input
+from anyvar_step.vcf.select import HEAD, Selection, is_bcf, view
+
+#: The staged VCF is read once and then removed: compressed quickly.
+_FORM = ("-Oz1",)
+
+
+@dataclass(frozen=True)
+class InputSource:
+    """The VCF or BCF at ``path`` (None = standard input), and what is wanted of it."""
+
+    path: Path | None
+    selection: Selection = field(default_factory=Selection)
+
+    @property
+    def name(self) -> str:
+        """The file name, for messages."""
+        return self.path.name if self.path else "standard input"
+
+    def check(self) -> tuple[str, ...]:
+        """Notes on the file, found at its two ends; nothing of standard input.
+
+        Raises InputNotFound or InvalidInput where it cannot be what it should be.
+        """
+        self.selection.check()
+        if self.path is None:
+            return ()
+        with open_input(self.path, str(self.path)) as raw:
+            head = raw.read(HEAD)
+            if not is_bcf(head):
+                return check_input(self.path)
+            if not head.startswith(b"BCF") and (damage := damage_at_end(raw)):
+                raise InvalidInput(f"{self.path} {damage}", "Copy it again, or check it with `bgzip -t`")
+        return ()
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """The VCF to stage: text, gzip or BGZF. Raises as ``check`` does, also from reading."""
+        with self._raw() as raw:
+            head = raw.read(HEAD) if not raw.seekable() else raw.peek(HEAD)  # type: ignore[attr-defined]
+            if not raw.seekable():
+                raw = io.BufferedReader(_Rejoined(head, raw))
+            if not (self.selection or is_bcf(head)):
+                yield raw
+                return
+            with self._viewed(raw) as viewed:
+                yield viewed
+
+    def count(self) -> int | None:
+        """The records of what was staged; None where it cannot be read again."""
+        if self.path is None:
+            return None
+        with self.open() as raw:
+            if raw.seekable():
+                return count_records(self.path)
+            return sum(len(lines) for lines in VcfReader(raw, self.name).blocks())
+
+    @contextlib.contextmanager
+    def as_file(self, folder: Path | None) -> Iterator[Path]:
+        """A file of the VCF to stage; where it has to be made, below ``folder`` until the block ends."""
+        assert self.path
+        with self.open() as raw:
+            if raw.seekable():
+                yield self.path
+                return
+            with tempfile.TemporaryDirectory(prefix=".anyvar-step-", dir=folder) as scratch:
+                made = Path(scratch) / self.path.name
+                with made.open("wb") as out:
+                    shutil.copyfileobj(raw, out, 1 << 20)
+                yield made
+
+    @contextlib.contextmanager
+    def _raw(self) -> Iterator[BinaryIO]:
+        if self.path is None:
+            # Not sys.stdin: Python aborts at its end where a thread still waits for that.
+            yield io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False))
+        else:
+            with open_input(self.path, str(self.path)) as raw:
+                yield raw
+
+    def _viewed(self, raw: BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:
+        if self.path is None:
+            return view([*_FORM, *self.selection.arguments(indexed=False), "-"], raw, self.name)
+        chosen = self.selection.arguments(indexed=_is_indexed(self.path))
+        return view([*_FORM, *chosen, str(self.path.absolute())], None, str(self.path))
+
+
+def _is_indexed(path: Path) -> bool:
+    """Whether an index stands beside the file and is not older, so that it is the file's own."""
+    for suffix in (".csi", ".tbi"):
+        with contextlib.suppress(FileNotFoundError):
+            return Path(f"{path}{suffix}").stat().st_mtime_ns >= path.stat().st_mtime_ns
+    return False
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream together with what has been read of it."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head = head
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what BufferedReader passes
+        data = self._head[: len(buffer)] or self._rest.read1(len(buffer))  # type: ignore[attr-defined]
+        self._head = self._head[len(data) :]
+        buffer[: len(data)] = data
+        return len(data)

@@ -1,0 +1,208 @@
+"""One ingestion as a step: the alleles of an annotated VCF registered, and the conflict log delivered."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from anyvar_step.client.base import Fetched, Transport
+from anyvar_step.client.deliver import Delivered, Target, deliver
+from anyvar_step.client.failure import cancel_on_failure, dropped_if_spoiled, ended_badly, forget
+from anyvar_step.client.signals import interruptible, settle
+from anyvar_step.client.source import InputSource
+from anyvar_step.client.wait import Patience, Watch, wait_all
+from anyvar_step.errors import CorruptFile, FileTrouble, RunCancelled, RunLost, Unavailable
+from anyvar_step.files import copy_and_hash, publish, temporary
+from anyvar_step.models import Counts, Manifest, RunReport, RunRequest, RunStatus
+
+_logger = logging.getLogger(__name__)
+
+#: How often a step may find that the run it shares with other steps has been collected by one of them.
+SHARED_TRIES = 100
+
+#: Delivers what a run that ended well has made, and forgets the run; its report.
+Collect = Callable[[Manifest, RunStatus], RunReport]
+
+
+def run(
+    transport: Transport,
+    source: InputSource,
+    request: RunRequest,
+    collect: Collect,
+    *,
+    patience: Patience,
+    watch: Watch,
+) -> RunReport:
+    """Submit, wait and collect; the run's report with the step's seconds.
+
+    Where the run was another step's, too, and that one collected or cancelled it first, all over again.
+    Raises a StepError whose exit code tells what to do.
+    """
+    with interruptible():
+        for attempt in range(1, SHARED_TRIES + 1):
+            begin, found = time.monotonic(), True
+            try:
+                with cancel_on_failure(transport):
+                    ticket, found = submit(transport, source, request)
+                    staged = time.monotonic()
+                    ticket, status = finished(transport, ticket, patience, watch)
+                    took = {"stage": staged - begin, "wait": time.monotonic() - staged}
+                    report = collect(ticket, status)
+                return report.model_copy(update={"seconds": {**report.seconds, **took}})
+            except (RunLost, RunCancelled):
+                if not found or source.path is None or attempt == SHARED_TRIES:
+                    raise
+    raise AssertionError("the loop returns or raises")
+
+
+def submit(transport: Transport, source: InputSource, request: RunRequest) -> tuple[Manifest, bool]:
+    """Check the input and hand it over; the ticket, and whether its run was at work already."""
+    for note in source.check():
+        _logger.warning("%s", note)
+    with source.open() as raw:
+        ticket, found = transport.submit(raw, source.name, request)
+    _logger.info("run %s %s", ticket.run_id, "found at work" if found else "submitted")
+    return ticket, found
+
+
+def finished(
+    transport: Transport, ticket: Manifest, patience: Patience, watch: Watch
+) -> tuple[Manifest, RunStatus]:
+    """Wait until the run has ended well: the ticket of its last attempt, and the 200 it ended with."""
+    tickets = [ticket]
+    _, status = next(wait_all(transport, tickets, patience, watch))
+    if status.status_code != 200:
+        raise ended_badly(transport, tickets[0], status)
+    watch(status)
+    return tickets[0], status
+
+
+def tell(report: RunReport) -> None:
+    """Say what the user should know of a run that went well; each note names its VCF."""
+    for note in report.notes:
+        _logger.warning("%s", note)
+
+
+def report_of(ticket: Manifest, fetched: Fetched, delivered: Delivered) -> RunReport:
+    """Our worker's report, or what OUT says of a run of AnyVar's own; with OUT's size and digest."""
+    output = {"output_size": delivered.size, "output_sha256": delivered.sha256}
+    if fetched.report:
+        return fetched.report.model_copy(update=output)
+    # Here, since our own workers judge for themselves.
+    from anyvar_step.pipeline.assembly import notes_on
+
+    counts = delivered.counts
+    return RunReport.on(
+        ticket,
+        options=ticket.options,
+        counts=counts,
+        seconds={},
+        notes=tuple(notes_on(counts, ticket.options.assembly, ticket.input_name)),
+        **output,
+    )
+
+
+def annotate(
+    transport: Transport,
+    source: InputSource,
+    target: Target,
+    request: RunRequest,
+    *,
+    patience: Patience,
+    watch: Watch,
+) -> RunReport:
+    """Annotate ``source`` into ``target``; the run's report.
+
+    Raises a StepError whose exit code tells what to do; then OUT is as it was before.
+    """
+
+    def collected(ticket: Manifest, status: RunStatus) -> RunReport:
+        return collect(transport, ticket, status, target, source)
+
+    return run(transport, source, request, collected, patience=patience, watch=watch)
+
+
+def collect(
+    transport: Transport, ticket: Manifest, status: RunStatus, target: Target, source: InputSource | None
+) -> RunReport:
+    """Deliver a finished run's output, and only then forget the run."""
+    begin = time.monotonic()
+    with dropped_if_spoiled(transport, ticket), transport.fetch(ticket, status) as fetched:
+        delivered = deliver(fetched, ticket, target, lambda: source.count() if source else None)
+    forget(transport, ticket)
+    report = report_of(ticket, fetched, delivered)
+    tell(report)
+    return report.model_copy(update={"seconds": {**report.seconds, "collect": time.monotonic() - begin}})
+
+
+def collect_now(transport: Transport, ticket: Manifest, target: Target) -> RunReport:
+    """Deliver the output of a run that has finished already; Unavailable where it has not."""
+    status = transport.status(ticket.run_id)
+    if status.running:
+        raise Unavailable(f"run {ticket.run_id} has not ended yet", "Wait for it: anyvar-step wait")
+    if status.missing:
+        raise RunLost(f"run {ticket.run_id} is not known", "It was collected, cancelled, or has expired")
+    if status.status_code != 200:
+        raise ended_badly(transport, ticket, status)
+    report = collect(transport, ticket, status, target, None)
+    return report.model_copy(update={"seconds": {**report.seconds, **_waited(ticket, report)}})
+
+
+def _waited(ticket: Manifest, report: RunReport) -> dict[str, float]:
+    """The seconds from submitting to the worker's end, where both told the time; hosts' clocks may differ."""
+    if not ticket.submitted or not report.finished:
+        return {}
+    took = datetime.fromisoformat(report.finished) - datetime.fromisoformat(ticket.submitted)
+    return {"wait": max(0.0, took.total_seconds())}
+
+
+def ingest(
+    transport: Transport,
+    source: InputSource,
+    conflicts: Path | None,
+    request: RunRequest,
+    *,
+    patience: Patience,
+    watch: Watch,
+) -> RunReport:
+    """Have the alleles of ``source`` registered; the run's report.
+
+    The conflict log goes to ``conflicts``, if given. Raises a StepError whose exit code tells what to do.
+    """
+
+    def collected(ticket: Manifest, status: RunStatus) -> RunReport:
+        return _collect(transport, ticket, status, conflicts)
+
+    return run(transport, source, request, collected, patience=patience, watch=watch)
+
+
+def _collect(transport: Transport, ticket: Manifest, status: RunStatus, conflicts: Path | None) -> RunReport:
+    """Deliver the conflict log, and only then forget the run."""
+    with dropped_if_spoiled(transport, ticket), transport.fetch(ticket, status) as fetched:
+        delivered = _deliver(fetched, conflicts) if conflicts else Delivered(0, "", Counts())
+    forget(transport, ticket)
+    report = fetched.report or report_of(ticket, fetched, delivered)
+    tell(report)
+    return report
+
+
+def _deliver(fetched: Fetched, conflicts: Path) -> Delivered:
+    """Write the log whole or not at all."""
+    with temporary(conflicts) as part:
+        try:
+            with fetched.path.open("rb") as log, part.open("wb") as out:
+                size, sha256 = copy_and_hash(log, out)
+        except FileNotFoundError:
+            raise FileTrouble(
+                "the worker wrote no conflict log", "AnyVar's own does so with --require-validation only"
+            ) from None
+        if fetched.report and sha256 != fetched.report.output_sha256:
+            raise CorruptFile(
+                f"{fetched.path} is not what the worker wrote", "Check the shared filesystem, run it again"
+            )
+        settle()
+        publish(part, conflicts)
+    return Delivered(size, sha256, Counts())

@@ -1,0 +1,71 @@
+"""A reference as if it lacked some contigs: those of which a VCF means other sequences by the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+
+class Contig(Protocol):
+    """One sequence of a reference."""
+
+    name: str
+    #: refget accession: ``SQ.`` and 32 characters
+    accession: str
+    #: bases
+    length: int
+
+    def fetch(self, start: int, end: int) -> bytes:
+        """The upper-case bases of [start, end), cut off at ``length``; ``b""`` where start < 0.
+
+        The reference implementation answers a negative start (POS 0) with an empty sequence too.
+        """
+
+    def bases(self, positions: Sequence[int]) -> bytes:
+        """The upper-case base at each of these positions, 0 <= position < length."""
+
+
+class Reference(Protocol):
+    """The sequences of one assembly."""
+
+    assembly: str
+
+    def contig(self, name: str) -> Contig | None:
+        """The contig of that name or alias; None where the reference does not have it."""
+
+    def contigs(self) -> list[Contig]:
+        """All contigs, in the order of the file."""
+
+    def release(self) -> None:
+        """Give back the memory that reading has filled; to be called every thousand records or so."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class MaskedReference:
+    """``reference`` without the contigs that a VCF calls ``names`` (see ``protocols.Reference``).
+
+    The same sequence under another name stays: a VCF may declare hg19's chrM and the revised chrMT.
+    """
+
+    def __init__(self, reference: Reference, names: Collection[str]) -> None:
+        self.assembly = reference.assembly
+        self._reference = reference
+        self._names = frozenset(names)
+
+    def contig(self, name: str) -> Contig | None:
+        """The contig of that name or alias; None where the reference lacks it or is to lack it."""
+        return None if name in self._names else self._reference.contig(name)
+
+    def contigs(self) -> list[Contig]:
+        """All contigs of the reference, in the order of the file."""
+        return self._reference.contigs()
+
+    def release(self) -> None:
+        """Give back the memory that reading has filled."""
+        self._reference.release()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._reference.close()

@@ -1,0 +1,151 @@
+"""The queue: runs are put in and taken back, its workers asked who they are; Celery for a moment each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery
+
+from anyvar_step.errors import Unavailable
+from anyvar_step.runs.connection import CONNECT_TIMEOUT, celery_url, connect, ping, reaching
+from anyvar_step.runs.keys import KEY_PREFIX
+from anyvar_step.settings import Settings
+
+
+def make_app(settings: Settings) -> Celery:
+    """A Celery app for those settings; it connects when it is first used.
+
+    Celery itself reads CELERY_BROKER_URL and CELERY_RESULT_BACKEND from the environment and lets them win
+    over its configuration, so that an option or a private server would be passed over. The read and write
+    URLs and the backend's class are asked before those.
+    """
+    app = Celery("anyvar", set_as_current=False)
+    app.backend_cls = celery_url(settings.backend_url)
+    app.conf.update(celery_config(settings))
+    return app
+
+
+def celery_config(settings: Settings) -> dict[str, Any]:
+    """Celery's settings for ours.
+
+    The visibility timeout stands in three places: kombu reads the first, the Redis backend the second,
+    and what is set in neither falls back to one hour, the shortest of all apps on a broker winning
+    (PITFALLS.md 4). The restore options let a killed worker's run come back in about ten seconds after
+    that timeout instead of a hundred (PITFALLS.md 29).
+
+    Storing a result is tried again for about a minute: a run that went well must not fail because Redis was
+    away in the moment it ended.
+    """
+    visible = {"visibility_timeout": settings.visibility_timeout}
+    return {
+        "broker_url": celery_url(settings.broker_url),
+        "broker_read_url": celery_url(settings.broker_url),
+        "broker_write_url": celery_url(settings.broker_url),
+        "result_backend": celery_url(settings.backend_url),
+        "task_default_queue": settings.task_default_queue,
+        "event_queue_prefix": settings.event_queue_prefix,
+        "timezone": settings.timezone,
+        "result_expires": settings.result_expires,
+        "visibility_timeout": settings.visibility_timeout,
+        "broker_transport_options": {
+            **visible,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+        },
+        "result_backend_transport_options": {**visible, "global_keyprefix": KEY_PREFIX},
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": 24,
+        "redis_socket_connect_timeout": CONNECT_TIMEOUT,
+        "broker_connection_retry_on_startup": True,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["application/json"],
+        "task_ignore_result": False,
+        "task_acks_late": settings.task_acks_late,
+        "task_reject_on_worker_lost": settings.task_reject_on_worker_lost,
+        "task_time_limit": settings.task_time_limit,
+        "task_soft_time_limit": settings.soft_time_limit,
+        "worker_prefetch_multiplier": settings.worker_prefetch_multiplier,
+        "worker_send_task_events": settings.worker_send_task_events,
+        "worker_hijack_root_logger": False,
+    }
+
+
+#: Seconds for which workers may answer a question to all of them.
+ANSWER_SECONDS = 1.0
+
+
+class Queue:
+    """The queue of runs on the broker.
+
+    Each act makes a Celery app and closes it: a waiting step holds one Redis connection, not Celery's four
+    (PITFALLS.md 6). All raise Unavailable or AccessRefused where the broker cannot be reached.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.name = settings.task_default_queue
+
+    def ping(self) -> None:
+        """Raise at once where the broker is dead; publishing would take 19 s to find out (PITFALLS.md 7)."""
+        ping(self._settings.broker_url, "CELERY_BROKER_URL")
+
+    def publish(self, task: str, arguments: dict[str, Any], run_id: str) -> None:
+        """Queue a run: ``arguments`` are the task's keyword arguments, the run id is the task's id."""
+        with self.celery() as app:
+            app.send_task(task, kwargs=arguments, task_id=run_id, queue=self.name, retry=False)
+
+    def length(self) -> int:
+        """How many runs wait in the queue; those that workers have reserved are not among them."""
+        with reaching(self._settings.broker_url, "CELERY_BROKER_URL"):
+            client = connect(self._settings.broker_url)
+            try:
+                return int(client.llen(self.name))
+            finally:
+                client.close()
+
+    def revoke(self, run_id: str) -> None:
+        """Have workers drop the run if it is still queued."""
+        with self.celery() as app:
+            app.control.revoke(run_id)
+
+    def served(self) -> bool:
+        """Whether any worker answers that it consumes the queue."""
+        with self.celery() as app:
+            return bool(self._servers(app))
+
+    def unknown(self, run_ids: Sequence[str]) -> set[str]:
+        """Those that no worker answers it has received; none while runs are queued, which may be they."""
+        if self.length():
+            return set()
+        with self.celery() as app:
+            answers = app.control.inspect(timeout=ANSWER_SECONDS).query_task(*run_ids) or {}
+        return {*run_ids}.difference(*answers.values())
+
+    def capacity(self) -> int:
+        """How many worker processes consume the queue."""
+        with self.celery() as app:
+            stats = app.control.inspect(self._servers(app), timeout=ANSWER_SECONDS).stats() or {}
+        return sum(int(each.get("pool", {}).get("max-concurrency", 1)) for each in stats.values())
+
+    def _servers(self, app: Any) -> list[str]:
+        """The names of the workers that consume the queue."""
+        answers = app.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
+        return [worker for worker, queues in answers.items() if any(q["name"] == self.name for q in queues)]
+
+    @contextmanager
+    def celery(self) -> Iterator[Any]:
+        """A Celery app; kombu's words for a dead broker differ by version, ours is one (PITFALLS.md 7)."""
+        from kombu.exceptions import OperationalError  # 0.2 s that most looks at a run never need
+
+        with reaching(self._settings.broker_url, "CELERY_BROKER_URL"), make_app(self._settings) as app:
+            app.conf.broker_pool_limit = 0  # a pool's connections outlive their app
+            app.backend_cls = "disabled"  # else publishing subscribes to the result; the board reads it
+            try:
+                yield app
+            except (OperationalError, RuntimeError) as error:
+                self.ping()  # says it better, where it fails too
+                raise Unavailable(f"the broker failed: {error}", "Run it again; see its log") from error

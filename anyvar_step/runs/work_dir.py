@@ -1,0 +1,437 @@
+"""A probe in the work dir: the step writes a file, a worker answers with one beside it, all goes again."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from anyvar_step.errors import AccessRefused, CorruptFile, FileTrouble, RunLost, from_os
+from anyvar_step.files import copy_and_hash, remove_tree, sync_folder
+from anyvar_step.models import NAME, Manifest, RunReport
+
+MANIFEST = "manifest.json"
+#: AnyVar's worker appends this to the input's path.
+OUTPUT_SUFFIX = "_outputvcf"
+CONFLICTS_SUFFIX = "_conflictlog"
+REPORT_SUFFIX = "_report.json"
+
+
+def index_of(output: Path, sha256: str) -> Path:
+    """The .tbi of an output of that hex SHA-256, so that one of another attempt is not taken for it."""
+    return output.with_name(f"{output.name}.{sha256}.tbi")
+
+
+#: Bytes of a small file (manifest, report) that are read at most.
+_SMALL = 16 << 20
+
+
+def read_small(path: Path) -> bytes:
+    """The content of a manifest, report or the like; what is no plain file of a decent size is refused.
+
+    A FIFO or device in its place is not waited for, no symlink followed. Raises OSError, AccessRefused.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise AccessRefused(f"{path} is not a regular file")
+        if found.st_size > _SMALL:
+            raise AccessRefused(f"{path} has {found.st_size} bytes, more than such a file ever has")
+        return file.read()
+
+
+def create(path: Path, mode: int | None) -> BinaryIO:
+    """A new file for the owner and the group, as far as the umask or the configured mode lets them."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o660)
+    if mode is not None:
+        os.fchmod(descriptor, mode)
+    return os.fdopen(descriptor, "wb")
+
+
+def make_folder(path: Path, mode: int | None) -> None:
+    """A folder whose files belong to the work dir's group (setgid), searchable by whoever may read."""
+    try:
+        path.mkdir(mode=0o770)
+    except FileExistsError:
+        return
+    made = stat.S_IMODE(path.stat().st_mode)
+    wanted = made if mode is None else mode | (mode & 0o444) >> 2
+    with contextlib.suppress(PermissionError):
+        path.chmod(wanted | stat.S_ISGID)
+
+
+def await_file(
+    path: Path, seconds: float, size: int | None = None, gone: Callable[[], bool] | None = None
+) -> None:
+    """Wait until a shared filesystem shows the file, and in that size; RunLost when ``gone`` says so.
+
+    Raises FileTrouble once so many seconds have passed, FileSpoiled where the size it must have is known.
+    NFS clients cache "not there": listing the parent makes them look again (PITFALLS.md 15).
+    """
+    deadline = time.monotonic() + seconds
+    pause = 0.05
+    while not _shows(path, size):
+        if pause > 1 and gone is not None and gone():
+            raise RunLost(f"{path} is gone: the run has ended elsewhere")
+        if time.monotonic() >= deadline:
+            if size is not None:
+                raise CorruptFile(
+                    f"{path} has not appeared whole ({size} bytes) within {seconds:g} s", "Run it again"
+                )
+            raise FileTrouble(
+                f"{path} has not appeared within {seconds:g} s",
+                "Is the work dir one and the same for step and workers? See ANYVAR_STEP_WORKER_WORK_DIR; "
+                "a slow shared filesystem may need a longer --latency-wait",
+            )
+        time.sleep(pause)
+        pause = min(pause * 2, 2.0)
+
+
+def _shows(path: Path, size: int | None) -> bool:
+    try:
+        os.listdir(path.parent)  # noqa: PTH208  # for its effect on the NFS client, not for its answer
+        # Without waiting for the other end of a FIFO.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            return size is None or os.fstat(file.fileno()).st_size == size
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return False
+        raise from_os(error, f"cannot read {path}") from error
+
+
+@dataclass(frozen=True)
+class Staged:
+    """An input copied into the work dir, not yet visible under a run id."""
+
+    folder: Path
+    input_name: str
+    size: int
+    sha256: str
+
+
+class Staging:
+    """An input that comes piece by piece, as an upload does; ``discard`` or ``finish`` ends it."""
+
+    def __init__(self, folder: Path, input_name: str, file: BinaryIO) -> None:
+        self._folder = folder
+        self._input_name = input_name
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, piece: bytes) -> None:
+        """Append a piece. Raises FileTrouble where the disk is full."""
+        try:
+            self._file.write(piece)
+        except OSError as error:
+            raise from_os(error, f"cannot stage the input in {self._folder.parent}") from error
+        self._digest.update(piece)
+        self.size += len(piece)
+
+    def finish(self) -> Staged:
+        """Make it durable; the caller commits it or removes its folder."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        except OSError as error:
+            raise from_os(error, f"cannot stage the input in {self._folder.parent}") from error
+        return Staged(self._folder, self._input_name, self.size, self._digest.hexdigest())
+
+    def discard(self) -> None:
+        """Remove what has come so far."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        remove_tree(self._folder)
+
+
+_DAY = re.compile(r"[0-9]{8}")
+
+
+class WorkDir:
+    """The work dir as this host sees it; ``worker_root`` is where the workers see it."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        worker_root: Path | None = None,
+        mode: int | None = None,
+        latency_wait: float = 60.0,
+    ) -> None:
+        self.root = root
+        self._worker_root = worker_root or root
+        self.mode = mode
+        self._latency_wait = latency_wait
+
+    def check(self) -> None:
+        """Raise an error with a remedy unless the work dir is a directory that we may write to."""
+        remedy = "Name the directory that step and workers share in ANYVAR_VCF_ASYNC_WORK_DIR"
+        if not self.root.is_dir():
+            raise FileTrouble(f"the work dir {self.root} is not a directory here", remedy)
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise AccessRefused(
+                f"the work dir {self.root} is not writable", "Check its owner, group and mode"
+            )
+
+    # -- the step's side ---------------------------------------------------------------------------------
+
+    def stage(self, source: BinaryIO, input_name: str) -> Staged:
+        """Copy an open input into the work dir under a temporary name; one pass copies and hashes."""
+        folder = self._new_stage()
+        try:
+            make_folder(folder, self.mode)
+            target = folder / input_name
+            with create(target, self.mode) as out:
+                size, digest = copy_and_hash(source, out)
+                os.fsync(out.fileno())
+        except BaseException as error:
+            remove_tree(folder)
+            if isinstance(error, OSError):
+                raise from_os(error, f"cannot stage the input in {self.root}") from error
+            raise
+        return Staged(folder, input_name, size, digest)
+
+    def begin(self, input_name: str) -> Staging:
+        """Stage an input whose bytes are still to come."""
+        folder = self._new_stage()
+        try:
+            make_folder(folder, self.mode)
+            return Staging(folder, input_name, create(folder / input_name, self.mode))
+        except OSError as error:
+            remove_tree(folder)
+            raise from_os(error, f"cannot stage the input in {self.root}") from error
+
+    def _new_stage(self) -> Path:
+        """A name for a folder of staged files, below today's."""
+        self.check()
+        day = self.root / datetime.now(UTC).strftime("%Y%m%d")
+        try:
+            make_folder(day, self.mode)
+        except OSError as error:
+            raise from_os(error, f"cannot stage the input in {self.root}") from error
+        return day / f".stage-{secrets.token_hex(8)}"
+
+    def commit(self, staged: Staged, manifest: Manifest) -> Path:
+        """Write the manifest and give the staged folder its run id; the folder."""
+        final = self.folder(manifest)
+        try:
+            with create(staged.folder / MANIFEST, self.mode) as out:
+                out.write(manifest.model_dump_json(indent=1).encode())
+                out.flush()
+                os.fsync(out.fileno())
+            sync_folder(staged.folder)
+            staged.folder.rename(final)
+            sync_folder(final.parent)
+        except OSError as error:
+            remove_tree(staged.folder)
+            raise from_os(error, f"cannot stage the input in {self.root}") from error
+        return final
+
+    def restage(self, folder: Path, manifest: Manifest) -> Staged | None:
+        """The staged input of a lost run, ready to be committed under another id; None where it is gone."""
+        stage = folder.with_name(f".stage-{secrets.token_hex(8)}")
+        try:
+            if not (folder / manifest.staged_input).is_file():
+                return None
+            folder.rename(stage)
+            if not (stage / manifest.staged_input).is_file():  # by its old name it was only remembered
+                stage.rename(folder)
+                return None
+            for path in stage.iterdir():
+                if path.name != manifest.staged_input:
+                    path.unlink()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise from_os(error, f"cannot stage the input again in {folder}") from error
+        return Staged(stage, manifest.staged_input, manifest.input_size, manifest.input_sha256)
+
+    def folder(self, manifest: Manifest) -> Path:
+        """The run's folder; refused where the manifest, or a ticket that was written by hand, leads out.
+
+        Folders are removed by this name: it must be ``<yyyymmdd>/<run id>``, and nothing but that.
+        """
+        day, _, name = manifest.folder.partition("/")
+        if not (_DAY.fullmatch(day) and name == manifest.run_id and NAME.fullmatch(name)):
+            raise AccessRefused(
+                f"the ticket of run {manifest.run_id!r} names {manifest.folder!r}, which is no run's folder",
+                "The ticket of a run over HTTP needs --via http; else take what `submit --ticket` wrote",
+            )
+        if not NAME.fullmatch(manifest.staged_input):
+            raise AccessRefused(f"the ticket of run {name} names no file: {manifest.staged_input!r}")
+        return self.root / day / name
+
+    def find(self, run_id: str) -> Path | None:
+        """The folder of that run, None where there is none."""
+        if not NAME.fullmatch(run_id):
+            return None
+        found = sorted(self.root.glob(f"[0-9]*/{run_id}"))
+        return found[-1] if found else None
+
+    def run(self, run_id: str) -> tuple[Path | None, Manifest | None]:
+        """The folder of that run and its manifest, each None where there is none."""
+        folder = self.find(run_id)
+        return folder, self.manifest(folder) if folder else None
+
+    def manifest(self, folder: Path) -> Manifest | None:
+        """What stands in the folder's manifest; None where there is none, as in AnyVar's own folders."""
+        try:
+            manifest = Manifest.model_validate_json(read_small(folder / MANIFEST))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise FileTrouble(f"the manifest in {folder} cannot be read: {error}") from error
+        if not NAME.fullmatch(manifest.staged_input):
+            raise FileTrouble(f"the manifest in {folder} names no file: {manifest.staged_input!r}")
+        return manifest
+
+    def report(self, folder: Path, manifest: Manifest) -> RunReport | None:
+        """Our worker's report on the run; None where there is none, as from AnyVar's workers."""
+        path = folder / f"{manifest.staged_input}{REPORT_SUFFIX}"
+        try:
+            return RunReport.model_validate_json(read_small(path))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise FileTrouble(f"the report {path} cannot be read: {error}") from error
+
+    def as_worker(self, path: Path) -> str:
+        """The path as the workers name it."""
+        return str(self._worker_root / path.relative_to(self.root))
+
+    def as_step(self, path: str) -> Path:
+        """The worker's path as this host names it; refused where it leads out of the work dir."""
+        try:
+            return self.contained(self.root / Path(path).relative_to(self._worker_root))
+        except ValueError:
+            raise FileTrouble(
+                f"the worker answered with {path}, which is not below {self._worker_root}",
+                "Set ANYVAR_STEP_WORKER_WORK_DIR to the work dir as the workers see it",
+            ) from None
+
+    def await_file(self, path: Path, size: int | None = None, gone: Callable[[], bool] | None = None) -> None:
+        """Wait until this host sees the file, and in that size; RunLost when ``gone`` says so."""
+        await_file(path, self._latency_wait, size, gone)
+
+    # -- the worker's side -------------------------------------------------------------------------------
+
+    def contained(self, path: Path) -> Path:
+        """The path, if it is a plain one below the work dir; no symlink may lead out of it."""
+        try:
+            root, real = self.root.resolve(), path.resolve()
+            inside = path.is_absolute() and real.is_relative_to(root) and real != root
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            mode = stat.S_IFREG  # it may be on its way
+        except (OSError, RuntimeError, ValueError) as error:  # a loop of symlinks, too long a name, a NUL
+            raise AccessRefused(f"{str(path)[:200]!r} is no path in the work dir {self.root}") from error
+        if not inside:
+            raise AccessRefused(
+                f"{path} is outside the work dir {self.root}",
+                "Step, web API and workers must share ANYVAR_VCF_ASYNC_WORK_DIR",
+            )
+        if not stat.S_ISREG(mode):
+            raise AccessRefused(f"{path} is not a regular file")
+        return path
+
+    def part_of(self, final: Path) -> Path:
+        """A new, empty file of one's own, beside the final one, in which to write it."""
+        part = final.with_name(f".{final.name}.{secrets.token_hex(6)}")
+        create(part, self.mode).close()
+        return part
+
+    def publish(self, part: Path, final: Path) -> None:
+        """Give a whole, fsynced file its name; where another worker was quicker, its file stands."""
+        try:
+            os.link(part, final)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
+                raise
+            part.rename(final)  # a filesystem without hard links
+            return sync_folder(final.parent)
+        part.unlink()
+        return sync_folder(final.parent)
+
+    def write(self, final: Path, content: bytes) -> None:
+        """Publish a small file."""
+        part = self.part_of(final)
+        with part.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        self.publish(part, final)
+
+
+#: The probe's folder is ``.check-<token>`` at the work dir's top; the sweep removes what a killed check left.
+PREFIX = ".check-"
+_PROBE = "probe"
+_ANSWER = re.compile(r"answer-[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A probe that lies in the work dir; ``content`` is what an answer must have read."""
+
+    folder: Path
+    content: bytes
+
+
+@contextlib.contextmanager
+def probe(workdir: WorkDir, token: str) -> Iterator[Probe]:
+    """Lay a probe out while the block lasts. Raises FileTrouble or AccessRefused where that fails."""
+    folder = workdir.root / f"{PREFIX}{token}"
+    content = secrets.token_bytes(64)
+    try:
+        try:
+            make_folder(folder, workdir.mode)
+            with create(folder / _PROBE, workdir.mode) as out:
+                out.write(content)
+                out.flush()
+                os.fsync(out.fileno())
+        except OSError as error:
+            raise from_os(error, f"cannot write into the work dir {workdir.root}") from error
+        yield Probe(folder, content)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def answer(workdir: WorkDir, token: str) -> str:
+    """Read the probe and write an answer beside it; the answer's name. The worker's side."""
+    path = workdir.contained(workdir.root / f"{PREFIX}{token}" / _PROBE)
+    workdir.await_file(path)
+    name = f"answer-{secrets.token_hex(8)}"
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        workdir.write(path.with_name(name), digest.encode())
+    except OSError as error:
+        raise from_os(error, f"cannot answer in the work dir {workdir.root}") from error
+    return name
+
+
+def check_answer(workdir: WorkDir, laid: Probe, name: str) -> None:
+    """Raise FileTrouble or AccessRefused unless a worker's answer shows here and fits."""
+    if not _ANSWER.fullmatch(name):
+        raise FileTrouble(f"{name[:40]!r} is no answer's name")
+    path = workdir.contained(laid.folder / name)
+    workdir.await_file(path)
+    try:
+        said = path.read_bytes()
+    except OSError as error:
+        raise from_os(error, f"cannot read what a worker wrote, {path}") from error
+    if said != hashlib.sha256(laid.content).hexdigest().encode():
+        raise FileTrouble(f"{path} is not what a worker would have written after reading the probe")

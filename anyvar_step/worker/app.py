@@ -1,0 +1,154 @@
+"""The worker's life: check what it needs, prepare it once for all processes, serve the queue."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import threading
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from celery.worker.consumer.tasks import Tasks
+
+from anyvar_step import reference
+from anyvar_step.errors import StepError
+from anyvar_step.runs.connection import ping
+from anyvar_step.runs.queue import make_app
+from anyvar_step.runs.sweep import SWEEP_EVERY, take_turn
+from anyvar_step.runs.work_dir import WorkDir
+from anyvar_step.settings import Settings
+from anyvar_step.worker.inspect import answer_checks
+from anyvar_step.worker.job import Observe, prepare_store, unobserved
+from anyvar_step.worker.shutdown import Lifetime, limit
+from anyvar_step.worker.tasks import register
+
+_logger = logging.getLogger(__name__)
+
+
+def keep_house(app: Celery, settings: Settings, workdir: WorkDir) -> None:
+    """Make the app's worker sweep when it is ready, and then every SWEEP_EVERY seconds if no other has."""
+    broom = SweepScheduler(settings, workdir)
+
+    class Housekeeping(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
+        """Celery's seam: told of the event loop, and of the end of a connection."""
+
+        requires = (Tasks,)
+        timer: Any = None
+
+        def register_with_event_loop(self, consumer: Any, hub: Any) -> None:  # noqa: ARG002
+            broom.take()
+            self.timer = hub.call_repeatedly(SWEEP_EVERY, broom.take)
+
+        def stop(self, consumer: Any) -> None:  # noqa: ARG002
+            if self.timer is not None:
+                self.timer.cancel()
+
+    app.steps["consumer"].add(Housekeeping)
+
+
+class SweepScheduler:
+    """Sweeps in a thread of its own, one at a time."""
+
+    def __init__(self, settings: Settings, workdir: WorkDir) -> None:
+        self._settings = settings
+        self._workdir = workdir
+        self._thread: threading.Thread | None = None
+
+    def take(self) -> None:
+        """Begin a sweep unless the last one has not ended; does not wait for it."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._sweep, name="sweep", daemon=True)
+            self._thread.start()
+
+    def _sweep(self) -> None:
+        try:
+            take_turn(self._settings, self._workdir)
+        except (StepError, OSError) as trouble:
+            _logger.warning("cannot sweep the work dir: %s", trouble)
+
+
+#: Seconds for which a look waits for a shared filesystem to show a probe.
+LATENCY = 10.0
+
+
+def serve(
+    settings: Settings,
+    *,
+    concurrency: int,
+    name: str,
+    loglevel: str,
+    lifetime: Lifetime,
+    metrics_at: tuple[str, int] | None = None,
+) -> None:
+    """Serve AnyVar's tasks until the end of its lifetime or SIGTERM: what is at work is finished.
+
+    A second SIGTERM hands back what is at work, too. ``metrics_at`` is the host and port of its metrics.
+
+    Raises ConfigurationError, Unavailable or FileTrouble, before the first run, for what would fail each.
+    """
+    workdir = WorkDir(settings.required_work_dir(), mode=settings.work_dir_mode, latency_wait=LATENCY)
+    workdir.check()
+    settings.require_reference()
+    ping(settings.broker_url, "CELERY_BROKER_URL")
+    ping(settings.backend_url, "CELERY_BACKEND_URL")
+    prepare_store(settings)
+    _prepare_references(settings)
+    app = make_app(settings)
+    # Gossip and mingle let workers talk to each other; ours have nothing to say, and each costs connections.
+    talk = ["--without-gossip", "--without-mingle"]
+    arguments = ["--concurrency", str(concurrency), "--hostname", name, "--loglevel", loglevel]
+    plain = ["--no-color"] if os.environ.get("NO_COLOR") else []
+    with _observed(settings, metrics_at, concurrency) as observe:
+        register(app, settings, observe)
+        limit(app, lifetime)
+        keep_house(app, settings, workdir)
+        answer_checks(settings, workdir)
+        _serve(app, [*plain, "worker", *arguments, *talk, "--pool", "prefork"])
+
+
+def _serve(app: Celery, arguments: list[str]) -> None:
+    """Celery's worker, to its end; it logs what ends it before its time, and would exit 0."""
+    begun: list[Any] = []
+
+    def note(sender: Any, **_: object) -> None:
+        begun.append(sender)
+
+    signals.worker_init.connect(note)
+    signals.worker_process_init.connect(_share)
+    app.worker_main(arguments)
+    if any(worker.exitcode for worker in begun):
+        raise StepError("the worker has ended for the reason above", "Mend that and start it again")
+
+
+def _share(**_: object) -> None:
+    """Keep what a process has from its parent out of its collections, which would copy all they look at."""
+    gc.freeze()
+
+
+def _observed(
+    settings: Settings, metrics_at: tuple[str, int] | None, processes: int
+) -> AbstractContextManager[Observe]:
+    """Who is told of each run: the metrics, if they are wanted."""
+    if metrics_at is None:
+        return nullcontext(unobserved)
+    from anyvar_step.worker.metrics import metrics
+
+    return metrics(settings, *metrics_at, processes=processes)
+
+
+def _prepare_references(settings: Settings) -> None:
+    """Index and digest each FASTA once, so that the worker's processes find it done.
+
+    A SeqRepo for whatever assembly is asked for has nothing to prepare: it only must be there.
+    """
+    if not settings.references:
+        reference.check(settings.seqrepo_uri)
+    for assembly in settings.references:
+        opened = reference.for_assembly(settings.references, assembly, aliases=settings.reference_aliases)
+        begin = time.monotonic()
+        contigs = opened.contigs()
+        opened.close()
+        _logger.info("%s: %d contigs, ready in %.1f s", assembly, len(contigs), time.monotonic() - begin)
