@@ -13,7 +13,7 @@ from anyvar_step.vrs import old_digest as digest
 from anyvar_step.vrs.old_normalize import Normalized
 
 #: A location: refget accession, start, end.
-OffsetMap = tuple[str, int, int]
+Place = tuple[str, int, int]
 #: A state: sequence, length and repeat subunit length, with None as in KeptAllele.
 State = tuple[str | None, int | None, int | None]
 
@@ -40,7 +40,7 @@ class KeptAlleles(Sequence[KeptAllele]):
         ids: bytes,
         location_digests: bytes,
         where: list[int],
-        places: list[OffsetMap],
+        places: list[Place],
         states: list[State],
     ) -> None:
         self.digests = digests
