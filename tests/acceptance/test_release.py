@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -121,39 +123,53 @@ def test_the_wheel_holds_the_package_alone_and_the_sdist_all_that_is_needed_to_w
         assert name in kept
 
 
-#: Where the version stands beside the package, and how; a release changes them all (CONTRIBUTING.md).
-VERSIONED = {
-    "CITATION.cff": "^version: (.*)$",
-    "docs/formats.md": r"##anyvar_stepVersion=(.*)\+vrs-",
-    "recipes/anyvar-step/meta.yaml": 'set version = "(.*)"',
-    "workflow/nextflow/nextflow.config": "^ +version += '(.*)'$",
-}
+RELEASE = runpy.run_path(str(ROOT / "scripts" / "release.py"))
 
 
-def pins() -> dict[str, str]:
-    """What the workflows' conda environments ask for, by file."""
-    found = {}
+def test_the_version_is_the_packages_own_wherever_it_stands() -> None:
+    found = RELEASE["versions"]()
+    assert {Path(path).name for path in found} >= {
+        "CITATION.cff",
+        "meta.yaml",
+        "nextflow.config",
+        "formats.md",
+    }
+    assert {path: set(versions) for path, versions in found.items()} == {
+        path: {__version__} for path in found
+    }
+
+
+def test_every_file_of_an_installation_by_conda_is_among_those_that_a_release_writes() -> None:
     workflow = ROOT / "workflow"
-    for path in (*workflow.glob("envs/*"), *workflow.rglob("environment.y*ml")):
-        [pin] = re.findall(r"^ +- anyvar-step\[local\](.*)$", path.read_text(), re.MULTILINE)
-        found[str(path.relative_to(ROOT))] = pin
-    return found
+    files = (*workflow.glob("envs/*"), *workflow.rglob("environment.y*ml"))
+    assert {str(path.relative_to(ROOT)) for path in files} <= set(RELEASE["versions"]())
 
 
-def test_the_version_is_the_same_wherever_it_stands() -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?", __version__), (
-        "a semantic version, as PEP 440 writes it"
-    )
-    for path, pattern in VERSIONED.items():
-        assert re.findall(pattern, (ROOT / path).read_text(), re.MULTILINE) == [__version__], path
-    assert set(pins().values()) == {f"=={__version__}"}, pins()
+def test_a_release_writes_its_version_everywhere_and_dates_the_changelog(tmp_path: Path) -> None:
+    for name in (*RELEASE["versions"](), "CHANGELOG.md", "docs/generate.py", "scripts/release.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    unreleased = (ROOT / "CHANGELOG.md").read_text().partition("## [Unreleased]\n")[2].partition("\n## [")[0]
+    script = tmp_path / "scripts" / "release.py"
+    done = subprocess.run([sys.executable, script, "98.7.6rc5"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = runpy.run_path(str(script))["versions"]()
+    assert set(found) == set(RELEASE["versions"]())
+    assert {version for versions in found.values() for version in versions} == {"98.7.6rc5"}
+    changelog = (tmp_path / "CHANGELOG.md").read_text()
+    assert re.search(r"^## \[Unreleased\]\n\n## \[98\.7\.6rc5\] - \d{4}-\d\d-\d\d\n", changelog, re.MULTILINE)
+    assert unreleased in changelog.partition("## [98.7.6rc5]")[2].partition(f"## [{__version__}]")[0]
+    assert '\nINSTALL_FROM = "anyvar-step"\n' in (tmp_path / "docs" / "generate.py").read_text()
+    again = subprocess.run([sys.executable, script, "98.7.6rc5"], capture_output=True, text=True, timeout=60)
+    assert (again.returncode, again.stdout) == (0, ""), "the second time there is nothing to write"
 
 
-def test_the_steps_of_a_release_name_each_file_that_has_the_version() -> None:
-    steps = (ROOT / "CONTRIBUTING.md").read_text().partition("## A release")[2]
-    named = re.findall("`([^`]+)`", steps)
-    for path in ("anyvar_step/__init__.py", *VERSIONED, *pins()):
-        assert any(Path(path).match(name) for name in named), path
+@pytest.mark.parametrize("version", ["", "1.2", "v1.2.3", "1.2.3-rc1"])
+def test_a_release_takes_semantic_versions_alone(version: str) -> None:
+    command = [sys.executable, ROOT / "scripts" / "release.py", *version.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "make release VERSION=1.2.3" in done.stderr
 
 
 def test_the_changelog_is_in_the_form_it_names() -> None:
@@ -162,7 +178,7 @@ def test_the_changelog_is_in_the_form_it_names() -> None:
     assert versions[0] == "[Unreleased]"
     assert versions[1].startswith(f"[{__version__}] "), "the version has no entry"
     for version in versions[1:]:
-        assert re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", version), version
+        assert re.fullmatch(r"\[\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?\] - \d{4}-\d\d-\d\d", version), version
     kinds = set(re.findall(r"^### (.*)$", text, re.MULTILINE))
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
