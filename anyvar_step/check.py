@@ -489,7 +489,7 @@ def _work_dir(settings: Settings, workdir: WorkDir, laid: Probe, seen: Look) -> 
     remedy = "Step, web API and workers must share ANYVAR_VCF_ASYNC_WORK_DIR"
     if seen.work_dir_trouble:
         what = f"as {seen.user} on {seen.host} it does not see our probe in {seen.work_dir}: "
-        kind = errors.named(seen.work_dir_trouble.kind)
+        kind = errors.from_name(seen.work_dir_trouble.kind)
         # A file that never shows is another directory, most likely; what is refused or full says so.
         kind = ConfigurationError if kind is FileTrouble else kind
         trouble = kind(what + seen.work_dir_trouble.what, seen.work_dir_trouble.remedy or remedy)
@@ -515,13 +515,13 @@ def references(seen: Look, assemblies: tuple[str, ...]) -> Iterator[Finding]:
     """Each reference that the worker has, and those that it should have."""
     for assembly, known in sorted(seen.references.items()):
         if isinstance(known, Trouble):
-            error = errors.named(known.kind)(f"{assembly}: {known.what}", known.remedy)
+            error = errors.from_name(known.kind)(f"{assembly}: {known.what}", known.remedy)
             yield failed("reference", error, seen.worker)
         else:
             yield Finding("reference", "ok", f"{assembly}: {known.contigs} contigs", worker=seen.worker)
     if seen.seqrepo_trouble:
         trouble = seen.seqrepo_trouble
-        yield failed("reference", errors.named(trouble.kind)(trouble.what, trouble.remedy), seen.worker)
+        yield failed("reference", errors.from_name(trouble.kind)(trouble.what, trouble.remedy), seen.worker)
     elif seen.seqrepo:
         yield Finding("reference", "ok", f"other assemblies from {seen.seqrepo}", worker=seen.worker)
     for assembly in assemblies:
@@ -540,7 +540,7 @@ def store(seen: Look) -> Iterator[Finding]:
     """Whether the worker can register alleles."""
     if seen.store_trouble:
         trouble = seen.store_trouble
-        yield failed("store", errors.named(trouble.kind)(trouble.what, trouble.remedy), seen.worker)
+        yield failed("store", errors.from_name(trouble.kind)(trouble.what, trouble.remedy), seen.worker)
     else:
         what = f"it registers alleles in {seen.store}" if seen.store else "it registers no alleles"
         yield Finding("store", "ok", what, worker=seen.worker)

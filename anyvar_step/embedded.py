@@ -18,16 +18,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from anyvar_step import guard
-from anyvar_step.errors import AccessRefused, ConfigurationError, InputNotFound, InvalidInput, Unavailable
+from anyvar_step.errors import ConfigurationError, Unavailable, from_exit_code
 
 #: Linux allows 107 bytes in the path of a Unix socket, macOS 103.
 LONGEST_SOCKET = 100
 #: Seconds that Redis may take to answer on its socket.
 REDIS_START = 20.0
-#: Failures of a worker that come back as often as it is started.
-_PERMANENT = {
-    kind.exit_code: kind for kind in (InvalidInput, InputNotFound, AccessRefused, ConfigurationError)
-}
 
 
 def find_redis() -> list[str]:
@@ -92,7 +88,7 @@ class Guard:
             said, _ = self._process.communicate()
             self._last_words = said.decode(errors="replace").strip()
         if self._process.returncode != 0:
-            kind = _PERMANENT.get(self._process.returncode, Unavailable)
+            kind = from_exit_code(self._process.returncode, Unavailable)
             raise kind(f"a private service ended by itself: {self._last_words}")
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from anyvar_step import VRS_VERSION, __version__
+from anyvar_step.errors import RunLost
 
 
 class KeptAllele(NamedTuple):
@@ -158,7 +159,7 @@ class RunStatus(Model):
     @property
     def lost(self) -> bool:
         """Its worker is gone."""
-        return self.error_code == "WORKER_LOST_ERROR"
+        return self.error_code == RunLost.error_code
 
     @property
     def missing(self) -> bool:

@@ -389,6 +389,14 @@ class Settings(BaseModel):
         return self.work_dir
 
 
+def processors() -> int:
+    """The number of processors that this process may use: its affinity, or all of the host on macOS."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
 def limits_for(seconds: int) -> dict[str, int]:
     """Time limits, visibility timeout and result expiry that fit a run of that length together.
 

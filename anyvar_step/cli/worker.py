@@ -10,7 +10,6 @@ import click
 
 from anyvar_step.cli import factories, options
 from anyvar_step.cli.options import Duration
-from anyvar_step.machine import processors
 
 
 @click.command(
@@ -60,6 +59,7 @@ def worker_command(
     it takes nothing new, hands back what it has reserved, and ends once the runs at work are finished. A
     second SIGTERM hands back those, too: other workers start them again.
     """
+    from anyvar_step.settings import processors
     from anyvar_step.worker.app import serve
     from anyvar_step.worker.shutdown import Lifetime
 

@@ -16,7 +16,7 @@ from anyvar_step.errors import (
     StepError,
     TimeLimitReached,
     Unavailable,
-    named,
+    from_name,
 )
 from anyvar_step.models import Manifest, RunStatus
 
@@ -43,7 +43,7 @@ def failure(status: RunStatus) -> StepError:
         )
     if status.lost:
         return RunLost(f"run {status.run_id} was lost: {status.message}", "Run it again")
-    kind = named(status.error_class or "")
+    kind = from_name(status.error_class or "")
     if kind is StepError:
         return kind(f"run {status.run_id} failed on the worker: {status.message}", "See the worker's log")
     return kind(status.message)

@@ -29,15 +29,15 @@ from pydantic import ValidationError
 
 from anyvar_step.client.base import Fetched
 from anyvar_step.errors import (
-    AccessRefused,
     ConfigurationError,
     FileTrouble,
-    InvalidInput,
+    RunCancelled,
     RunLost,
     StepError,
-    TimeLimitReached,
     Unavailable,
+    from_http_status,
     from_os,
+    name_from_code,
 )
 from anyvar_step.files import copy_and_hash, hash_of
 from anyvar_step.models import (
@@ -75,10 +75,6 @@ def is_holder(text: str) -> bool:
     return _HOLDER.fullmatch(text) is not None
 
 
-#: The exceptions behind AnyVar's error codes, which is all that AnyVar's web API says of them.
-_CLASSES = {TimeLimitReached.error_code: "TimeLimitExceeded", RunLost.error_code: "WorkerLostError"}
-
-
 def run_path(run_id: str) -> str:
     """Where the run is, below the web API's address."""
     return f"vcf/{quote(run_id, safe='')}"
@@ -114,9 +110,9 @@ def status_of(run_id: str, response: httpx.Response, body: dict[str, Any]) -> Ru
 
 def _failed(run_id: str, code: int, body: dict[str, Any]) -> RunStatus:
     error_code = body["error_code"]
-    if error_code == "RUN_CANCELLED":
+    if error_code == RunCancelled.error_code:
         return run_status(run_id, {"status": State.REVOKED, "result": None}, code)
-    name = body.get(ERROR_CLASS) or _CLASSES.get(error_code, "")
+    name = body.get(ERROR_CLASS) or name_from_code(error_code)
     result = {"exc_type": name, "exc_message": [str(body.get("error") or name)]}
     status = run_status(run_id, {"status": State.FAILURE, "result": result}, code)
     return status.model_copy(update={"error_code": error_code})
@@ -227,18 +223,18 @@ class Client:
         code = response.status_code
         words = body.get("error") or _detail(body) or response.reason_phrase
         what = f"the web API at {self.url} answered {code}: {words}"
-        if code in (401, 403):
-            return AccessRefused(what, "Check ANYVAR_STEP_TOKEN")
-        if code == 413:
-            return InvalidInput(what, "Raise ANYVAR_STEP_MAX_UPLOAD or its proxy's limit, or split the VCF")
-        if response.is_redirect:
-            goal = response.headers.get("location", "")
-            return ConfigurationError(what, f"Set ANYVAR_STEP_URL to where it points: {goal}")
-        if code == 429 or code >= 500 or (code == 404 and known):
+        kind = from_http_status(code)
+        if kind is Unavailable or (code == 404 and known):
             return TryLater(what, "Run it again; see the web API's log", retry_after(response))
-        if code == 422:
-            return ConfigurationError(what, "Check the options that it names")
-        return ConfigurationError(what, "Is ANYVAR_STEP_URL the address of an AnyVar web API?")
+        remedies = {
+            401: "Check ANYVAR_STEP_TOKEN",
+            403: "Check ANYVAR_STEP_TOKEN",
+            413: "Raise ANYVAR_STEP_MAX_UPLOAD or the limit of its proxy, or split the VCF",
+            422: "Check the options that it names",
+        }
+        if response.is_redirect:
+            remedies[code] = f"Set ANYVAR_STEP_URL to the new address: {response.headers.get('location', '')}"
+        return kind(what, remedies.get(code, "Is ANYVAR_STEP_URL the address of an AnyVar web API?"))
 
 
 def _detail(body: dict[str, Any]) -> str:

@@ -24,13 +24,6 @@ from anyvar_step.runs.keys import meta_key, step_key
 from anyvar_step.runs.lease import Leases
 from anyvar_step.settings import Settings
 
-#: Exceptions of Celery and billiard that have an error code of their own in AnyVar (CONTRACTS.md §3).
-_CODES = {
-    "TimeLimitExceeded": errors.TimeLimitReached.error_code,
-    "SoftTimeLimitExceeded": errors.TimeLimitReached.error_code,
-    "WorkerLostError": errors.RunLost.error_code,
-}
-
 
 def stated(run_id: str, state: State, result: Any = None) -> str:
     """What the result key of a run in that state holds, in Celery's own form."""
@@ -114,14 +107,9 @@ def _failed(run_id: str, result: Any, failure_code: int) -> RunStatus:
         status_code=failure_code,
         status=State.FAILURE,
         message=str(message) or name,
-        error_code=error_code_of(name),
+        error_code=errors.from_name(name).error_code,
         error_class=name,
     )
-
-
-def error_code_of(name: str) -> str:
-    """The error code of a run that failed with the exception of that name."""
-    return _CODES.get(name) or errors.named(name).error_code
 
 
 class DeliveryLog:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 import deflate
 
 from anyvar_step.errors import InvalidInput, from_os
-from anyvar_step.machine import processors
+from anyvar_step.settings import processors
 
 #: Bytes of payload in a full block.
 PAYLOAD = 65280

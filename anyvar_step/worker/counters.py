@@ -15,11 +15,10 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from anyvar_step.errors import StepError, named
+from anyvar_step.errors import StepError, from_name
 from anyvar_step.models import AnnotateOptions, IngestOptions
 from anyvar_step.pipeline import Outcome
 from anyvar_step.runs.queue import Queue
-from anyvar_step.runs.state import error_code_of
 from anyvar_step.settings import Settings
 
 #: Upper bounds of the histogram of run times, seconds: a small VCF, an exome, a genome, an hour and more.
@@ -66,14 +65,9 @@ class Counters:
 
     def _failed(self, sender: Any = None, exception: BaseException | None = None, **_: Any) -> None:
         name = type(exception).__name__
-        code = error_code_of(name)
-        kind = exception if isinstance(exception, StepError) else _BY_CODE.get(code, named(name))
+        kind = exception if isinstance(exception, StepError) else from_name(name)
         self._runs.labels(_task_of(sender), "failure").inc()
-        self._failures.labels(_task_of(sender), code, str(kind.exit_code)).inc()
-
-
-#: The classes that a step raises for these error codes, whatever the worker's exception was.
-_BY_CODE = {kind.error_code: kind for kind in (named("TimeLimitReached"), named("RunLost"))}
+        self._failures.labels(_task_of(sender), kind.error_code, str(kind.exit_code)).inc()
 
 
 def _task_of(sender: Any) -> str:

@@ -12,9 +12,8 @@ import pytest
 from support import Site, until, write_vcf
 
 from anyvar_step.embedded import private_redis
-from anyvar_step.machine import processors
 from anyvar_step.runs.state import RunState
-from anyvar_step.settings import load
+from anyvar_step.settings import load, processors
 from anyvar_step.worker.shutdown import SAME_ORDER_SECONDS
 
 

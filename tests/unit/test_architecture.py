@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import runpy
 import subprocess
 import sys
@@ -89,45 +88,3 @@ def test_help_loads_no_heavy_package() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stderr.strip() == "[]"
     assert "Exit codes" in done.stdout
-
-
-def test_every_failure_has_an_exit_code_that_help_and_readme_name() -> None:
-    from anyvar_step import errors
-    from anyvar_step.cli import EXIT_CODES
-
-    readme = (ROOT / "README.md").read_text()
-    for kind in errors._below(errors.StepError):
-        if kind is not errors.Interrupted:
-            assert re.search(rf"\b{kind.exit_code}\b", EXIT_CODES)
-            assert f"| {kind.exit_code} |" in readme or f"| {kind.exit_code}, " in readme
-            assert errors.named(kind.__name__) is kind
-
-
-def test_a_failure_keeps_its_exit_code_however_deep_in_the_tree_it_stands() -> None:
-    from anyvar_step import errors
-
-    class Deep(errors.CorruptFile):
-        """Two levels below StepError's own children."""
-
-    assert errors.named("Deep") is Deep
-
-
-def test_an_interruption_in_a_runs_result_is_a_failed_run() -> None:
-    from anyvar_step import errors
-    from anyvar_step.client.failure import failure
-    from anyvar_step.runs.state import run_status
-
-    result = {"exc_type": "Interrupted", "exc_message": ["interrupted by SIGTERM"], "exc_module": "x"}
-    problem = failure(run_status("run-1", {"status": "FAILURE", "result": result}, 500))
-    assert type(problem) is errors.StepError
-    assert "interrupted by SIGTERM" in str(problem)
-
-
-def test_a_failure_survives_the_way_through_the_result_backend() -> None:
-    """Celery stores an exception's class name and arguments, and calls the class with them."""
-    from anyvar_step import errors
-
-    for kind in errors.StepError.__subclasses__():
-        if kind is not errors.Interrupted:
-            before = kind("what happened", "What to do")
-            assert str(kind(*before.args)) == str(before) == "what happened. What to do"
