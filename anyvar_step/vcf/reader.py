@@ -98,9 +98,13 @@ Kind = Literal["text", "bgzf", "gzip"]
 
 #: Bytes of text in a block, about, which is a block of BGZF; also what is read at once for the header.
 BLOCK = 65536
-#: Bytes of a line, and of a header, that are read at most: a small compressed file can hold an endless one.
-#: A record of half a million samples has some 50 MB.
+#: Bytes of a line that are read at most: a small compressed file can hold an endless one. A record of half a
+#: million samples has some 50 MB.
 LONGEST = 1 << 28
+#: Bytes and lines of a header that are read at most, for the same reason. A header of a million contigs has
+#: some 50 MB; 28 million lines ``##`` take 82 kB compressed, and 1.6 GB as lines in memory.
+HEADER_BYTES = 1 << 26
+HEADER_LINES = 1 << 20
 
 
 class VcfReader:
@@ -120,6 +124,7 @@ class VcfReader:
         self.notes: list[str] = []
         self._source = Source(raw, name, digest)
         self._size = BLOCK
+        self._longest = HEADER_BYTES
         self._next_line = 1
         if not self._source.peek(1):
             raise InvalidInput(f"{name} is empty", "Check the command that wrote it")
@@ -128,6 +133,7 @@ class VcfReader:
             self.notes.append(f"{name} {NOTE}")
         self._texts = self._whole_lines()
         self._after_header = self._read_header()
+        self._longest = LONGEST
 
     @property
     def consumed(self) -> int:
@@ -174,8 +180,10 @@ class VcfReader:
         for text in self._texts:
             start = 0
             size += len(text)
-            if size > LONGEST:
-                raise self._fault(self._next_line, f"a header of more than {LONGEST:,} bytes", "Is it a VCF?")
+            if size > HEADER_BYTES:
+                raise self._fault(
+                    self._next_line, f"a header of more than {HEADER_BYTES:,} bytes", "Is it a VCF?"
+                )
             while (end := text.find(b"\n", start)) >= 0:
                 line = text[start:end]
                 start = end + 1
@@ -183,6 +191,8 @@ class VcfReader:
                 if not line:
                     self._note(f"{self.name} has empty lines in its header; they are left out")
                     continue
+                if len(self.header) == HEADER_LINES:
+                    raise self._fault(number, f"a header of more than {HEADER_LINES:,} lines", "Is it a VCF?")
                 self.header.append(line)
                 if line.startswith(b"#CHROM"):
                     check_columns(line, self.name, number)
@@ -210,9 +220,9 @@ class VcfReader:
                 parts, length = [chunk[cut:]], len(chunk) - cut
             else:
                 parts.append(chunk)
-                if length > LONGEST:
+                if length > self._longest:
                     raise self._fault(
-                        self._next_line, f"a line of more than {LONGEST:,} bytes", "Is it a VCF?"
+                        self._next_line, f"a line of more than {self._longest:,} bytes", "Is it a VCF?"
                     )
         if rest := b"".join(parts):
             if not rest.endswith(b"\n"):

@@ -218,6 +218,8 @@ class Annotated:
     examples: list[tuple[str, bytes]] = field(default_factory=list)
     #: records on contigs that the reference lacks, less those that were kept
     unknown: dict[bytes, int] = field(default_factory=dict)
+    #: records by the number of their tab-separated columns
+    columns: dict[int, int] = field(default_factory=dict)
     #: contig and number of consecutive records
     runs: list[tuple[bytes, int]] = field(default_factory=list)
     starts: Integers = field(default_factory=lambda: array("q"))

@@ -65,10 +65,15 @@ class PythonEngine:
         return done.finish(lines)
 
     def _annotate(self, line: bytes, block: _Block) -> bytes:
-        """The line with its VRS fields. Genotype columns are not looked at."""
+        """The line with its VRS fields. Genotype columns are counted, and not looked at.
+
+        A record's INFO may end with a semicolon (VCF 4.5 §1.6.1 forbids it, and tools write it): it then
+        separates the VRS fields, and no other is added.
+        """
         columns = line.split(b"\t", 8)
         if len(columns) < 8:
             raise _Refused("columns", b"%d" % len(columns))
+        _count(block.facts.columns, 8 if len(columns) == 8 else 9 + columns[8].count(b"\t"))
         chrom, pos, _, ref, alts, _, _, info = columns[:8]
         if not pos.isdigit() or len(pos) > DIGITS:
             raise _Refused("position", pos)
@@ -88,6 +93,8 @@ class PythonEngine:
             columns[7] = others
         elif others in (b"", b"."):
             columns[7] = added
+        elif others.endswith(b";"):
+            columns[7] = others + added
         else:
             columns[7] = others + b";" + added
         return b"\t".join(columns)

@@ -93,12 +93,14 @@ def test_a_line_longer_than_a_block_stays_whole():
             "line 5: a line of more than 100,000 bytes",
         ),
         (b"##fileformat=VCFv4.2\n##x=" + b"A" * 200_000, "line 2: a line of more than 100,000 bytes"),
-        (HEADER[:21] + b"##x=y\n" * 40_000, "a header of more than 100,000 bytes"),
+        (HEADER[:21] + (b"##x=" + b"y" * 95 + b"\n") * 4_000, "a header of more than 100,000 bytes"),
+        (HEADER[:21] + b"##\n" * 20_000, "line 10001: a header of more than 10,000 lines"),
     ],
-    ids=["record", "header line", "header"],
+    ids=["record", "header line", "header", "header lines"],
 )
 def test_a_line_or_header_without_end_is_refused_before_it_fills_the_memory(data, message, monkeypatch):
-    monkeypatch.setattr(reader, "LONGEST", 100_000)
+    for bound, limit in (("LONGEST", 100_000), ("HEADER_BYTES", 100_000), ("HEADER_LINES", 10_000)):
+        monkeypatch.setattr(reader, bound, limit)
     for stored in (data, bgzf(data), gzip.compress(data)):
         with pytest.raises(InvalidInput, match=message):
             read(stored)
@@ -269,6 +271,38 @@ def test_an_error_of_the_disk_is_file_trouble():
         pytest.raises(FileTrouble, match=r"in\.vcf"),
     ):
         VcfReader(raw, "in.vcf")  # address 0 is not mapped: a real EIO
+
+
+BOUNDED = """
+import resource, sys
+from anyvar_step.errors import InvalidInput
+from anyvar_step.vcf.reader import VcfReader
+resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
+with open(sys.argv[1], "rb") as raw:
+    try:
+        sum(map(len, VcfReader(raw, "x").blocks()))
+    except InvalidInput as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"##\n", "a header of more than 1,048,576 lines"),
+        (b"\n", "a header of more than 67,108,864 bytes"),
+        (b"#" * 65536, "a line of more than 67,108,864 bytes"),
+    ],
+)
+def test_a_small_file_that_holds_a_huge_header_is_refused_in_little_memory(tmp_path, text, said):
+    path = tmp_path / "bomb.vcf.gz"
+    with gzip.open(path, "wb", 6) as out:
+        out.write(HEADER[:21])
+        for _ in range(84):
+            out.write(text * ((1 << 20) // len(text)))
+    done = subprocess.run([sys.executable, "-c", BOUNDED, path], cwd=ROOT, capture_output=True, text=True)
+    assert path.stat().st_size < 200_000
+    assert said in done.stdout, done.stderr
 
 
 MEMORY = """
