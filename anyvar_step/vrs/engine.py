@@ -14,10 +14,10 @@ from array import array
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Literal, Protocol, overload
+from typing import Literal, Protocol, TypeVar, overload
 
 from anyvar_step.errors import ConfigurationError
-from anyvar_step.models import Existing, KeptAllele
+from anyvar_step.models import Counts, Existing, KeptAllele
 from anyvar_step.reference.base import Reference
 from anyvar_step.vrs import digest
 from anyvar_step.vrs.fields import Texts
@@ -32,6 +32,7 @@ EXAMPLES = 5
 
 #: 64-bit integers, as both engines pack them.
 Integers = Sequence[int]
+Key = TypeVar("Key")
 
 
 class RecordError(ValueError):
@@ -65,6 +66,11 @@ def record_error(index: int, code: str, raw: bytes) -> RecordError:
 def text_of(value: bytes) -> str:
     """A name or value of a VCF, which may not be UTF-8, for messages and reports."""
     return value.decode("utf-8", "backslashreplace")
+
+
+def count(counts: dict[Key, int], key: Key, number: int = 1) -> None:
+    """Count ``key``."""
+    counts[key] = counts.get(key, 0) + number
 
 
 class KeptAlleles(Sequence[KeptAllele]):
@@ -137,14 +143,17 @@ def _identifier(prefix: bytes, digests: bytes, index: int) -> str:
 
 
 class AlleleCollector:
-    """Digests the alleles of one block; with ``keep`` it packs them for KeptAlleles, too."""
+    """Digests the alleles of one block; with ``keep`` it packs them for KeptAlleles, too.
+
+    An allele shares the location of the one before where they lie at the same place, as REF and ALT often do.
+    """
 
     def __init__(self, *, keep: bool) -> None:
         #: alleles so far
         self.count = 0
         self._keep = keep
-        self._numbers: dict[tuple[str, bytes, bytes], int] = {}
-        self._texts: list[bytes] = []
+        self._place = "", b"", b""
+        self._location = b""
         self._alleles, self._locations = bytearray(), bytearray()
         self._where, self._places, self._states = array("q"), array("q"), array("q")
         self._accessions: dict[str, int] = {}
@@ -154,14 +163,20 @@ class AlleleCollector:
         """The identifier of an allele on the sequence ``accession``; ``texts`` are its attribute fields."""
         self.count += 1
         start, end, state, length, subunit = texts
-        number = self._numbers.get((accession, start, end))
-        if number is None:
-            number = self._add_location(accession, allele, start, end)
+        place = accession, start, end
+        if place != self._place:
+            self._place = place
+            made = digest.sha512t24(digest.location(accession.encode("ascii"), start, end))
+            self._location = digest.encoded(made)
+            if self._keep:
+                self._locations += made
+                known = self._accessions.setdefault(accession, len(self._accessions))
+                self._places.extend((known, allele.start, allele.end))
         sequence = (allele.sequence or b"") if length == b"." else state
-        made = digest.sha512t24(digest.allele(self._texts[number], sequence, length, subunit))
+        made = digest.sha512t24(digest.allele(self._location, sequence, length, subunit))
         if self._keep:
             self._alleles += made
-            self._where.append(number)
+            self._where.append(len(self._places) // 3 - 1)
             self._add_state(allele)
         return digest.ALLELE_PREFIX + digest.encoded(made)
 
@@ -176,16 +191,6 @@ class AlleleCollector:
             self._states,
             bytes(self._sequences),
         )
-
-    def _add_location(self, accession: str, allele: Normalized, start: bytes, end: bytes) -> int:
-        number = self._numbers[accession, start, end] = len(self._texts)
-        made = digest.sha512t24(digest.location(accession.encode("ascii"), start, end))
-        self._texts.append(digest.encoded(made))
-        if self._keep:
-            self._locations += made
-            known = self._accessions.setdefault(accession, len(self._accessions))
-            self._places.extend((known, allele.start, allele.end))
-        return number
 
     def _add_state(self, allele: Normalized) -> None:
         sequence, length, subunit = allele[2:]
@@ -228,6 +233,22 @@ class Annotated:
     plain: bool = True
     #: the block's alleles; empty unless the engine was made with ``keep_alleles``
     alleles: KeptAlleles = field(default_factory=KeptAlleles)
+
+    def add_to(self, counts: Counts) -> None:
+        """Add the block to the counts of its VCF."""
+        counts.records += self.records
+        counts.ids += self.ids
+        counts.kept += self.kept
+        for kind, number in self.kinds.items():
+            count(counts.alleles, kind, number)
+        for cause, number in self.errors.items():
+            count(counts.errors, cause, number)
+        for cause, example in self.examples:
+            counts.exemplify(cause, text_of(example))
+        for chrom, number in self.unknown.items():
+            count(counts.unknown_contigs, text_of(chrom), number)
+        for chrom, number in self.runs:
+            count(counts.contigs, text_of(chrom), number)
 
 
 class Engine(Protocol):

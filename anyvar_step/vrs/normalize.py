@@ -79,7 +79,7 @@ def trim(ref: bytes, alt: bytes) -> Trimmed:
     Where one side becomes empty, prefix or suffix may be left out first: the interval moves within the repeat
     that ``normalize`` spans anyway.
     """
-    if ref == alt:
+    if ref == alt or len(ref) == len(alt) == 1:
         return Trimmed(0, ref, alt)
     shared = min(len(ref), len(alt))
     suffix = _common_suffix(ref[-shared:], alt[-shared:])

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from anyvar_step.vrs import old_digest as digest
-from anyvar_step.vrs.claims import Claim, claims_of, ids_of
+from anyvar_step.vrs import digest
+from anyvar_step.vrs.validate import Claim, claims_of, ids_of
 
 #: The columns of the table.
 COLUMNS = (b"chrom", b"pos", b"ref", b"alt", b"id")
@@ -71,9 +71,8 @@ def _location(chrom: bytes, start: bytes, end: bytes, accessions: Mapping[str, s
     name = chrom.decode("utf-8", "backslashreplace")
     if name not in accessions:
         raise UnknownSequence(name)
-    middle = digest.location_middle(accessions[name])
-    key = digest.sha512t24u(digest.location(middle, start, end))
     accession = accessions[name].encode("ascii")
+    key = digest.sha512t24u(digest.location(accession, start, end))
     return key, _LOCATION % (digest.LOCATION_PREFIX, key, key, accession, start, end)
 
 
@@ -82,8 +81,7 @@ def _allele(claim: Claim, place: bytes, location: bytes) -> bytes:
     _, _, sequence, length, subunit = claim.texts
     shown = b"" if sequence == b"." else sequence
     literal = length == b"."
-    tail = digest.tail(shown, length, subunit)
-    key = digest.sha512t24u(digest.ALLELE_HEAD + place + tail)
+    key = digest.sha512t24u(digest.allele(place, shown, length, subunit))
     if claim.id != digest.ALLELE_PREFIX + key:
         shown_id = claim.id.decode("utf-8", "backslashreplace")
         raise ValueError(f"{shown_id} is not the identifier of its location and state")

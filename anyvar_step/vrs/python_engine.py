@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from typing import NamedTuple, TypeVar
 
 from anyvar_step.models import Existing
 from anyvar_step.reference.base import Contig, Reference
 from anyvar_step.vcf.reader import lines_of
 from anyvar_step.vrs import fields
-from anyvar_step.vrs.engine import DIGITS, EXAMPLES, AlleleCollector, Annotated, record_error, text_of
+from anyvar_step.vrs.engine import DIGITS, EXAMPLES, AlleleCollector, Annotated, count, record_error, text_of
 from anyvar_step.vrs.normalize import Trimmed, is_nucleotides, kind_of_other, normalize, trim
-
-Key = TypeVar("Key")
 
 
 class _Refused(Exception):
@@ -109,25 +106,28 @@ class PythonEngine:
         changes = self._changes(ref, alts, block.facts.kinds)
         contig = self._contig(chrom)
         if contig is None:
-            _count(block.facts.unknown, chrom)
+            count(block.facts.unknown, chrom)
         if not changes:
             return b""
         if contig is None or not any(changes):
-            return self._joined([_MISSING] * len(changes))
+            return self._joined([b"."] * len(changes), [fields.NO_TEXTS] * len(changes))
         found = contig.fetch(start, start + len(ref))
         if found != ref:
             cause = fields.mismatch_cause(ref, found)
             block.add_error(cause, fields.mismatch_example(chrom, start, ref, found))
             return fields.mismatch(self._reference.assembly, chrom, start, ref, found)
-        values = []
+        ids, texts = [], []
         for change in changes:
             if change is None:
-                values.append(_MISSING)
+                ids.append(b".")
+                texts.append(fields.NO_TEXTS)
                 continue
-            allele = normalize(contig, start + change.prefix, change.ref, change.alt)
-            texts = fields.texts(allele)
-            values.append(_Value(block.alleles.identifier(contig.accession, allele, texts), texts))
-        return self._joined(values)
+            prefix, trimmed_ref, trimmed_alt = change
+            allele = normalize(contig, start + prefix, trimmed_ref, trimmed_alt)
+            values = fields.texts(allele)
+            ids.append(block.alleles.identifier(contig.accession, allele, values))
+            texts.append(values)
+        return self._joined(ids, texts)
 
     def _changes(self, ref: bytes, alts: list[bytes], kinds: dict[str, int]) -> list[Trimmed | None]:
         """REF and ALT of each allele that gets a value, trimmed; None for what has no sequence."""
@@ -138,10 +138,10 @@ class PythonEngine:
         for alt in alts:
             if readable and is_nucleotides(alt):
                 change = trim(ref, alt)
-                _count(kinds, change.kind)
+                count(kinds, change.kind)
                 changes.append(change)
             else:
-                _count(kinds, kind_of_other(alt))
+                count(kinds, kind_of_other(alt))
                 if alts != [b"."]:
                     changes.append(None)
         return changes
@@ -154,26 +154,10 @@ class PythonEngine:
             contig = self._contigs[chrom] = self._reference.contig(text_of(chrom))
             return contig
 
-    def _joined(self, values: list[_Value]) -> bytes:
+    def _joined(self, ids: list[bytes], texts: list[fields.Texts]) -> bytes:
         """The fields with one value for each allele."""
-        ids = fields.IDS + b"=" + b",".join([value.id for value in values])
-        if not self._attributes:
-            return ids
-        return ids + fields.attributes([value.texts for value in values])
-
-
-class _Value(NamedTuple):
-    """What the VRS fields say of one allele."""
-
-    id: bytes
-    texts: fields.Texts
-
-
-_MISSING = _Value(b".", fields.NO_TEXTS)
-
-
-def _count(counts: dict[Key, int], key: Key) -> None:
-    counts[key] = counts.get(key, 0) + 1
+        joined = fields.IDS + b"=" + b",".join(ids)
+        return joined + fields.attributes(texts) if self._attributes else joined
 
 
 class _Block:
@@ -184,20 +168,23 @@ class _Block:
         self.alleles = AlleleCollector(keep=keep_alleles)
         self._starts, self._ends, self._offsets = array("q"), array("q"), array("q")
         self._offset = 0
+        self._chrom, self._first, self._start = b"", 0, 0
 
     def add_place(self, chrom: bytes, start: int, ref: bytes, alts: bytes, info: bytes) -> None:
         """Note where the record lies, for the runs and the index; columns as they came."""
-        facts = self.facts
-        if facts.runs and facts.runs[-1][0] == chrom:
-            facts.runs[-1] = chrom, facts.runs[-1][1] + 1
-            in_order = self._starts[-1] <= start
-        else:
-            facts.runs.append((chrom, 1))
-            in_order = start >= 0
-        if not in_order or b"<" in alts or b"END=" in info or b"SVLEN=" in info:
-            facts.plain = False
+        if chrom != self._chrom:
+            self._end_run()
+            self._chrom, self._first, self._start = chrom, len(self._starts), 0
+        if start < self._start or b"<" in alts or b"END=" in info or b"SVLEN=" in info:
+            self.facts.plain = False
+        self._start = start
         self._starts.append(start)
         self._ends.append(start + len(ref))
+
+    def _end_run(self) -> None:
+        """Note how many records in a row were on the contig."""
+        if records := len(self._starts) - self._first:
+            self.facts.runs.append((self._chrom, records))
 
     def add_line(self, line: bytes) -> None:
         """Note where the annotated record begins in the text."""
@@ -212,6 +199,7 @@ class _Block:
 
     def finish(self, lines: list[bytes]) -> Annotated:
         """All facts of the block that has become these lines."""
+        self._end_run()
         facts = self.facts
         facts.text = b"".join([line + b"\n" for line in lines])
         facts.records = len(lines)
