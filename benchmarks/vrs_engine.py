@@ -1,4 +1,4 @@
-"""Records per second of the VRS engine on one core, plain text to plain text, beside the reference annotator.
+"""Records per second of the VRS engines on one core, text to text, beside the reference annotator.
 
 The same made-up VCF as in annotators.py, and its SNVs and its insertions and deletions apart; REF and ALT,
 with attributes. ga4gh.vrs's VcfAnnotator does a part of it (ANYVAR_STEP_ORACLE_PYTHON). CPU seconds without
@@ -19,7 +19,7 @@ from data import genome_of, make_data
 from processes import measure
 
 from anyvar_step.reference import Reference, open_reference
-from anyvar_step.vrs import Annotator
+from anyvar_step.vrs import EngineChoice, engine_name, make_engine
 
 ORACLE = ROOT / "tests" / "oracle" / "annotate.py"
 BLOCK = 32 * 1024
@@ -44,15 +44,15 @@ def blocks(lines: list[bytes]) -> list[list[bytes]]:
     return found
 
 
-def ours(reference: Reference, lines: list[bytes]) -> float:
-    """CPU seconds from text to text, the best of three."""
+def ours(reference: Reference, lines: list[bytes], choice: EngineChoice) -> float:
+    """CPU seconds of an engine from text to text, the best of three."""
     seconds = []
     for _ in range(3):
         pieces = [b"\n".join(block) + b"\n" for block in blocks(lines)]
-        annotator = Annotator(reference, for_ref=True, attributes=True)
+        engine = make_engine(reference, for_ref=True, attributes=True, choice=choice)
         begin = time.process_time()
         for piece in pieces:
-            annotator.text(piece[:-1].split(b"\n"))
+            engine.annotate(piece)
         seconds.append(time.process_time() - begin)
     return min(seconds)
 
@@ -82,21 +82,21 @@ def tables(options: argparse.Namespace, where: Path) -> list[Table]:
         "SNVs": [line for line in lines if is_snv(line)],
         "insertions and deletions": [line for line in lines if not is_snv(line)],
     }
+    engines: list[EngineChoice] = ["python", "native"] if engine_name() == "native" else ["python"]
     oracle = os.environ.get("ANYVAR_STEP_ORACLE_PYTHON")
+    titles = ["engine alone", *(f"{name}, records/s" for name in engines)]
+    if oracle:
+        titles += ["vrs-annotate's", *(f"{name}, times that" for name in engines)]
     rows: list[list[object]] = []
     for name, some in kinds.items():
-        speed = len(some) / ours(reference, some)
-        row: list[object] = [name, round(speed)]
+        speeds = [len(some) / ours(reference, some, choice) for choice in engines]
+        row: list[object] = [name, *map(round, speeds)]
         if oracle:
             part = some[: options.part]
             rate = len(part) / theirs(oracle, where, header, part)
-            row += [round(rate), speed / rate]
+            row += [round(rate), *(speed / rate for speed in speeds)]
         rows.append(row)
-    return [
-        Table(
-            "vrs_engine", ["engine alone", "ours, records/s", "vrs-annotate's", "ratio"][: len(rows[0])], rows
-        )
-    ]
+    return [Table("vrs_engine", titles, rows)]
 
 
 if __name__ == "__main__":

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from engines import ENGINES, running
 from servers import Postgres, find_postgres, private_postgres
 from slurm import Slurm, missing_programs, private_slurm
 from support import Site, end_leftover_steps, until, write_genome, write_vcf
+
+from anyvar_step.vrs import EngineChoice
 
 # Started in the background of a script, pytest ignores SIGINT, and so would the steps that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -22,6 +25,13 @@ def _no_settings_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         if name.startswith(("ANYVAR_", "CELERY_", "SEQREPO_")) and not name.endswith("_PYTHON"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)  # no .env of the user's
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[EngineChoice]:
+    """Each engine in turn: what ``engines.Annotator`` uses."""
+    with running(request.param) as choice:
+        yield choice
 
 
 @pytest.fixture(autouse=True)

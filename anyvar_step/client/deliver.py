@@ -82,8 +82,8 @@ class Drafts:
     ) -> Iterator[tuple[Path, list[bytes], _Make]]:
         """Each wanted file with its first lines and what makes its other lines."""
         # Here, since few steps want any, and none else needs the engine.
-        from anyvar_step.vrs.claims import includes_ref, lacking
         from anyvar_step.vrs.objects import COLUMNS, objects, rows
+        from anyvar_step.vrs.validate import includes_ref, lacking
 
         if self._wanted.ndjson:
             if missing := lacking(reader.header):
@@ -262,7 +262,7 @@ def count(lines: Sequence[bytes], counts: Counts) -> None:
     """Count a block of what AnyVar's worker wrote, which reports nothing. Raises FileSpoiled."""
     # Here, since our own workers count, and then the step needs no engine.
     from anyvar_step.pipeline.assembly import count_contigs
-    from anyvar_step.vrs.tally import tally
+    from anyvar_step.vrs.validate import tally
 
     try:
         tally(lines, counts)

@@ -6,8 +6,11 @@ The checks that need the whole stream live here: records in = records out, known
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from anyvar_step.errors import InvalidInput, StepError
@@ -16,12 +19,13 @@ from anyvar_step.pipeline.assembly import AssemblyCheck, check_contigs, notes_on
 from anyvar_step.pipeline.progress import Reporter, Stopwatch
 from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
+from anyvar_step.vcf.bgzf import BlockThreads
 from anyvar_step.vcf.header import attributes_of, declared_fields, with_fields, with_provenance
 from anyvar_step.vcf.index import LiveIndex, write_tbi
-from anyvar_step.vcf.reader import VcfReader, lines_of
+from anyvar_step.vcf.reader import VcfReader
 from anyvar_step.vcf.select import open_vcf
 from anyvar_step.vcf.writer import VcfWriter
-from anyvar_step.vrs.annotate import Annotator, RecordError
+from anyvar_step.vrs import Annotated, Engine, EngineChoice, RecordError, make_engine
 from anyvar_step.vrs.fields import FIELD_NAMES, IDS, header_lines
 
 
@@ -86,6 +90,8 @@ def registered(registration: Registration | None, *, later: bool, conflicts: int
 
 #: Records after which the pages of the reference are given back; a block of many samples has a few.
 _RELEASE_AFTER = 500
+#: Blocks for each thread that may be annotated ahead of the one that is written.
+_AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,8 @@ class Outcome:
 
     ``seconds`` are of wall-clock time by phase: read, annotate, write (with what compression holds up),
     register (what the store holds up). ``registered`` is None where there is no store.
-    ``sequences`` are the refget accessions of the contigs that were met and are known.
+    ``sequences`` are the refget accessions of the contigs that were met and are known. ``engine`` names the
+    VRS engine that annotated; empty where none did.
     """
 
     counts: Counts
@@ -104,6 +111,7 @@ class Outcome:
     sha256: str
     registered: Registered | None = None
     sequences: dict[str, str] = field(default_factory=dict)
+    engine: str = ""
 
 
 def annotate_file(
@@ -122,6 +130,8 @@ def annotate_file(
     command: str = "",
     on_progress: Callable[[Progress], None] | None = None,
     registration: Registration | None = None,
+    threads: int = 1,
+    engine: EngineChoice = "auto",
 ) -> Outcome:
     """Annotate ``source`` (VCF as text, BGZF or gzip; BCF) into ``target``, a temporary name of the caller's.
 
@@ -132,100 +142,148 @@ def annotate_file(
     ``existing`` says what becomes of VRS fields that are there already, ``command`` what the header's
     provenance lines say. All alleles go to ``registration``, and are committed when this returns unless
     ``options.allow_async_write``. With ``index`` there is a .tbi beside ``target`` where there can be one.
+    ``threads`` annotate and compress blocks, which changes nothing in the output; the Python engine leaves
+    them the compression alone. ``engine`` is the VRS engine to use (see ``vrs.make_engine``).
 
     Raises InvalidInput (not a VCF, damaged, a malformed record, another assembly, no known contig),
     InputNotFound, FileTrouble or AccessRefused, and what the store fails with.
     """
     name = name or source.name
-    flags = {"for_ref": options.for_ref, "attributes": options.add_vrs_attributes}
-    watch = Stopwatch()
-    later = options.allow_async_write
-    with open_vcf(source, name) as raw:
-        reader = VcfReader(raw, name)
+    watch, counts, later = Stopwatch(), Counts(), options.allow_async_write
+    with contextlib.ExitStack() as stack:
+        reader = VcfReader(stack.enter_context(open_vcf(source, name)), name)
         header = heading(reader.header, options, existing, command, name)
-        doubt = AssemblyCheck(reader.header, reference, name, force=force, piece=piece)
-        annotator = Annotator(
-            doubt.reference, **flags, keep_alleles=registration is not None, existing=existing
+        check = AssemblyCheck(reader.header, reference, name, force=force, piece=piece)
+        made = make_engine(
+            check.reference,
+            for_ref=options.for_ref,
+            attributes=options.add_vrs_attributes,
+            keep_alleles=registration is not None,
+            existing=existing,
+            choice=engine,
         )
+        pool = stack.enter_context(BlockThreads(threads)) if threads > 1 else None
+        blocks = _AnnotatedBlocks(reader, made, watch, pool, _AHEAD * threads)
         report = Reporter(on_progress, source.stat().st_size)
-        with VcfWriter(target, output_format, level=level) as writer:
+        with VcfWriter(target, output_format, level=level, executor=pool) as writer:
             with registering(registration, later=later, tick=report.again):
                 writer.write(header)
                 live = LiveIndex(header) if index else None
-                records = _Records(reference, annotator, reader, writer, registration, watch, live)
-                records.annotate(report, doubt)
+                out = _Output(reference, writer, live, registration, watch)
+                report(0, reader.consumed)
+                for block in blocks:
+                    block.add_to(counts)
+                    out.add(block, report.again)
+                    check.judge(counts)
+                    report(counts.records, reader.consumed)
+                if counts.records != reader.records:
+                    raise StepError(
+                        f"{name} has {reader.records} records, and {counts.records} were annotated",
+                        "This is a fault of anyvar-step: please report it",
+                    )
                 if not (force or piece):
-                    check_contigs(annotator.counts, options.assembly, name, reference)
+                    check_contigs(counts, options.assembly, name, reference)
             if registration is not None:
                 watch.lap("register")
         if live:
             write_tbi(target, live, writer.blocks)
         watch.lap("write")
-    notes = (*reader.notes, *doubt.notes, *notes_on(annotator.counts, reference.assembly, name))
-    stored = registered(registration, later=later)
     return Outcome(
-        annotator.counts, notes, watch.seconds, writer.size, writer.sha256, stored, annotator.sequences
+        counts,
+        (*reader.notes, *check.notes, *notes_on(counts, reference.assembly, name)),
+        watch.seconds,
+        writer.size,
+        writer.sha256,
+        registered(registration, later=later),
+        dict(made.sequences),
+        made.name,
     )
 
 
-@dataclass(frozen=True)
-class _Records:
-    """The records on their way from the reader to the writer and the store."""
+class _Output:
+    """What takes annotated blocks: the writer, the index of what is written, the store."""
 
-    reference: Reference
-    annotator: Annotator
-    reader: VcfReader
-    writer: VcfWriter
-    registration: Registration | None
-    watch: Stopwatch
-    index: LiveIndex | None
+    def __init__(
+        self,
+        reference: Reference,
+        writer: VcfWriter,
+        index: LiveIndex | None,
+        registration: Registration | None,
+        watch: Stopwatch,
+    ) -> None:
+        self._reference = reference
+        self._writer = writer
+        self._index = index
+        self._registration = registration
+        self._watch = watch
+        self._unreleased = 0
 
-    def annotate(self, report: Reporter, doubt: AssemblyCheck) -> None:
-        """All of them, block by block."""
-        annotator, reader, watch = self.annotator, self.reader, self.watch
-        records = released = 0
-        report(records, reader.consumed)
-        for lines in reader.blocks():
-            watch.lap("read")
-            annotated = self._annotated(lines)
-            if records - released >= _RELEASE_AFTER:
-                self.reference.release()
-                released = records
-            watch.lap("annotate")
-            self.writer.write_text(annotated)
-            if self.index and self.index.possible:
-                self._place(self.index, annotated)
-            watch.lap("write")
-            records += len(lines)
-            doubt.judge(annotator.counts)
-            if self.registration is not None:
-                self.registration.add(annotator.alleles, report.again)
-                watch.lap("register")
-            report(records, reader.consumed)
-        watch.lap("read")
-        if annotator.counts.records != records:
-            raise StepError(
-                f"{reader.name} has {records} records, and {annotator.counts.records} were annotated",
-                "This is a fault of anyvar-step: please report it",
-            )
+    def add(self, block: Annotated, tick: Callable[[], None]) -> None:
+        """Take a block; ``tick`` is called while the store holds it up."""
+        self._unreleased += block.records
+        if self._unreleased >= _RELEASE_AFTER:
+            self._reference.release()
+            self._unreleased = 0
+        self._writer.write_text(block.text)
+        if self._index:
+            places = block.starts, block.ends, block.offsets
+            self._index.add(block.runs, *places, len(block.text), plain=block.plain)
+        self._watch.lap("write")
+        if self._registration is not None:
+            self._registration.add(block.alleles, tick)
+            self._watch.lap("register")
 
-    def _place(self, index: LiveIndex, annotated: bytes) -> None:
-        """Put the block that was annotated last into the index."""
-        lines, first = lines_of(annotated), 0
-        for chrom, columns, number in self.annotator.runs:
-            own = lines[first : first + number]
-            if columns:
-                index.add(chrom, columns.start, columns.ref, columns.alts, columns.info, own)
-            else:
-                index.add_lines(chrom, own)
-            first += number
 
-    def _annotated(self, lines: list[bytes]) -> bytes:
-        """The text of the lines annotated; a malformed one is named by its number."""
+class _AnnotatedBlocks:
+    """The blocks of a reader, annotated, in their order.
+
+    The threads of a ``pool`` annotate up to ``ahead`` blocks at once, where the engine runs without the
+    interpreter's lock. Iterating raises InvalidInput for a record that cannot be annotated, named by its
+    line, and what the reader raises once all blocks before are done.
+    """
+
+    def __init__(
+        self, reader: VcfReader, engine: Engine, watch: Stopwatch, pool: Executor | None, ahead: int
+    ) -> None:
+        self._reader = reader
+        self._engine = engine
+        self._watch = watch
+        self._pool = pool if engine.name == "native" else None
+        self._ahead = ahead
+
+    def __iter__(self) -> Iterator[Annotated]:
+        if self._pool is None:
+            for text in self._reader.texts():
+                self._watch.lap("read")
+                yield self._result(self._reader.first_line, partial(self._engine.annotate, text))
+            self._watch.lap("read")
+            return
+        pending: deque[tuple[int, Future[Annotated]]] = deque()
+        texts, failure = self._reader.texts(), None
+        while True:
+            try:
+                text = next(texts, b"")
+            except StepError as error:
+                text, failure = b"", error
+            self._watch.lap("read")
+            if not text:
+                break
+            pending.append((self._reader.first_line, self._pool.submit(self._engine.annotate, text)))
+            if len(pending) > self._ahead:
+                line, future = pending.popleft()
+                yield self._result(line, future.result)
+        for line, future in pending:
+            yield self._result(line, future.result)
+        if failure is not None:
+            raise failure
+
+    def _result(self, first_line: int, annotated: Callable[[], Annotated]) -> Annotated:
         try:
-            return self.annotator.text(lines)
+            block = annotated()
         except RecordError as error:
             raise InvalidInput(
-                f"{self.reader.name} line {self.reader.first_line + error.index}: {error.reason}",
+                f"{self._reader.name} line {first_line + error.index}: {error.reason}",
                 error.remedy or "Correct the line, or copy the file again if it was cut",
             ) from None
+        self._watch.lap("annotate")
+        return block

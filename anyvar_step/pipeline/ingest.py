@@ -22,9 +22,16 @@ from anyvar_step.store.registrar import Registration
 from anyvar_step.vcf.reader import VcfReader
 from anyvar_step.vcf.select import open_vcf
 from anyvar_step.vcf.writer import VcfWriter
-from anyvar_step.vrs.annotate import RecordError
-from anyvar_step.vrs.claims import Claim, claims_of, includes_ref, lacking
-from anyvar_step.vrs.existing import Conflict, Recomputed, Trusted
+from anyvar_step.vrs import EngineChoice, RecordError
+from anyvar_step.vrs.validate import (
+    Claim,
+    Conflict,
+    RecomputedCheck,
+    StatedCheck,
+    claims_of,
+    includes_ref,
+    lacking,
+)
 
 #: The conflict log's columns, as AnyVar names them.
 COLUMNS = ("vrs_id", "assembly", "chrom", "pos", "start", "end", "state", "new_vrs_id")
@@ -40,6 +47,7 @@ def ingest_file(
     force: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     registration: Registration | None = None,
+    engine: EngineChoice = "auto",
 ) -> Outcome:
     """Register the alleles that the VCF ``source`` names; the conflict log goes to ``target``.
 
@@ -49,17 +57,17 @@ def ingest_file(
     a conflict and left out.
 
     ``force`` goes on where contigs or REF alleles say that the reference is another one. ``target`` is
-    fsynced when this returns and gone when it raises. Raises InvalidInput, also where the
-    header lacks VRS fields, and what annotate_file raises.
+    fsynced when this returns and gone when it raises. ``engine`` is the VRS engine that computes anew.
+    Raises InvalidInput, also where the header lacks VRS fields, and what annotate_file raises.
     """
     name = name or source.name
     watch, later = Stopwatch(), options.allow_async_write
     with open_vcf(source, name) as raw:
         reader = VcfReader(raw, name)
         _check_header(reader)
-        doubt = AssemblyCheck(reader.header, reference, name, force=force)
+        check = AssemblyCheck(reader.header, reference, name, force=force)
         report = Reporter(on_progress, source.stat().st_size)
-        ingestion = _Ingestion(reader, options, registration, doubt)
+        ingestion = _Ingestion(reader, options, registration, check, engine)
         with VcfWriter(target) as log:
             log.write([",".join(COLUMNS).encode()])
             with registering(registration, later=later, tick=report.again):
@@ -76,7 +84,7 @@ def ingest_file(
         watch.lap("write")
     stored = registered(registration, later=later, conflicts=ingestion.conflicts)
     found = notes_on(ingestion.counts, reference.assembly, name, annotated=False)
-    notes = (*reader.notes, *doubt.notes, *found, *ingestion.notes())
+    notes = (*reader.notes, *check.notes, *found, *ingestion.notes())
     return Outcome(ingestion.counts, notes, watch.seconds, log.size, log.sha256, stored)
 
 
@@ -96,17 +104,22 @@ class _Ingestion:
         reader: VcfReader,
         options: IngestOptions,
         registration: Registration | None,
-        doubt: AssemblyCheck,
+        check: AssemblyCheck,
+        engine: EngineChoice,
     ) -> None:
-        reference = doubt.reference
+        reference = check.reference
         for_ref = includes_ref(reader.header)
         validating = options.require_validation
-        self._checker = Recomputed(reference, for_ref=for_ref) if validating else Trusted(reference)
+        self._checker = (
+            RecomputedCheck(reference, for_ref=for_ref, choice=engine)
+            if validating
+            else StatedCheck(reference)
+        )
         self.counts = self._checker.counts
         self.conflicts = 0
         self._reader = reader
         self._assembly = reference.assembly
-        self._doubt = doubt
+        self._check = check
         self._validating = validating
         self._registration = registration
         self._without = 0
@@ -118,7 +131,7 @@ class _Ingestion:
         if unnamed := [line for line, named in zip(lines, claims, strict=True) if not named]:
             count_contigs(self.counts, unnamed)
         if self._validating:
-            self._doubt.judge(self.counts)
+            self._check.judge(self.counts)
         if self._registration is not None:
             self._registration.add(self._checker.alleles, tick)
         self._without += claims.count([])

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 import deflate
 
 from anyvar_step.errors import InvalidInput, from_os
-from anyvar_step.settings import processors
 
 #: Bytes of payload in a full block.
 PAYLOAD = 65280
@@ -124,28 +123,26 @@ class BgzfWriter:
             self.close()
 
 
-#: Seconds for which a busy caller keeps the lock from the thread: about what a block takes to be compressed.
-#: With Python's own 0.005 the thread spends most of its life waiting (measured).
+#: Seconds for which a busy thread keeps the interpreter's lock from the others: about what a block takes to
+#: be compressed. With Python's own 0.005 the pool's threads spend most of their lives waiting (measured).
 SWITCHING = 0.0005
 
 
-class CompressionThread(ThreadPoolExecutor):
-    """The thread, until ``close``; meanwhile all threads of the process switch more often."""
+class BlockThreads(ThreadPoolExecutor):
+    """``threads`` threads for work on blocks that runs without the interpreter's lock.
 
-    def __init__(self) -> None:
-        super().__init__(1, "beside")
+    Until the pool is shut down all threads of the process switch more often.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads, "block")
         self._before = sys.getswitchinterval()
         sys.setswitchinterval(SWITCHING)
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Drop what has not begun and wait for the rest."""
         self.shutdown(cancel_futures=True)
         sys.setswitchinterval(self._before)
-
-
-def beside() -> CompressionThread | None:
-    """A thread where it has a core of its own; None on a single one, where it would only cost."""
-    return CompressionThread() if processors() > 1 else None
 
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, MutableSequence, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 
 from anyvar_step.errors import FileTrouble, InvalidInput, StepError, from_os
@@ -127,16 +126,14 @@ def _packed(contig: TbiContig, offset: Offset) -> bytes:
 
 #: The first of the bins of one window.
 _FIRST = 4681
-#: What tells an end in INFO.
-_ENDS = (b"END=", b"SVLEN=")
 
 
 @dataclass
 class _Contig:
     """Where a contig's records lie, in little memory: bin, begin and end of each stretch in turn."""
 
-    begin: int
-    end: int
+    begin: int = 0
+    end: int = 0
     records: int = 0
     stretches: array[int] = field(default_factory=lambda: array("Q"))
     windows: array[int] = field(default_factory=lambda: array("Q"))
@@ -169,35 +166,39 @@ class LiveIndex:
     def __init__(self, header: Sequence[bytes]) -> None:
         self._at = sum(len(line) + 1 for line in header)
         self._contigs: dict[bytes, _Contig] = {}
-        self._chrom = b""
+        self._chrom: bytes | None = None
         self._start = 0
         #: Whether there can still be an index.
         self.possible = tbi_reaches(header)
 
     def add(
         self,
-        chrom: bytes,
+        runs: Iterable[tuple[bytes, int]],
         starts: Sequence[int],
-        refs: Sequence[bytes],
-        alts: Sequence[bytes],
-        infos: Sequence[bytes],
-        lines: Sequence[bytes],
+        ends: Sequence[int],
+        offsets: Sequence[int],
+        size: int,
+        *,
+        plain: bool,
     ) -> None:
-        """Add records of one contig, by column: POS - 1, REF, ALT, INFO as it was or is, and the lines."""
-        if self.possible and self._follows(chrom, starts) and _plain(alts, infos):
-            self._place(starts, refs, lines)
-        else:
-            self.possible = False
+        """Add a block of ``size`` bytes of text.
 
-    def add_lines(self, chrom: bytes, lines: Sequence[bytes]) -> None:
-        """Add records of one contig by their lines alone."""
-        if self.possible:
-            _, pos, _, refs, alts, _, _, infos = zip(
-                *(line.split(b"\t", 8)[:8] for line in lines), strict=True
-            )
-            starts = [int(text) - 1 for text in pos]
-            self.possible = min(starts) >= 0
-            self.add(chrom, starts, refs, alts, infos, lines)
+        ``runs``: contig and number of consecutive records. ``starts``, ``ends`` and ``offsets``, one item a
+        record: where it begins and ends on its contig, and where its line begins in the block. ``plain``:
+        whether that is so, and the starts of each run are in order.
+        """
+        self.possible = self.possible and plain
+        first = 0
+        for chrom, number in runs:
+            beyond = first + number
+            if not (self.possible and self._follows(chrom, starts[first])):
+                self.possible = False
+                return
+            end = offsets[beyond] if beyond < len(offsets) else size
+            self._place(self._contigs[chrom], starts, ends, offsets, (first, beyond), self._at + end)
+            self._start = starts[beyond - 1]
+            first = beyond
+        self._at += size
 
     def write(self, path: Path, blocks: Sequence[int]) -> bool:
         """Write the index to ``path``, if it could be made: whether it was.
@@ -215,41 +216,46 @@ class LiveIndex:
             write_tbi_contigs(path, self._contigs, contigs, offset)
         return self.possible
 
-    def _follows(self, chrom: bytes, starts: Sequence[int]) -> bool:
-        """Whether the records are in order, and behind those before."""
-        if chrom != self._chrom:
-            if chrom in self._contigs:
-                return False
-            self._contigs[chrom] = _Contig(self._at, self._at)
-            self._chrom, self._start = chrom, 0
-        before, self._start = self._start, starts[-1]
-        return before <= starts[0] and list(starts) == sorted(starts)
+    def _follows(self, chrom: bytes, start: int) -> bool:
+        """Whether a record on that contig may come next."""
+        if chrom == self._chrom:
+            return self._start <= start
+        if chrom in self._contigs:
+            return False
+        self._chrom, self._contigs[chrom] = chrom, _Contig()
+        return True
 
-    def _place(self, starts: Sequence[int], refs: Sequence[bytes], lines: Sequence[bytes]) -> None:
-        """Put stretches of records in one window into its bin, and those across its border into theirs."""
-        contig, longest, count = self._contigs[self._chrom], max(map(len, refs)), len(starts)
-        places = list(accumulate([len(line) + 1 for line in lines], initial=self._at))
-        if starts[-1] + longest > LIMIT:
-            self.possible = False
-            return
-        done = 0
-        while done < count:
-            window = starts[done] >> WINDOW
+    def _place(
+        self,
+        contig: _Contig,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        offsets: Sequence[int],
+        run: tuple[int, int],
+        end: int,
+    ) -> None:
+        """Add the records of a run, first to beyond the last, which end at the byte ``end``.
+
+        Those that lie in one window go into its bin together; where one leaves the window, each by itself.
+        """
+        at, (first, beyond) = self._at, run
+        contig.begin = contig.begin or at + offsets[first]
+        contig.records += beyond - first
+        while first < beyond:
+            window = starts[first] >> WINDOW
             border = window + 1 << WINDOW
-            beyond = bisect_left(starts, border, done)
-            for number in range(bisect_left(starts, border - longest + 1, done, beyond), beyond):
-                last = starts[number] + len(refs[number]) - 1 >> WINDOW
-                if last > window:
-                    if number > done:
-                        contig.add(_FIRST + window, window, places[done], places[number])
-                    crossing = _smallest(window, last)
-                    contig.add(crossing, last, places[number], places[number + 1])
-                    done = number + 1
-            if beyond > done:
-                contig.add(_FIRST + window, window, places[done], places[beyond])
-            done = beyond
-        self._at = contig.end = places[-1]
-        contig.records += count
+            behind = bisect_left(starts, border, first, beyond)
+            farthest = max(ends[first:behind])
+            if farthest > LIMIT:
+                self.possible = False
+                return
+            step = behind - first if farthest <= border else 1
+            for number in range(first, behind, step):
+                last = max(window, ends[number] - 1 >> WINDOW)
+                after = at + offsets[number + step] if number + step < beyond else end
+                contig.add(_smallest(window, last), last, at + offsets[number], after)
+            first = behind
+        contig.end = end
 
 
 def _smallest(first: int, last: int) -> int:
@@ -258,12 +264,6 @@ def _smallest(first: int, last: int) -> int:
     while first != last:
         first, last, number = first >> 3, last >> 3, number - 1 >> 3
     return number + first
-
-
-def _plain(alts: Sequence[bytes], infos: Sequence[bytes]) -> bool:
-    """Whether nothing but REF tells where these records end."""
-    info = b"\t".join(infos)
-    return b"<" not in b"\t".join(alts) and not any(end in info for end in _ENDS)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,11 @@ def lines_of(text: bytes) -> list[bytes]:
     return lines
 
 
+def count_lines(text: bytes) -> int:
+    """The number of lines of a text that ends with a newline."""
+    return len(lines_of(text)) if text.find(b"\n") >= LONG else text.count(b"\n")
+
+
 #: Compressed bytes handed to the decompressor at once.
 PIECE = 1 << 15
 NOTE = (
@@ -111,16 +116,18 @@ class VcfReader:
     """A VCF read from ``raw``, a file or a pipe; ``name`` is what messages call it.
 
     Construction reads the header. ``header`` holds its lines without line ends, the #CHROM line last;
-    ``kind`` is text, bgzf or gzip; ``first_line`` is the 1-based number of the first line of the block that
-    ``blocks`` gave last; ``notes`` is complete once ``blocks`` has ended.
+    ``kind`` is text, bgzf or gzip. ``texts`` and ``blocks`` give the records: ``first_line`` is the 1-based
+    number of the first line of the last block, ``records`` the number of lines so far; ``notes`` is complete
+    once they have ended.
 
-    Raises InvalidInput, from construction and from ``blocks``, with the line or byte offset at fault.
+    Raises InvalidInput, from construction and from both, with the line or byte offset at fault.
     """
 
     def __init__(self, raw: BinaryIO, name: str, digest: _Hash | None = None) -> None:
         self.name = name
         self.header: list[bytes] = []
         self.first_line = 0
+        self.records = 0
         self.notes: list[str] = []
         self._source = Source(raw, name, digest)
         self._size = BLOCK
@@ -140,38 +147,54 @@ class VcfReader:
         """Bytes of the input, as it is stored, that have been used so far."""
         return self._source.position
 
-    def blocks(self, size: int = BLOCK) -> Iterator[list[bytes]]:
-        """The record lines without line ends, in lists of about ``size`` bytes; no list is empty.
+    def texts(self, size: int = BLOCK) -> Iterator[bytes]:
+        """The record lines, each with its end, in blocks of about ``size`` bytes of whole lines.
 
-        A line is never split. Empty lines are allowed at the end of the file only.
+        Empty lines at the end of the file are left out; others are in the blocks, and the file is refused
+        where records follow the block that they end.
         """
         self._size = size
         blank = 0
         text = self._after_header
         while text is not None:
-            lines = lines_of(text)
-            total = len(lines)
-            while lines and not lines[-1]:
-                lines.pop()
-            if lines:
-                self._check_records(text, lines, blank)
-                self.first_line = self._next_line
-                yield lines
-            if total > len(lines):
-                blank = blank or self._next_line + len(lines)
-            self._next_line += total
+            self.first_line = self._next_line
+            kept = text
+            if text.endswith(b"\n\n") or text == b"\n":
+                kept = text.rstrip(b"\n")
+                kept += b"\n" if kept else b""
+            lines = count_lines(kept)
+            self._next_line += lines + len(text) - len(kept)
+            if kept:
+                if blank:
+                    raise self._fault(blank, "an empty line among the records", "Remove it")
+                self._check_no_header(kept)
+                self.records += lines
+                yield kept
+            if len(kept) < len(text):
+                blank = blank or self.first_line + lines
             text = next(self._texts, None)
 
-    def _check_records(self, text: bytes, lines: list[bytes], blank: int) -> None:
-        """No empty line before a record, and no header line after the header."""
-        if blank or b"" in lines:
-            line = blank or self._next_line + lines.index(b"")
-            raise self._fault(line, "an empty line among the records", "Remove it")
-        # To look for one byte first is twenty times cheaper than for two, and few records have a "#".
+    def blocks(self, size: int = BLOCK) -> Iterator[list[bytes]]:
+        """The record lines without line ends, in lists of about ``size`` bytes; no list is empty.
+
+        Empty lines are allowed at the end of the file only.
+        """
+        for text in self.texts(size):
+            lines = lines_of(text)
+            if b"" in lines:
+                number = self.first_line + lines.index(b"")
+                raise self._fault(number, "an empty line among the records", "Remove it")
+            yield lines
+
+    def _check_no_header(self, text: bytes) -> None:
+        """No header line after the header."""
+        # To look for one byte first is a hundred times cheaper than for two, and few records have a "#".
         if b"#" in text and (text.startswith(b"#") or b"\n#" in text):
-            line = next(n for n, record in enumerate(lines, self._next_line) if record.startswith(b"#"))
+            before = 0 if text.startswith(b"#") else text.count(b"\n", 0, text.index(b"\n#") + 1)
             raise self._fault(
-                line, "a header line among the records", "Join VCFs with `bcftools concat`, not with cat"
+                self.first_line + before,
+                "a header line among the records",
+                "Join VCFs with `bcftools concat`, not with cat",
             )
 
     def _read_header(self) -> bytes | None:

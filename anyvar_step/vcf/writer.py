@@ -1,7 +1,4 @@
-"""VcfWriter: lines to a file as text or BGZF; what it wrote is counted, digested and safe on disk.
-
-Compression runs beside the caller where there is a core for it: it takes 25 % less time for 3 % more CPU.
-"""
+"""VcfWriter: lines to a file as text or BGZF; what it wrote is counted, digested and safe on disk."""
 
 from __future__ import annotations
 
@@ -9,13 +6,14 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from anyvar_step.errors import from_os
 from anyvar_step.models import OutputFormat
-from anyvar_step.vcf.bgzf import BgzfWriter, beside
+from anyvar_step.vcf.bgzf import BgzfWriter
 
 
 class Digested:
@@ -36,12 +34,19 @@ class Digested:
 class VcfWriter:
     """Write the VCF at ``path``, "v" as text or "z" as BGZF; ``name`` is what messages call it.
 
+    The threads of an ``executor``, where there is one, compress its blocks; the file is the same without.
     A context manager: the file is complete and fsynced when it ends, and gone if it ends with an exception.
     ``size`` and ``sha256`` are those of the bytes as stored. OSErrors become FileTrouble or AccessRefused.
     """
 
     def __init__(
-        self, path: Path, output_format: OutputFormat = "v", *, level: int = 6, name: str = ""
+        self,
+        path: Path,
+        output_format: OutputFormat = "v",
+        *,
+        level: int = 6,
+        name: str = "",
+        executor: Executor | None = None,
     ) -> None:
         self._path = path
         self._name = name or str(path)
@@ -50,8 +55,7 @@ class VcfWriter:
         except OSError as error:
             raise from_os(error, f"cannot write {self._name}") from error
         self._file = Digested(self._raw)
-        self._beside = beside() if output_format == "z" else None
-        self._bgzf = BgzfWriter(self._file, level, self._beside) if output_format == "z" else None
+        self._bgzf = BgzfWriter(self._file, level, executor) if output_format == "z" else None
         self._sink = self._bgzf or self._file
 
     @property
@@ -104,8 +108,6 @@ class VcfWriter:
                 self.close()
                 finished = True
         finally:
-            if self._beside is not None:
-                self._beside.close()
             if not finished:
                 self._discard()
 

@@ -1,12 +1,21 @@
-"""GA4GH VRS alleles of VCF records: digests, normalization, INFO fields (layer 2).
+"""GA4GH VRS alleles of VCF records: digests, normalization, INFO fields, two engines (layer 2).
 
-Lines in, lines out; knows no settings, store, Celery or files.
+Blocks of lines in, blocks of lines and facts out; knows no settings, store, Celery or files.
 """
 
 from __future__ import annotations
 
-from anyvar_step.vrs.annotate import Annotator, RecordError
+from anyvar_step.vrs.engine import Annotated, Engine, EngineChoice, RecordError, engine_name, make_engine
 from anyvar_step.vrs.fields import FIELD_NAMES, PREFIX, header_lines
-from anyvar_step.vrs.kept import KeptAlleles
 
-__all__ = ["FIELD_NAMES", "PREFIX", "Annotator", "KeptAlleles", "RecordError", "header_lines"]
+__all__ = [
+    "FIELD_NAMES",
+    "PREFIX",
+    "Annotated",
+    "Engine",
+    "EngineChoice",
+    "RecordError",
+    "engine_name",
+    "header_lines",
+    "make_engine",
+]

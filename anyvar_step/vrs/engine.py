@@ -51,9 +51,11 @@ class RecordError(ValueError):
 def record_error(index: int, code: str, raw: bytes) -> RecordError:
     """The refusal of the record at ``index``, in the same words for both engines.
 
-    ``code`` and ``raw``: ``columns`` and the number of columns in decimal, ``position`` and POS, ``existing``
-    and nothing.
+    ``code`` and ``raw``: ``empty`` and nothing; ``columns`` and the number of columns in decimal;
+    ``position`` and POS; ``existing`` and nothing.
     """
+    if code == "empty":
+        return RecordError(index, "an empty line among the records", "Remove it")
     if code == "columns":
         columns = int(raw)
         reason = f"it has {columns} tab-separated columns, and a VCF record has at least 8"
@@ -262,7 +264,7 @@ class Engine(Protocol):
         """The refget accession of each contig that was met and that the reference has."""
 
     def annotate(self, block: bytes) -> Annotated:
-        """Annotate whole lines, each ended by a newline, none of them empty.
+        """Annotate whole lines, each ended by a newline.
 
         Raises RecordError for the first line that cannot be annotated, and what the reference raises.
         """

@@ -50,7 +50,7 @@ class PythonEngine:
         return {text_of(chrom): contig.accession for chrom, contig in self._contigs.items() if contig}
 
     def annotate(self, block: bytes) -> Annotated:
-        """Annotate whole lines, each ended by a newline, none of them empty. Raises RecordError."""
+        """Annotate whole lines, each ended by a newline. Raises RecordError."""
         done, lines = _Block(keep_alleles=self._keep_alleles), []
         for index, line in enumerate(lines_of(block)):
             try:
@@ -69,6 +69,8 @@ class PythonEngine:
         """
         columns = line.split(b"\t", 8)
         if len(columns) < 8:
+            if not line:
+                raise _Refused("empty", b"")
             raise _Refused("columns", b"%d" % len(columns))
         _count(block.facts.columns, 8 if len(columns) == 8 else 9 + columns[8].count(b"\t"))
         chrom, pos, _, ref, alts, _, _, info = columns[:8]

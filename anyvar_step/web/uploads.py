@@ -17,7 +17,7 @@ from anyvar_step.files import remove_tree
 from anyvar_step.runs.work_dir import Staged, Staging, WorkDir
 from anyvar_step.vcf import VcfReader
 from anyvar_step.vcf.select import open_vcf
-from anyvar_step.vrs.claims import lacking
+from anyvar_step.vrs.validate import lacking
 from anyvar_step.web.runs import Refused
 
 #: Bytes of an upload, as it is stored, from which its records are estimated.

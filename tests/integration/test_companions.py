@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support import Site
 
-from anyvar_step.vrs.claims import ids_of
+from anyvar_step.vrs.validate import ids_of
 
 
 def lines(path: Path) -> list[bytes]:

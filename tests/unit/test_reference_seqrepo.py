@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from engines import Annotator
 from seqrepos import write_seqrepo
 from support import ROOT
 from test_reference_fasta import SEQUENCES, ReferenceContract, accession_of, write_fasta
 
 from anyvar_step.errors import ConfigurationError
 from anyvar_step.reference import Reference, check, for_assembly, open_reference
-from anyvar_step.vrs import Annotator
 
 
 @pytest.fixture(scope="module")

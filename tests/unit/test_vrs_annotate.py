@@ -5,9 +5,12 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 import pytest
+from engines import Annotator
 from memory_reference import MemoryReference
 
-from anyvar_step.vrs import FIELD_NAMES, Annotator, RecordError, header_lines
+from anyvar_step.vrs import FIELD_NAMES, RecordError, header_lines
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 GENOME = b"ACGTTTTGCA" + b"CAG" * 10 + b"NRAC" + b"G" * 60
 
@@ -27,7 +30,7 @@ def annotate(*lines: bytes, for_ref: bool = True, attributes: bool = True) -> li
 
 
 def test_an_snv_gets_the_published_serialisation_of_its_alleles() -> None:
-    """The digests, worked out here from the texts of CONTRACTS.md §4."""
+    """The digests, worked out here from the texts of docs/contract.md#vrs-identifiers."""
     import base64
     import hashlib
 
@@ -163,7 +166,8 @@ def test_a_line_that_is_no_record_is_refused_with_its_place(bad: bytes, keep: bo
     with pytest.raises(RecordError) as caught:
         annotator.annotate([good, good, bad, good])
     assert caught.value.index == 2
-    assert ("columns" if b"PASS\t" not in bad else "POS") in caught.value.reason
+    reason = "empty line" if not bad else "columns" if b"PASS\t" not in bad else "POS"
+    assert reason in caught.value.reason
 
 
 def test_a_records_fields_do_not_depend_on_what_else_is_in_the_block() -> None:
@@ -181,7 +185,7 @@ def test_a_records_fields_do_not_depend_on_what_else_is_in_the_block() -> None:
         whole, single = (
             Annotator(genome, for_ref=True, attributes=True, keep_alleles=keep) for _ in range(2)
         )
-        for _ in range(2):  # the second time with plans at hand
+        for _ in range(2):
             assert whole.annotate(records) == [single.annotate([record])[0] for record in records]
         assert whole.counts == single.counts
         assert whole.counts.contigs == {"chr1": 216, "chr2": 144, "chrX": 72}
@@ -241,7 +245,7 @@ def test_keeping_alleles_changes_no_line_and_no_count(for_ref: bool, attributes:
 
 
 def test_kept_alleles_are_what_the_fields_say() -> None:
-    """Planned and translated records alike, locations shared or not."""
+    """Locations shared or not."""
     lines = [line("C", "T", 2), line("C", "A,G", 2), line("C", "CT,<DEL>,G", 2), line("CAG", "C", 11)]
     lines += [line("G", "<NON_REF>", 3), line("G", "C", 3), line("T", "A", 3), line("G", "g", 3)]
     annotator = Annotator(reference(), for_ref=True, attributes=True, keep_alleles=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from engines import Annotator
 from memory_reference import MemoryReference
 
-from anyvar_step.vrs import Annotator
 from anyvar_step.vrs.objects import UnknownSequence, objects, rows
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 #: A run of A at bases 5 to 8, and a repeat of 140 bases.
 REFERENCE = MemoryReference(chr1=b"ACGTAAAACCTG" + b"GATTACA" * 20)

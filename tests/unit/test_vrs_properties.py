@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pysam
 import pytest
+from engines import Annotator, current
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_up import cases, write_case
@@ -18,7 +19,8 @@ from anyvar_step.models import AnnotateOptions
 from anyvar_step.pipeline import annotate_file
 from anyvar_step.reference import Reference, open_reference
 from anyvar_step.vcf.split import Joiner, cut
-from anyvar_step.vrs import Annotator
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 options = st.builds(AnnotateOptions, for_ref=st.booleans(), add_vrs_attributes=st.booleans())
@@ -37,7 +39,7 @@ def prepared(case: tuple[str, list[bytes]]) -> Iterator[tuple[Path, Reference]]:
 
 
 def annotated(source: Path, target: Path, reference: Reference, chosen: AnnotateOptions) -> bytes:
-    annotate_file(source, target, reference, chosen, force=True)
+    annotate_file(source, target, reference, chosen, force=True, engine=current())
     return target.read_bytes()
 
 
