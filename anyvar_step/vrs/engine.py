@@ -27,6 +27,8 @@ from anyvar_step.vrs.normalize import Normalized
 EngineChoice = Literal["auto", "native", "python"]
 #: Digits of the largest 64-bit position; a POS of more is no position.
 DIGITS = 19
+#: Positions from here on tell nothing to an index.
+FARTHEST = 1 << 62
 #: Examples of records with VRS_Error that a block has for each cause, at most.
 EXAMPLES = 5
 
@@ -207,8 +209,9 @@ class Annotated:
     """The facts about one block; ``text`` has its lines, each with its end, nothing but INFO changed.
 
     ``starts``, ``ends`` and ``offsets`` have one 64-bit integer a record: POS - 1, that plus the bases of
-    REF, and the byte of ``text`` at which the line begins. ``plain`` is False where they cannot tell where
-    the records lie: POS 0, records of a contig out of order, a symbolic ALT, or END or SVLEN in INFO.
+    REF, and the byte of ``text`` at which the line begins. ``plain`` is False, and they are empty, where they
+    cannot tell where the records lie: POS 0 or above FARTHEST, consecutive records of a contig out of order,
+    ``<`` in ALT, ``END=`` or ``SVLEN=`` in INFO. Counts by key are in the order of the first occurrence.
     """
 
     text: bytes = b""
@@ -291,7 +294,7 @@ def make_engine(
     if engine_name(choice) == "native":
         native = _native()
         assert native is not None
-        if native.supports(reference):
+        if native.usable(reference):
             made: Engine = native.NativeEngine(
                 reference,
                 for_ref=for_ref,

@@ -14,7 +14,16 @@ from anyvar_step.models import Existing
 from anyvar_step.reference.base import Contig, Reference
 from anyvar_step.vcf.reader import lines_of
 from anyvar_step.vrs import fields
-from anyvar_step.vrs.engine import DIGITS, EXAMPLES, AlleleCollector, Annotated, count, record_error, text_of
+from anyvar_step.vrs.engine import (
+    DIGITS,
+    EXAMPLES,
+    FARTHEST,
+    AlleleCollector,
+    Annotated,
+    count,
+    record_error,
+    text_of,
+)
 from anyvar_step.vrs.normalize import Trimmed, is_nucleotides, kind_of_other, normalize, trim
 
 
@@ -72,7 +81,7 @@ class PythonEngine:
             if not line:
                 raise _Refused("empty", b"")
             raise _Refused("columns", b"%d" % len(columns))
-        _count(block.facts.columns, 8 if len(columns) == 8 else 9 + columns[8].count(b"\t"))
+        count(block.facts.columns, 8 if len(columns) == 8 else 9 + columns[8].count(b"\t"))
         chrom, pos, _, ref, alts, _, _, info = columns[:8]
         if not pos.isdigit() or len(pos) > DIGITS:
             raise _Refused("position", pos)
@@ -170,23 +179,26 @@ class _Block:
         self.alleles = AlleleCollector(keep=keep_alleles)
         self._starts, self._ends, self._offsets = array("q"), array("q"), array("q")
         self._offset = 0
-        self._chrom, self._first, self._start = b"", 0, 0
+        self._chrom, self._run, self._start = b"", 0, 0
 
     def add_place(self, chrom: bytes, start: int, ref: bytes, alts: bytes, info: bytes) -> None:
         """Note where the record lies, for the runs and the index; columns as they came."""
         if chrom != self._chrom:
             self._end_run()
-            self._chrom, self._first, self._start = chrom, len(self._starts), 0
-        if start < self._start or b"<" in alts or b"END=" in info or b"SVLEN=" in info:
+            self._chrom, self._start = chrom, 0
+        self._run += 1
+        if not self._start <= start < FARTHEST or b"<" in alts or b"END=" in info or b"SVLEN=" in info:
             self.facts.plain = False
         self._start = start
-        self._starts.append(start)
-        self._ends.append(start + len(ref))
+        if self.facts.plain:
+            self._starts.append(start)
+            self._ends.append(start + len(ref))
 
     def _end_run(self) -> None:
         """Note how many records in a row were on the contig."""
-        if records := len(self._starts) - self._first:
-            self.facts.runs.append((self._chrom, records))
+        if self._run:
+            self.facts.runs.append((self._chrom, self._run))
+        self._run = 0
 
     def add_line(self, line: bytes) -> None:
         """Note where the annotated record begins in the text."""
@@ -206,6 +218,7 @@ class _Block:
         facts.text = b"".join([line + b"\n" for line in lines])
         facts.records = len(lines)
         facts.ids = self.alleles.count
-        facts.starts, facts.ends, facts.offsets = self._starts, self._ends, self._offsets
+        if facts.plain:
+            facts.starts, facts.ends, facts.offsets = self._starts, self._ends, self._offsets
         facts.alleles = self.alleles.kept()
         return facts

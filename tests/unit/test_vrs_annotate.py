@@ -139,7 +139,7 @@ def test_an_error_shows_fifty_bases_of_a_sequence() -> None:
     assert "position 0-80" in message
 
 
-@pytest.mark.parametrize("pos", [0, len(GENOME) + 1, 2**62, 9223372036854775807])
+@pytest.mark.parametrize("pos", [0, len(GENOME) + 1, 2**62, 9223372036854775807, 9999999999999999999])
 def test_a_position_outside_the_contig_is_the_records_error(pos: int) -> None:
     (fields,) = annotate(line("N", "A", pos))
     assert "but correct ref is ''" in unquote(fields["VRS_Error"])

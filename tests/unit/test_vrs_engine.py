@@ -69,6 +69,9 @@ spice = st.sampled_from(
         b"chr1\t1\t.\tA\tC\t.\t.",
         b"chr1\t1x\t.\tA\tC\t.\t.\t.",
         b"chr1\t99999999999999999999\t.\tA\tC\t.\t.\t.",
+        b"chr1\t9999999999999999999\t.\tA\tC\t.\t.\t.",
+        b"chr1\t4611686018427387905\t.\tA\tC\t.\t.\t.",
+        b"chr1\t4611686018427387904\t.\tA\tC\t.\t.\tDP=1;",
         b"",
     ]
 )
