@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -136,9 +136,9 @@ def annotate_file(
     """Annotate ``source`` (VCF as text, BGZF or gzip; BCF) into ``target``, a temporary name of the caller's.
 
     ``name`` is what messages call the source. ``target`` is fsynced when this returns and gone when it
-    raises, whatever it raises. ``on_progress`` is called at the start, then between blocks, and may raise
-    to cancel. ``force`` goes on where contigs or REF alleles say that the reference is another one; so does
-    a ``piece`` of a VCF (1 = the first, 0 = a whole one) where only the whole can tell.
+    raises. ``on_progress`` is called at the start, then between blocks, and may raise to cancel. ``force``
+    goes on where contigs or REF alleles say that the reference is another one; so does a ``piece`` of a VCF
+    (1 = the first, 0 = a whole one) where only the whole can tell.
     ``existing`` says what becomes of VRS fields that are there already, ``command`` what the header's
     provenance lines say. All alleles go to ``registration``, and are committed when this returns unless
     ``options.allow_async_write``. With ``index`` there is a .tbi beside ``target`` where there can be one.
@@ -149,89 +149,71 @@ def annotate_file(
     InputNotFound, FileTrouble or AccessRefused, and what the store fails with.
     """
     name = name or source.name
-    watch, counts, later = Stopwatch(), Counts(), options.allow_async_write
+    watch, later = Stopwatch(), options.allow_async_write
     with contextlib.ExitStack() as stack:
         reader = VcfReader(stack.enter_context(open_vcf(source, name)), name)
         header = heading(reader.header, options, existing, command, name)
         check = AssemblyCheck(reader.header, reference, name, force=force, piece=piece)
-        made = make_engine(
-            check.reference,
-            for_ref=options.for_ref,
-            attributes=options.add_vrs_attributes,
-            keep_alleles=registration is not None,
-            existing=existing,
-            choice=engine,
-        )
+        wanted = {"for_ref": options.for_ref, "attributes": options.add_vrs_attributes}
+        keep = registration is not None
+        made = make_engine(check.reference, **wanted, keep_alleles=keep, existing=existing, choice=engine)
         pool = stack.enter_context(BlockThreads(threads)) if threads > 1 else None
-        blocks = _AnnotatedBlocks(reader, made, watch, pool, _AHEAD * threads)
+        writer = stack.enter_context(VcfWriter(target, output_format, level=level, executor=pool))
         report = Reporter(on_progress, source.stat().st_size)
-        with VcfWriter(target, output_format, level=level, executor=pool) as writer:
-            with registering(registration, later=later, tick=report.again):
-                writer.write(header)
-                live = LiveIndex(header) if index else None
-                out = _Output(reference, writer, live, registration, watch)
-                report(0, reader.consumed)
-                for block in blocks:
-                    block.add_to(counts)
-                    out.add(block, report.again)
-                    check.judge(counts)
-                    report(counts.records, reader.consumed)
-                if counts.records != reader.records:
-                    raise StepError(
-                        f"{name} has {reader.records} records, and {counts.records} were annotated",
-                        "This is a fault of anyvar-step: please report it",
-                    )
-                if not (force or piece):
-                    check_contigs(counts, options.assembly, name, reference)
-            if registration is not None:
-                watch.lap("register")
-        if live:
-            write_tbi(target, live, writer.blocks)
-        watch.lap("write")
-    return Outcome(
-        counts,
-        (*reader.notes, *check.notes, *notes_on(counts, reference.assembly, name)),
-        watch.seconds,
-        writer.size,
-        writer.sha256,
-        registered(registration, later=later),
-        dict(made.sequences),
-        made.name,
-    )
+        live = LiveIndex(header) if index else None
+        output = _Output(reference, writer, live, registration, watch, report, check)
+        with registering(registration, later=later, tick=report.again):
+            writer.write(header)
+            output.take(reader, _AnnotatedBlocks(reader, made, watch, pool, _AHEAD * threads))
+            if not (force or piece):
+                check_contigs(output.counts, options.assembly, name, reference)
+        watch.lap("register" if registration else "write")
+    if live:
+        write_tbi(target, live, writer.blocks)
+    watch.lap("write")
+    notes = (*reader.notes, *check.notes, *notes_on(output.counts, reference.assembly, name))
+    stored, sequences = registered(registration, later=later), dict(made.sequences)
+    done = output.counts, notes, watch.seconds, writer.size, writer.sha256
+    return Outcome(*done, registered=stored, sequences=sequences, engine=made.name)
 
 
+@dataclass
 class _Output:
-    """What takes annotated blocks: the writer, the index of what is written, the store."""
+    """What takes annotated blocks: the writer, the index of what is written, the store, the counts."""
 
-    def __init__(
-        self,
-        reference: Reference,
-        writer: VcfWriter,
-        index: LiveIndex | None,
-        registration: Registration | None,
-        watch: Stopwatch,
-    ) -> None:
-        self._reference = reference
-        self._writer = writer
-        self._index = index
-        self._registration = registration
-        self._watch = watch
-        self._unreleased = 0
+    reference: Reference
+    writer: VcfWriter
+    index: LiveIndex | None
+    registration: Registration | None
+    watch: Stopwatch
+    report: Reporter
+    check: AssemblyCheck
+    counts: Counts = field(default_factory=Counts)
 
-    def add(self, block: Annotated, tick: Callable[[], None]) -> None:
-        """Take a block; ``tick`` is called while the store holds it up."""
-        self._unreleased += block.records
-        if self._unreleased >= _RELEASE_AFTER:
-            self._reference.release()
-            self._unreleased = 0
-        self._writer.write_text(block.text)
-        if self._index:
-            places = block.starts, block.ends, block.offsets
-            self._index.add(block.runs, *places, len(block.text), plain=block.plain)
-        self._watch.lap("write")
-        if self._registration is not None:
-            self._registration.add(block.alleles, tick)
-            self._watch.lap("register")
+    def take(self, reader: VcfReader, blocks: Iterable[Annotated]) -> None:
+        """Take all blocks of the reader."""
+        self.report(0, reader.consumed)
+        released = 0
+        for block in blocks:
+            block.add_to(self.counts)
+            if self.counts.records - released >= _RELEASE_AFTER:
+                self.reference.release()
+                released = self.counts.records
+            self.writer.write_text(block.text)
+            if self.index:
+                places = block.starts, block.ends, block.offsets
+                self.index.add(block.runs, *places, len(block.text), plain=block.plain)
+            self.watch.lap("write")
+            self.check.judge(self.counts)
+            if self.registration is not None:
+                self.registration.add(block.alleles, self.report.again)
+                self.watch.lap("register")
+            self.report(self.counts.records, reader.consumed)
+        if self.counts.records != reader.records:
+            raise StepError(
+                f"{reader.name} has {reader.records} records, and {self.counts.records} were annotated",
+                "This is a fault of anyvar-step: please report it",
+            )
 
 
 class _AnnotatedBlocks:
