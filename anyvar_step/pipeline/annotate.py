@@ -138,12 +138,12 @@ def annotate_file(
     ``name`` is what messages call the source. ``target`` is fsynced when this returns and gone when it
     raises. ``on_progress`` is called at the start, then between blocks, and may raise to cancel. ``force``
     goes on where contigs or REF alleles say that the reference is another one; so does a ``piece`` of a VCF
-    (1 = the first, 0 = a whole one) where only the whole can tell.
-    ``existing`` says what becomes of VRS fields that are there already, ``command`` what the header's
-    provenance lines say. All alleles go to ``registration``, and are committed when this returns unless
-    ``options.allow_async_write``. With ``index`` there is a .tbi beside ``target`` where there can be one.
-    ``threads`` annotate and compress blocks, which changes nothing in the output; the Python engine leaves
-    them the compression alone. ``engine`` is the VRS engine to use (see ``vrs.make_engine``).
+    (1 = the first, 0 = a whole one) where only the whole can tell. ``existing`` says what becomes of VRS
+    fields that are there already, ``command`` what the header's provenance lines say. All alleles go to
+    ``registration``, and are committed when this returns unless ``options.allow_async_write``. With
+    ``index`` there is a .tbi beside ``target`` where there can be one. ``threads`` annotate and compress
+    blocks, which changes nothing in the output; the Python engine leaves them the compression alone.
+    ``engine`` is the VRS engine to use (see ``vrs.make_engine``).
 
     Raises InvalidInput (not a VCF, damaged, a malformed record, another assembly, no known contig),
     InputNotFound, FileTrouble or AccessRefused, and what the store fails with.
@@ -155,8 +155,8 @@ def annotate_file(
         header = heading(reader.header, options, existing, command, name)
         check = AssemblyCheck(reader.header, reference, name, force=force, piece=piece)
         wanted = {"for_ref": options.for_ref, "attributes": options.add_vrs_attributes}
-        keep = registration is not None
-        made = make_engine(check.reference, **wanted, keep_alleles=keep, existing=existing, choice=engine)
+        wanted["keep_alleles"] = registration is not None
+        made = make_engine(check.reference, **wanted, existing=existing, choice=engine)
         pool = stack.enter_context(BlockThreads(threads)) if threads > 1 else None
         writer = stack.enter_context(VcfWriter(target, output_format, level=level, executor=pool))
         report = Reporter(on_progress, source.stat().st_size)
