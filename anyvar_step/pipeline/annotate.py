@@ -148,8 +148,7 @@ def annotate_file(
     Raises InvalidInput (not a VCF, damaged, a malformed record, another assembly, no known contig),
     InputNotFound, FileTrouble or AccessRefused, and what the store fails with.
     """
-    name = name or source.name
-    watch, later = Stopwatch(), options.allow_async_write
+    name, watch, later = name or source.name, Stopwatch(), options.allow_async_write
     with contextlib.ExitStack() as stack:
         reader = VcfReader(stack.enter_context(open_vcf(source, name)), name)
         header = heading(reader.header, options, existing, command, name)
