@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
 
 
 class MemoryContig:
@@ -22,10 +21,6 @@ class MemoryContig:
         self.fetches += 1
         return b"" if start < 0 else self._sequence[start:end]
 
-    def bases(self, positions: Sequence[int]) -> bytes:
-        assert min(positions) >= 0
-        return bytes([self._sequence[position] for position in positions])
-
 
 class MemoryReference:
     """Contigs by name, without aliases."""
@@ -40,8 +35,8 @@ class MemoryReference:
     def contigs(self) -> list[MemoryContig]:
         return list(self._contigs.values())
 
-    def release(self) -> None:
-        pass
+    def is_current(self) -> bool:
+        return True
 
     def close(self) -> None:
         pass

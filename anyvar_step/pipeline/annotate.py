@@ -88,8 +88,6 @@ def registered(registration: Registration | None, *, later: bool, conflicts: int
     return Registered(alleles=registration.alleles, added=added, conflicts=conflicts)
 
 
-#: Records after which the pages of the reference are given back; a block of many samples has a few.
-_RELEASE_AFTER = 500
 #: Blocks for each thread that may be annotated ahead of the one that is written.
 _AHEAD = 3
 
@@ -160,7 +158,7 @@ def annotate_file(
         writer = stack.enter_context(VcfWriter(target, output_format, level=level, executor=pool))
         report = Reporter(on_progress, source.stat().st_size)
         live = LiveIndex(header) if index else None
-        output = _Output(reference, writer, live, registration, watch, report, check)
+        output = _Output(writer, live, registration, watch, report, check)
         with registering(registration, later=later, tick=report.again):
             writer.write(header)
             output.take(reader, _AnnotatedBlocks(reader, made, watch, pool, _AHEAD * threads))
@@ -180,7 +178,6 @@ def annotate_file(
 class _Output:
     """What takes annotated blocks: the writer, the index of what is written, the store, the counts."""
 
-    reference: Reference
     writer: VcfWriter
     index: LiveIndex | None
     registration: Registration | None
@@ -192,12 +189,8 @@ class _Output:
     def take(self, reader: VcfReader, blocks: Iterable[Annotated]) -> None:
         """Take all blocks of the reader."""
         self.report(0, reader.consumed)
-        released = 0
         for block in blocks:
             block.add_to(self.counts)
-            if self.counts.records - released >= _RELEASE_AFTER:
-                self.reference.release()
-                released = self.counts.records
             self.writer.write_text(block.text)
             if self.index:
                 places = block.starts, block.ends, block.offsets

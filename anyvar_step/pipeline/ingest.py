@@ -75,7 +75,6 @@ def ingest_file(
                 for lines in reader.blocks():
                     watch.lap("read")
                     log.write(ingestion.take(lines, report.again))
-                    reference.release()
                     watch.lap("annotate")
                     report(ingestion.counts.records, reader.consumed)
                 if not force:

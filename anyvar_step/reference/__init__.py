@@ -38,10 +38,10 @@ def open_reference(assembly: str, place: Path | str, *, aliases: Path | None = N
     from anyvar_step.reference.fasta import FastaReference, open_fasta
 
     path = Path(place)
-    data, contigs = open_fasta(path)
+    window, contigs = open_fasta(path)
     refget.assign(path, contigs)
     return FastaReference(
-        assembly, data, contigs, ContigAliases((contig.name for contig in contigs), aliases)
+        assembly, window, contigs, ContigAliases((contig.name for contig in contigs), aliases)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Protocol
 
 
@@ -21,9 +21,6 @@ class Contig(Protocol):
         The reference implementation answers a negative start (POS 0) with an empty sequence too.
         """
 
-    def bases(self, positions: Sequence[int]) -> bytes:
-        """The upper-case base at each of these positions, 0 <= position < length."""
-
 
 class Reference(Protocol):
     """The sequences of one assembly."""
@@ -36,8 +33,8 @@ class Reference(Protocol):
     def contigs(self) -> list[Contig]:
         """All contigs, in the order of the file."""
 
-    def release(self) -> None:
-        """Give back the memory that reading has filled; to be called every thousand records or so."""
+    def is_current(self) -> bool:
+        """Whether the files are those, and as they were, when the reference was opened."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -62,9 +59,9 @@ class MaskedReference:
         """All contigs of the reference, in the order of the file."""
         return self._reference.contigs()
 
-    def release(self) -> None:
-        """Give back the memory that reading has filled."""
-        self._reference.release()
+    def is_current(self) -> bool:
+        """Whether the files are those, and as they were, when the reference was opened."""
+        return self._reference.is_current()
 
     def close(self) -> None:
         """Let go of the file."""

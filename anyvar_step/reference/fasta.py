@@ -1,6 +1,6 @@
-"""A FASTA as a reference: plain through an mmap, BGZF through its blocks, both by the arithmetic of the .fai.
+"""A FASTA as a reference, plain or BGZF, read by windows and the arithmetic of the .fai.
 
-No contig is ever held whole: an mmap's pages belong to the system's cache, of a BGZF the last blocks stay.
+No contig is ever held whole. The format of a .fai: faidx(5) of samtools.
 """
 
 from __future__ import annotations
@@ -8,16 +8,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import logging
-import mmap
 import os
 import struct
 import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple, Protocol
 
 from isal import isal_zlib
 
@@ -184,9 +183,8 @@ def read_fai(file: Path) -> list[FaiEntry]:
         if entry.name in names:
             raise corrupt_index(file, f"{entry.name} stands there twice")
         names.add(entry.name)
-        if entry.length:
-            entries.append(entry)
-    if not entries:
+        entries.append(entry)
+    if not any(entry.length for entry in entries):
         raise corrupt_index(file, "it names no sequence")
     return entries
 
@@ -213,7 +211,97 @@ def corrupt_index(file: Path, why: str) -> ConfigurationError:
     )
 
 
+_UPPER = bytes(range(256)).upper()
+_LINE_ENDS = b"\r\n"
+#: Bytes read at once of a plain FASTA, and how many of them lie before what is asked for: records come in
+#: order, and the bases before an insertion or deletion are asked for, too. A read of 16 KB takes 3 µs.
+WINDOW, _BEFORE = 1 << 14, 1 << 11
+#: Bases read at once where a whole sequence passes by.
+_PIECE = 1 << 20
 _GZIP = 31  # window bits: gzip members, whose CRC32 and length zlib checks
+
+
+class Source(Protocol):
+    """A file that is read by windows. ``size``: bytes, uncompressed."""
+
+    size: int
+
+    def window(self, start: int, stop: int) -> tuple[int, bytes]:
+        """Bytes of which [start, stop) is a part, cut off at ``size``, and the offset of the first."""
+
+    def is_current(self) -> bool:
+        """Whether the path still leads to this file, and it is as it was when it was opened."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+class _OpenFile:
+    """A file that must stay as it is while it is open.
+
+    A memory map would be no faster than reading windows, and a file that is truncated while it is mapped ends
+    the process by SIGBUS.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+        self.identity = _identity(os.fstat(self._descriptor))
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The stored bytes [start, stop). Raises ConfigurationError where the file has changed since."""
+        try:
+            data = os.pread(self._descriptor, stop - start, start)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the FASTA {self.path} cannot be read: {error.strerror}", "Check its disk or file system"
+            ) from None
+        if len(data) < stop - start or _identity(os.fstat(self._descriptor)) != self.identity:
+            raise ConfigurationError(
+                f"the FASTA {self.path} was changed while it was in use",
+                "Run it again when the file is whole; replace a FASTA by renaming another over it, not by "
+                "writing into it",
+            )
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def is_current(self) -> bool:
+        """Whether the path still leads to this file, and it is as it was when it was opened."""
+        try:
+            return _identity(self.path.stat()) == self.identity
+        except OSError:
+            return False
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    """What tells a file and its state from others: device, inode, size and modification time in ns."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class PlainSource:
+    """A plain FASTA; ``window`` raises ConfigurationError where it has changed since it was opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = _OpenFile(path)
+        self.identity = self._file.identity
+        self.size = self.identity[2]
+
+    def window(self, start: int, stop: int) -> tuple[int, bytes]:
+        """At least WINDOW bytes, as far as the file has them."""
+        begin = max(0, start - _BEFORE)
+        return begin, self._file.read(begin, min(max(stop, begin + WINDOW), self.size))
+
+    def is_current(self) -> bool:
+        """Whether the path still leads to this file, and it is as it was when it was opened."""
+        return self._file.is_current()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def is_blocked(head: bytes) -> bool:
@@ -221,70 +309,55 @@ def is_blocked(head: bytes) -> bool:
     return head[:4] == b"\x1f\x8b\x08\x04" and head[12:14] == b"BC"
 
 
-class BlockedFile:
-    """``data[i]`` and ``data[i:j]`` of a BGZF file's uncompressed bytes; ``len(data)``.
+class BlockedSource:
+    """A FASTA in BGZF, read by whole blocks.
 
-    Raises ConfigurationError where a block is damaged or the .gzi is not the file's.
+    Raises ConfigurationError where a block is damaged, the .gzi is not the file's, or the file has changed
+    since it was opened.
     """
 
     def __init__(self, path: Path, gzi: Path) -> None:
-        self._path, self._gzi = path, gzi
+        self.path = path
+        self._gzi = gzi
         pairs = read_gzi(gzi)
         self._compressed = [pair[0] for pair in pairs]
         self._starts = [pair[1] for pair in pairs]
-        self._descriptor = os.open(path, os.O_RDONLY)
-        size = os.fstat(self._descriptor).st_size
+        self._file = _OpenFile(path)
+        size = self._file.identity[2]
         if self._compressed[-1] >= size:
             raise corrupt_index(gzi, "a block begins beyond the end of the file")
         self._compressed.append(size)
-        self._window: tuple[int, bytes] = (0, b"")
         last = len(self._starts) - 1
-        self._size = self._starts[last] + len(self._read(last, last + 1))
+        self.size = self._starts[last] + len(self._read(last, last + 1))
 
-    def __len__(self) -> int:
-        return self._size
-
-    @overload
-    def __getitem__(self, key: int) -> int: ...
-    @overload
-    def __getitem__(self, key: slice) -> bytes: ...
-    def __getitem__(self, key: int | slice) -> int | bytes:
-        if isinstance(key, int):
-            begin, window = self._window
-            if not begin <= key < begin + len(window):
-                begin, window = self._around(key, key + 1)
-            return window[key - begin]
-        start, stop, _ = key.indices(self._size)
-        begin, window = self._window
-        if not begin <= start <= stop <= begin + len(window):
-            begin, window = self._around(start, stop)
-        return window[start - begin : stop - begin]
-
-    def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._descriptor)
-
-    def _around(self, start: int, stop: int) -> tuple[int, bytes]:
-        """The blocks that hold [start, stop), and the offset at which they begin; kept for the next call."""
+    def window(self, start: int, stop: int) -> tuple[int, bytes]:
+        """The blocks that hold [start, stop)."""
         first = bisect_right(self._starts, start) - 1
         beyond = max(bisect_right(self._starts, stop - 1), first + 1)
-        self._window = window = (self._starts[first], self._read(first, beyond))
-        return window
+        return self._starts[first], self._read(first, beyond)
+
+    def is_current(self) -> bool:
+        """Whether the path still leads to this file, and it is as it was when it was opened."""
+        return self._file.is_current()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def _read(self, first: int, beyond: int) -> bytes:
         begin = self._compressed[first]
-        data = os.pread(self._descriptor, self._compressed[beyond] - begin, begin)
+        data = self._file.read(begin, self._compressed[beyond])
         parts: list[bytes] = []
         try:
             while data:
                 member = isal_zlib.decompressobj(wbits=_GZIP)
                 parts.append(member.decompress(data))
                 if not member.eof:
-                    raise ConfigurationError(f"{self._path} is cut short", "Copy the file again")
+                    raise ConfigurationError(f"{self.path} is cut short", "Copy the file again")
                 data = member.unused_data
         except isal_zlib.IsalError as error:  # type: ignore[misc]  # declared as an instance there
             raise ConfigurationError(
-                f"a block between bytes {begin} and {self._compressed[beyond]} of {self._path} is damaged, "
+                f"a block between bytes {begin} and {self._compressed[beyond]} of {self.path} is damaged, "
                 f"or {self._gzi} is not its index: {error}",
                 f"Delete {self._gzi} and its .fai; if that does not help, copy the FASTA again",
             ) from None
@@ -294,32 +367,45 @@ class BlockedFile:
         return window
 
 
-Data = mmap.mmap | BlockedFile
+class Window:
+    """The bytes of a FASTA, uncompressed, of which the part that was read last is kept.
 
-_UPPER = bytes(range(256)).upper()
-_LINE_ENDS = b"\r\n"
-#: Bases read at once where a whole sequence passes by.
-_PIECE = 1 << 20
+    Threads may share it: each replaces the part as a whole.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._kept: tuple[int, bytes] = (0, b"")
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes [start, stop), 0 <= start, cut off at the end of the file. Raises ConfigurationError."""
+        begin, data = self._kept
+        if start < begin or stop > begin + len(data):
+            stop = min(stop, self.source.size)
+            if start >= stop:
+                return b""
+            self._kept = begin, data = self.source.window(start, stop)
+        return data[start - begin : stop - begin]
 
 
 class FastaContig:
-    """One sequence of a FASTA (see ``protocols.Contig``)."""
+    """One sequence of a FASTA (see ``base.Contig``)."""
 
-    __slots__ = ("_bases", "_data", "_extra", "_offset", "accession", "length", "name")
+    __slots__ = ("_bases", "_extra", "_offset", "_window", "accession", "length", "name")
 
-    def __init__(self, data: Data, entry: FaiEntry) -> None:
+    def __init__(self, window: Window, entry: FaiEntry) -> None:
         self.name = entry.name
         self.accession = ""  # known once the reference is prepared
         self.length = entry.length
-        self._data = data
+        self._window = window
         self._offset = entry.offset
         self._bases = entry.line_bases
         self._extra = entry.line_width - entry.line_bases
 
-    def bases(self, positions: Sequence[int]) -> bytes:
-        """The upper-case base at each of these positions, 0 <= position < length."""
-        data, offset, bases, extra = self._data, self._offset, self._bases, self._extra
-        return bytes([data[offset + i + i // bases * extra] for i in positions]).upper()
+    @property
+    def layout(self) -> tuple[int, int, int]:
+        """Offset of the first base in the file, bases of a line, and bytes of a line with its end."""
+        return self._offset, self._bases, self._bases + self._extra
 
     def fetch(self, start: int, end: int) -> bytes:
         """The upper-case bases of [start, end), cut off at ``length``; ``b""`` where start < 0."""
@@ -329,7 +415,7 @@ class FastaContig:
         bases, extra, last = self._bases, self._extra, end - 1
         first = self._offset + start + start // bases * extra
         beyond = self._offset + last + last // bases * extra + 1
-        return self._data[first:beyond].translate(_UPPER, _LINE_ENDS)
+        return self._window.read(first, beyond).translate(_UPPER, _LINE_ENDS)
 
     def checked_pieces(self) -> Iterator[bytes]:
         """The whole sequence, in pieces; ValueError where the lines are not as the .fai says."""
@@ -341,21 +427,37 @@ class FastaContig:
             count = (end - start - 1) // self._bases
             due = self._offset + start + start // self._bases * self._extra + self._bases
             width = self._bases + self._extra
-            ends = self._data[due : due + count * width][::width] if self._extra else b""
+            ends = self._window.read(due, due + count * width)[::width] if self._extra else b""
             if len(piece) != end - start or ends.strip(_LINE_ENDS) or b">" in piece:
                 raise ValueError(f"the lines between bases {start} and {end} of {self.name} differ in length")
             yield piece
-            release(self._data)
 
 
 class FastaReference:
-    """The sequences of one FASTA (see ``protocols.Reference``)."""
+    """The sequences of one FASTA (see ``base.Reference``)."""
 
-    def __init__(self, assembly: str, data: Data, contigs: list[FastaContig], names: ContigAliases) -> None:
+    def __init__(
+        self, assembly: str, window: Window, contigs: list[FastaContig], names: ContigAliases
+    ) -> None:
         self.assembly = assembly
-        self._data = data
+        self._source = window.source
         self._contigs = {contig.name: contig for contig in contigs}
         self._names = names
+
+    @property
+    def path(self) -> Path | None:
+        """The FASTA where it is a plain one, so that its bytes can be read by ``FastaContig.layout``."""
+        return self._source.path if isinstance(self._source, PlainSource) else None
+
+    def is_current(self) -> bool:
+        """Whether the FASTA is still the file, and as it was, when it was opened."""
+        return self._source.is_current()
+
+    @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """Device, inode, size and modification time (ns) of the plain FASTA when it was opened."""
+        assert isinstance(self._source, PlainSource)
+        return self._source.identity
 
     def contig(self, name: str) -> Contig | None:
         """The contig of that name or alias; None where the FASTA does not have it."""
@@ -369,42 +471,35 @@ class FastaReference:
         """All contigs, in the order of the file."""
         return list(self._contigs.values())
 
-    def release(self) -> None:
-        """Unmap the pages that were read; a BGZF keeps its last blocks, which are few."""
-        release(self._data)
-
     def close(self) -> None:
-        """Let go of the file."""
-        self._data.close()
+        """Close the file."""
+        self._source.close()
 
 
-def release(data: Data) -> None:
-    """Unmap the pages of an mmap that were read: they stay in the system's cache, and are no longer ours.
-
-    Else a worker that has gone through a genome is charged with all of it, by Slurm as by an administrator.
-    """
-    if isinstance(data, mmap.mmap):
-        data.madvise(mmap.MADV_DONTNEED)
-
-
-def open_fasta(path: Path) -> tuple[Data, list[FastaContig]]:
+def open_fasta(path: Path) -> tuple[Window, list[FastaContig]]:
     """The bytes and contigs of a FASTA whose index is there afterwards; accessions are not yet known.
 
-    Raises ConfigurationError where the file is not a FASTA we can use, or its index is not its own.
+    Raises ConfigurationError where the file is not a FASTA we can use, its index is not its own, or two of
+    its sequences have one name.
     """
     blocked = is_bgzipped(path)
     indexes = prepare_fai(path, blocked=blocked)
     entries = read_fai(indexes[0])
-    data: Data
-    if blocked:
-        data = BlockedFile(path, indexes[1])
-    else:
-        with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    for entry in entries:
-        if why := misfit(data, entry):
+    window = Window(BlockedSource(path, indexes[1]) if blocked else PlainSource(path))
+    names = {entry.name for entry in entries}
+    in_file = sorted(entries, key=lambda entry: entry.offset)
+    for entry, following in zip_longest(in_file, in_file[1:]):
+        if not entry.length:
+            continue
+        if why := misfit(window, entry):
             raise corrupt_index(indexes[0], why)
-    return data, [FastaContig(data, entry) for entry in entries]
+        found = name_after(window, entry)
+        if found in names and (following is None or found != following.name):
+            raise ConfigurationError(
+                f"the FASTA {path} has two sequences named {found}",
+                "Rename one of them, or leave it out: a VCF's name must mean one sequence",
+            )
+    return window, [FastaContig(window, entry) for entry in entries if entry.length]
 
 
 def is_bgzipped(path: Path) -> bool:
@@ -428,24 +523,35 @@ def is_bgzipped(path: Path) -> bool:
     return False
 
 
-def misfit(data: Data, entry: FaiEntry) -> str:
+def misfit(window: Window, entry: FaiEntry) -> str:
     """Why the entry cannot be true of these bytes; empty where its borders fit.
 
     Looks at the header line before the sequence, the end of its first line and what follows its last.
     """
-    size = len(data)
-    if not 0 < entry.offset < entry.end <= size:
+    if not 0 < entry.offset < entry.end <= window.source.size:
         return f"{entry.name} ends beyond the file"
-    header = data[max(0, entry.offset - 65536) : entry.offset]
+    name = entry.name.encode("utf-8", "surrogateescape")
+    header = b""
+    for before in (len(name) + 200, 1 << 16):  # most header lines are short
+        if b">" not in header:
+            header = window.read(max(0, entry.offset - before), entry.offset)
     title = header.rstrip(_LINE_ENDS).rpartition(b"\n")[2]
     words = title[1:].split(maxsplit=1)
-    name = entry.name.encode("utf-8", "surrogateescape")
     if header[-1:] != b"\n" or title[:1] != b">" or not words or words[0] != name:
         return f"no line >{entry.name} stands before byte {entry.offset}"
-    line_end = data[entry.offset + entry.line_bases : entry.offset + entry.line_width]
+    line_end = window.read(entry.offset + entry.line_bases, entry.offset + entry.line_width)
     if entry.length > entry.line_bases and (not line_end or line_end.strip(_LINE_ENDS)):
         return f"the first line of {entry.name} does not have {entry.line_bases} bases"
-    after = data[entry.end : entry.end + 64]
+    after = window.read(entry.end, entry.end + 64)
     if after and (after[0] not in _LINE_ENDS or after.lstrip(_LINE_ENDS)[:1] not in (b">", b"")):
         return f"{entry.name} does not end at byte {entry.end}"
     return ""
+
+
+def name_after(window: Window, entry: FaiEntry) -> str:
+    """The name of the sequence that follows in the file; empty where none does.
+
+    faidx leaves out a sequence whose name it has had.
+    """
+    after = window.read(entry.end, entry.end + 1024).lstrip(_LINE_ENDS)
+    return next(iter(after[1:].split(maxsplit=1)), b"").decode("utf-8", "surrogateescape")

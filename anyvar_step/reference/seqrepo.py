@@ -17,7 +17,7 @@ from anyvar_step.errors import ConfigurationError
 from anyvar_step.reference import fasta
 from anyvar_step.reference.aliases import ContigAliases
 from anyvar_step.reference.base import Contig
-from anyvar_step.reference.fasta import BlockedFile, FaiEntry, FastaContig, misfit
+from anyvar_step.reference.fasta import BlockedSource, FaiEntry, FastaContig, Window, misfit
 
 #: The namespace in which SeqRepo keeps refget accessions.
 _REFGET = "ga4gh"
@@ -44,7 +44,7 @@ class SeqRepoReference:
         self._sequences = {sequence.name: sequence for sequence in sequences}
         self._names = names
         self._aliases = _unique(sequences)
-        self._files: dict[str, tuple[BlockedFile, dict[str, FaiEntry]]] = {}
+        self._files: dict[str, tuple[Window, dict[str, FaiEntry]]] = {}
         self._contigs: dict[str, FastaContig] = {}
 
     def contig(self, name: str) -> Contig | None:
@@ -56,34 +56,36 @@ class SeqRepoReference:
         """All contigs, in the order in which they came into the SeqRepo."""
         return [self._opened(sequence) for sequence in self._sequences.values()]
 
-    def release(self) -> None:
-        """Nothing: of each file the last blocks stay, which are few."""
+    def is_current(self) -> bool:
+        """Whether the files that were read are as they were; an instance of SeqRepo grows by new files."""
+        return all(window.source.is_current() for window, _ in self._files.values())
 
     def close(self) -> None:
         """Let go of the files."""
-        for data, _ in self._files.values():
-            data.close()
+        for window, _ in self._files.values():
+            window.source.close()
 
     def _opened(self, sequence: _Sequence) -> FastaContig:
         """The sequence, ready to be read. Raises ConfigurationError where its file is not as it should be."""
         if sequence.name not in self._contigs:
-            data, entries = self._file(sequence.file)
+            window, entries = self._file(sequence.file)
             entry = entries.get(sequence.key)
             if entry is None or entry.length != sequence.length:
                 raise _damaged(self._root, f"{sequence.file} does not hold {sequence.name} as its tables say")
-            if why := misfit(data, entry):
+            if why := misfit(window, entry):
                 raise _damaged(self._root, why)
-            contig = FastaContig(data, entry)
+            contig = FastaContig(window, entry)
             contig.name, contig.accession = sequence.name, sequence.accession
             self._contigs[sequence.name] = contig
         return self._contigs[sequence.name]
 
-    def _file(self, name: str) -> tuple[BlockedFile, dict[str, FaiEntry]]:
+    def _file(self, name: str) -> tuple[Window, dict[str, FaiEntry]]:
         if name not in self._files:
             path = self._root / "sequences" / name
             try:
                 index, blocks = fasta.prepare_fai(path, blocked=True)
-                self._files[name] = BlockedFile(path, blocks), {e.name: e for e in fasta.read_fai(index)}
+                entries = {entry.name: entry for entry in fasta.read_fai(index)}
+                self._files[name] = Window(BlockedSource(path, blocks)), entries
             except OSError as error:
                 raise _damaged(self._root, f"{path} cannot be read: {error.strerror}") from None
         return self._files[name]

@@ -32,7 +32,12 @@ class References:
         self._open: dict[str, reference.Reference] = {}
 
     def __call__(self, assembly: str) -> reference.Reference:
-        """The reference of that assembly; ConfigurationError where the worker has none."""
+        """The reference of that assembly; ConfigurationError where the worker has none.
+
+        A FASTA that was replaced or changed since the last run is opened anew.
+        """
+        if assembly in self._open and not self._open[assembly].is_current():
+            self._open.pop(assembly).close()
         if assembly not in self._open:
             self._open[assembly] = reference.for_assembly(
                 self._settings.references,
