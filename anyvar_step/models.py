@@ -287,8 +287,7 @@ class RunReport(Model):
             input_name=ticket.input_name,
             input_size=ticket.input_size,
             input_sha256=ticket.input_sha256,
-            versions=versions(),
-            **found,
+            **{"versions": versions(), **found},
         )
 
     @classmethod

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -284,6 +284,15 @@ class Settings(BaseModel):
         None,
         "Further contig names: a tab-separated table with all names of one sequence in a row "
         "(UCSC chromAlias, NCBI assembly_report)",
+    )
+    engine: Literal["auto", "native", "python"] = _variable(
+        "ANYVAR_STEP_ENGINE",
+        "auto",
+        "VRS engine: native (compiled), python, or auto: native where it is built and the reference is a "
+        "plain FASTA",
+    )
+    threads: Annotated[int, Field(gt=0)] = _variable(
+        "ANYVAR_STEP_THREADS", 1, "Threads with which a worker process annotates and compresses a VCF"
     )
     worker_work_dir: Path | None = _variable(
         "ANYVAR_STEP_WORKER_WORK_DIR", None, "The work dir as the workers see it, where that differs"

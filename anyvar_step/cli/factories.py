@@ -145,6 +145,7 @@ def load_settings(
     latency_wait: float | None = None,
     reference: tuple[str, ...] = (),
     environ: dict[str, str] | None = None,
+    threads: int | None = None,
 ) -> Settings:
     """The settings, with the options that were given over all else."""
     from anyvar_step.settings import load
@@ -155,6 +156,7 @@ def load_settings(
         broker_url=broker_url,
         latency_wait=latency_wait,
         references=",".join(reference) or None,
+        threads=threads,
     )
 
 

@@ -114,6 +114,13 @@ references = click.option(
     help="A FASTA of the workers; may be repeated. ANYVAR_STEP_REFERENCE.",
 )
 
+threads = click.option(
+    "--threads",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Threads that annotate and compress a VCF. ANYVAR_STEP_THREADS. [default: 1]",
+)
+
 force = click.option("--force", is_flag=True, help="Go on although the reference seems to be another one.")
 
 request = combined(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from anyvar_step import VRS_VERSION, __version__
@@ -16,8 +18,13 @@ def show(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
 
     from pysam.version import __htslib_version__ as htslib
 
+    from anyvar_step.vrs import engine_name
+
+    choice = os.environ.get("ANYVAR_STEP_ENGINE")
+    engine = "python" if choice == "python" else engine_name()
     parts = (
         f"GA4GH VRS {VRS_VERSION}",
+        f"{engine} engine",
         f"Celery {version('celery')}",
         f"htslib {htslib}",
         f"Python {platform.python_version()}",

@@ -37,6 +37,7 @@ Examples:
 @click.option(
     "--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address of the metrics."
 )
+@options.threads
 @options.connection
 @options.references
 @click.pass_context
@@ -48,6 +49,7 @@ def worker_command(
     max_lifetime: float | None,
     metrics_port: int | None,
     metrics_host: str,
+    threads: int | None,
     work_dir: Path | None,
     broker_url: str | None,
     latency_wait: float | None,
@@ -63,7 +65,7 @@ def worker_command(
     from anyvar_step.worker.app import serve
     from anyvar_step.worker.shutdown import Lifetime
 
-    settings = factories.load_settings(work_dir, broker_url, latency_wait, reference)
+    settings = factories.load_settings(work_dir, broker_url, latency_wait, reference, threads=threads)
     shown = ctx.find_root().params
     level = logging.DEBUG if shown["debug"] else logging.ERROR if shown["quiet"] else logging.INFO
     logging.getLogger().setLevel(level)

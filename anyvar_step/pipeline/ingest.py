@@ -84,7 +84,8 @@ def ingest_file(
     stored = registered(registration, later=later, conflicts=ingestion.conflicts)
     found = notes_on(ingestion.counts, reference.assembly, name, annotated=False)
     notes = (*reader.notes, *check.notes, *found, *ingestion.notes())
-    return Outcome(ingestion.counts, notes, watch.seconds, log.size, log.sha256, stored)
+    done = ingestion.counts, notes, watch.seconds, log.size, log.sha256
+    return Outcome(*done, registered=stored, engine=ingestion.engine)
 
 
 def _check_header(reader: VcfReader) -> None:
@@ -115,6 +116,7 @@ class _Ingestion:
             else StatedCheck(reference)
         )
         self.counts = self._checker.counts
+        self.engine = self._checker.engine
         self.conflicts = 0
         self._reader = reader
         self._assembly = reference.assembly

@@ -130,10 +130,12 @@ def _of(sample: Sample, typical: float) -> Iterator[str]:
 
 
 def mixed_versions(samples: Sequence[Sample]) -> list[str]:
-    """Sentences on programs of which not all runs had the same version."""
+    """Sentences on programs of which not all runs had the same version. Both engines give the same ids."""
     sentences = []
     programs = dict.fromkeys(program for _, report in samples for program in report.versions)
     for program in programs:
+        if program == "engine":
+            continue
         found = {report.versions[program] for _, report in samples if program in report.versions}
         if len(found) > 1:
             sentences.append(f"{program}: {', '.join(sorted(found))}")

@@ -107,6 +107,8 @@ class StatedCheck:
     def __init__(self, reference: Reference) -> None:
         self.counts = Counts()
         self.alleles = KeptAlleles()
+        #: none: nothing is computed from REF and ALT
+        self.engine = ""
         self._reference = reference
         self._contigs: dict[bytes, Contig | None] = {}
 
@@ -161,6 +163,8 @@ class RecomputedCheck:
         self._engine = make_engine(
             reference, for_ref=for_ref, attributes=True, keep_alleles=True, choice=choice
         )
+        #: the engine that computes
+        self.engine = self._engine.name
 
     def check(self, lines: Sequence[bytes], claims: Sequence[Sequence[Claim]]) -> list[Conflict]:
         """The claims of a block's records that differ in identifier, location or state.

@@ -19,7 +19,15 @@ from celery.signals import worker_process_shutdown
 from anyvar_step import pipeline, reference
 from anyvar_step.errors import ConfigurationError, RunCancelled, RunLost, from_os
 from anyvar_step.files import remove_tree
-from anyvar_step.models import AnnotateOptions, IngestOptions, Manifest, RunReport, State, throughput
+from anyvar_step.models import (
+    AnnotateOptions,
+    IngestOptions,
+    Manifest,
+    RunReport,
+    State,
+    throughput,
+    versions,
+)
 from anyvar_step.runs.connection import PATIENT
 from anyvar_step.runs.lock import Abandoned, LockedElsewhere, RunLock
 from anyvar_step.runs.state import RunState
@@ -172,6 +180,8 @@ class Job:
                 index=bool(manifest and manifest.index),
                 on_progress=hold.tell,
                 registration=self._registrations.begin(self._run_id),
+                threads=self._settings.threads,
+                engine=self._settings.engine,
             )
 
         output = with_suffix(path, OUTPUT_SUFFIX)
@@ -198,6 +208,7 @@ class Job:
                 force=bool(manifest and manifest.force),
                 on_progress=hold.tell,
                 registration=registration,
+                engine=self._settings.engine,
             )
 
         log = with_suffix(path, CONFLICTS_SUFFIX)
@@ -267,7 +278,8 @@ class Job:
         path.unlink(missing_ok=True)  # only now, as AnyVar's worker does
         self._observe(task.options, outcome)
         seconds = sum(outcome.seconds.values())
-        _logger.info("run %s: %d records in %.1f s", self._run_id, outcome.counts.records, seconds)
+        engine = f", {outcome.engine} engine" if outcome.engine else ""
+        _logger.info("run %s: %d records in %.1f s%s", self._run_id, outcome.counts.records, seconds, engine)
         return task.result
 
     def _publish(self, part: Path, output: Path) -> None:
@@ -303,6 +315,7 @@ class Job:
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             worker=self._worker,
             settings=chosen(self._settings),
+            versions=versions() | ({"engine": outcome.engine} if outcome.engine else {}),
             sequences=outcome.sequences,
             notes=outcome.notes,
         )

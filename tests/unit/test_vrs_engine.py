@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from engines import running
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_up import cases, write_case
 from memory_reference import MemoryReference
 
+from anyvar_step.cli import cli
 from anyvar_step.errors import ConfigurationError
 from anyvar_step.models import Existing
 from anyvar_step.reference import open_reference
+from anyvar_step.settings import load
 from anyvar_step.vrs import RecordError, engine, engine_name, make_engine
 
 
@@ -116,3 +119,17 @@ def test_both_engines_say_the_same(
             assert native.sequences == python.sequences
     finally:
         reference.close()
+
+
+def test_the_version_says_which_engine_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    for choice, expected in (("python", "python engine"), ("auto", f"{engine_name()} engine")):
+        monkeypatch.setenv("ANYVAR_STEP_ENGINE", choice)
+        assert expected in CliRunner().invoke(cli, ["--version"]).output
+
+
+def test_an_engine_that_there_is_not_is_no_setting() -> None:
+    assert load({}).engine == "auto"
+    assert load({}).threads == 1
+    for variable, value in (("ANYVAR_STEP_ENGINE", "rust"), ("ANYVAR_STEP_THREADS", "0")):
+        with pytest.raises(ConfigurationError, match=variable):
+            load({variable: value})
