@@ -1,6 +1,7 @@
-"""Every environment variable, its type, default and cross-checks (CONTRACTS.md §1).
+"""The settings: each environment variable with its type, default and cross-checks.
 
-AnyVar's own names and defaults; ours begin with ANYVAR_STEP_. ``environment.load`` fills them in.
+Names and defaults of AnyVar and Celery are theirs (docs/contract.md#environment); our own begin with
+ANYVAR_STEP_. ``load`` reads all. A message names the variable or option and what is right, never a secret.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values, find_dotenv
@@ -26,10 +27,11 @@ from pydantic import (
 )
 
 from anyvar_step.errors import ConfigurationError
+from anyvar_step.text import keep_secret
 
 
 def _boolean(value: object) -> object:
-    """AnyVar reads true, yes and 1 in any case as true; anything but those and their opposites is a typo."""
+    """True for true, yes and 1 in any case, as AnyVar has it; False for their opposites."""
     if isinstance(value, str):
         word = value.strip().lower()
         if word in ("true", "yes", "1"):
@@ -55,39 +57,75 @@ def _octal(value: object) -> object:
 def _timezone(value: str) -> str:
     try:
         ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of the database, too long a name
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a directory of the database, a long name
         raise ValueError("use a time zone of the IANA database, such as UTC or Europe/Berlin") from None
     return value
 
 
-def _scheme(value: str) -> str:
-    """The URL's scheme; what urlsplit says of a wrong URL may hold the password in it."""
+def _split(url: str) -> SplitResult:
+    """The parts of the URL, its port checked. What urllib says of a wrong URL may hold a password."""
     try:
-        return urlsplit(value).scheme
+        parts = urlsplit(url)
     except ValueError:
         raise ValueError("that is no URL; write special characters in a password as %XX") from None
+    if not all(_is_host(host) for host in parts.netloc.rpartition("@")[2].split(",")):
+        raise ValueError(
+            "the host or port is none (HOST:PORT, a port up to 65535); write special characters in a "
+            "password as %XX, / as %2F"
+        )
+    return parts
+
+
+def _is_host(text: str) -> bool:
+    """Whether the text is empty, a host, or a host and a port."""
+    match = re.fullmatch(r"(?:[\w.-]*|\[[0-9a-fA-F:.%\w]+\])(?::(\d*))?", text)
+    return match is not None and int(match[1] or 0) <= 65535
 
 
 def _storage_uri(value: str) -> str:
-    if value and _scheme(value) not in ("postgresql", "duckdb"):
+    if value and _split(value).scheme not in ("postgresql", "duckdb"):
         raise ValueError("use postgresql://… or duckdb:///path, or leave it empty to register nothing")
     return value
 
 
+_TLS_OPTIONS = frozenset(
+    {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname", "ssl_password"}
+)
+#: Options after ``?`` of a Redis URL, by its scheme: what kombu and Celery both take.
+_REDIS_OPTIONS: dict[str, frozenset[str]] = {
+    "redis": frozenset(),
+    "rediss": _TLS_OPTIONS,
+    "redis+socket": frozenset({"virtual_host"}),
+    "sentinel": frozenset({"master_name"}),
+}
+
+
 def _redis_url(value: str) -> str:
-    if _scheme(value) not in ("redis", "rediss", "redis+socket"):
-        raise ValueError("use a redis://, rediss:// or redis+socket:// URL")
-    try:
-        urlsplit(value).port  # noqa: B018  # raises, and would name what may be a password
-    except ValueError:
-        raise ValueError(
-            "the port is no number; write special characters in a password as %XX, / as %2F"
-        ) from None
+    """One URL, or several with ``;`` between them, of which Celery uses one that answers."""
+    for url in value.split(";"):
+        _check_redis_url(url)
     return value
 
 
+def _check_redis_url(url: str) -> None:
+    parts = _split(url)
+    options = _REDIS_OPTIONS.get(parts.scheme)
+    if options is None or "://" not in url:
+        raise ValueError("use a redis://, rediss://, redis+socket:// or sentinel:// URL")
+    if parts.scheme != "redis+socket" and not re.fullmatch(r"/?|/\d+", parts.path):
+        raise ValueError(
+            "what follows the host is no number of a database, such as /0; write / in a password as %2F"
+        )
+    if parts.fragment:
+        raise ValueError("a URL of Redis has no #; write # in a password as %23")
+    for name in parse_qs(parts.query, keep_blank_values=True):
+        if name not in options:
+            known = f"the scheme {parts.scheme} has {', '.join(sorted(options)) or 'none'}"
+            raise ValueError(f"the URL has an unknown option after ?; {known}")
+
+
 def _size(value: object) -> object:
-    """A number of bytes, or of KB, MB, GB, TB with a decimal unit: 500M, 10G, 10GB."""
+    """Bytes: a number, or one with a decimal unit as in 500M, 10G, 10GB."""
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"(\d+)\s*([KMGT]?)B?", value.strip().upper())
@@ -97,29 +135,54 @@ def _size(value: object) -> object:
 
 
 def _http_url(value: str) -> str:
-    if _scheme(value) not in ("http", "https") or not urlsplit(value).hostname:
+    parts = _split(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("use an http:// or https:// URL")
+    if parts.query or parts.fragment:
+        raise ValueError("use a URL without ? and #; write them in a password as %3F and %23")
     return value.rstrip("/")
 
 
-def _tokens(value: object) -> object:
-    """Comma-separated words as a tuple; AnyVar drops empty ones, too."""
-    if isinstance(value, str):
-        return tuple(filter(None, (part.strip() for part in value.split(","))))
+def _token(value: str) -> str:
+    """A token is a part of an HTTP header."""
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        raise ValueError("a token is one word of ASCII letters, digits and signs")
     return value
 
 
+def _tokens(value: object) -> object:
+    """Comma-separated words as a tuple, empty ones dropped, as AnyVar does."""
+    if isinstance(value, str):
+        return tuple(_token(part) for part in filter(None, (part.strip() for part in value.split(","))))
+    return value
+
+
+#: The assembly of a run where nothing else tells it, as AnyVar has it.
+DEFAULT_ASSEMBLY = "GRCh38"
+#: The key of a reference that serves whatever assembly is asked for.
+ANY_ASSEMBLY = "*"
+
+
 def _references(value: object) -> object:
-    """``GRCh38=/refs/GRCh38.fa,GRCh37=/refs/hs37d5.fa`` as a mapping from assembly to FASTA or SeqRepo."""
-    if not isinstance(value, str):
+    """From assembly to FASTA or SeqRepo: ``GRCh38=/refs/GRCh38.fa,GRCh37=/refs/hs37d5.fa``, or a FASTA alone.
+
+    A tuple holds the items of several options, a text all of them with commas between.
+    """
+    if isinstance(value, str):
+        value = tuple(value.split(","))
+    if not isinstance(value, tuple):
         return value
-    pairs: dict[str, str] = {}
-    for item in filter(None, (part.strip() for part in value.split(","))):
-        assembly, equals, path = item.partition("=")
-        if not (assembly and equals and path):
-            raise ValueError(f"use ASSEMBLY=FASTA[,ASSEMBLY=FASTA …]; {item!r} is not such a pair")
-        pairs[assembly.strip()] = path.strip()
-    return pairs
+    found: dict[str, str] = {}
+    for item in filter(None, (str(part).strip() for part in value)):
+        assembly, equals, place = item.partition("=")
+        if not equals or "/" in assembly:
+            assembly, place = ANY_ASSEMBLY, item
+        if not (assembly.strip() and place.strip()):
+            raise ValueError(f"{item!r} is neither FASTA nor ASSEMBLY=FASTA")
+        found[assembly.strip()] = place.strip()
+    if ANY_ASSEMBLY in found and len(found) > 1:
+        raise ValueError("name the assembly of each where there are several: ASSEMBLY=FASTA,ASSEMBLY=FASTA")
+    return found
 
 
 #: Types of settings, each read from the text of a variable.
@@ -134,24 +197,58 @@ Seconds = Annotated[int, Field(gt=0)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 FileMode = Annotated[int, BeforeValidator(_octal)]
 Tokens = Annotated[tuple[str, ...], BeforeValidator(_tokens)]
+Token = Annotated[str, AfterValidator(_token)]
 References = Annotated[dict[str, str], BeforeValidator(_references)]
+
+#: Schemes of files on this host, which ask for no credentials.
+_FILES = frozenset({"duckdb", "seqrepo+file", "file"})
+#: Options after ``?`` whose values are no secrets.
+_OPEN = frozenset({"host", "port", "dbname", "user", "sslmode", "virtual_host", "master_name"}) | (
+    _TLS_OPTIONS - {"ssl_password"}
+)
 
 
 def masked(url: str) -> str:
-    """The URL with its password replaced, for people and logs; a secret that is no URL is replaced whole."""
-    if "://" not in url:
-        return "***" if url else ""
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # a bracket that begins no IPv6 address
-        return "***"
-    if "@" in parts.path + parts.query + parts.fragment:
-        return f"{parts.scheme}://***"  # a password with a / or ? in it, cut in the wrong place
-    url = re.sub(r"(?<=[?&])(\w*password)=[^&#]*", r"\1=***", url)
-    if parts.password is None:
+    """The URL, or URLs with ``;`` between them, for messages: without passwords, tokens, values of options.
+
+    What is no URL, or one that a password may have broken, is replaced as a whole.
+    """
+    urls = url.split(";")
+    if not all("://" in each for each in urls):
+        scheme = re.match(r"[a-z+]+://", url)
+        return f"{scheme[0] if scheme else ''}***" if url else ""
+    return ";".join(_masked(each) for each in urls)
+
+
+def _masked(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    scheme = scheme if re.fullmatch(r"[a-z][a-z0-9+]*", scheme) else "***"
+    if scheme in _FILES:
         return url
+    try:
+        parts = _split(url)
+    except ValueError:
+        return f"{scheme}://***"
+    # An @ behind the host, or spaces: a password with a character that ends the host's part of a URL.
+    if "@" in parts.path + parts.query + parts.fragment or not rest.isprintable() or " " in rest:
+        return f"{scheme}://***"
     user, _, host = parts.netloc.rpartition("@")
-    return url.replace(parts.netloc, f"{user.partition(':')[0]}:***@{host}", 1)
+    if user:
+        name, colon, _ = user.partition(":")
+        user = f"{name}:***@" if colon else "***@"
+    return f"{scheme}://{user}{host}{parts.path}{_masked_options(parts.query)}" + "#***" * bool(
+        parts.fragment
+    )
+
+
+def _masked_options(query: str) -> str:
+    if not query:
+        return ""
+    options = (option.partition("=") for option in query.split("&"))
+    return "?" + "&".join(
+        f"{name}={value}" if name in _OPEN else f"{name if name.isidentifier() and equals else ''}=***"
+        for name, equals, value in options
+    )
 
 
 #: The longest that a web API may have a step wait between two looks at its run, seconds.
@@ -277,7 +374,8 @@ class Settings(BaseModel):
     references: References = _variable(
         "ANYVAR_STEP_REFERENCE",
         {},
-        "FASTA, or seqrepo+file:///path, of each assembly: GRCh38=/refs/GRCh38.fa,GRCh37=/refs/hs37d5.fa",
+        "FASTA, or seqrepo+file:///path, for all assemblies, or of each: "
+        "GRCh38=/refs/GRCh38.fa,GRCh37=/refs/hs37d5.fa",
     )
     reference_aliases: Path | None = _variable(
         "ANYVAR_STEP_REFERENCE_ALIASES",
@@ -313,7 +411,7 @@ class Settings(BaseModel):
         "Web API, AnyVar's or ours, through which a step reaches its run (--via http)",
         secret=True,
     )
-    token: str | None = _variable(
+    token: Token | None = _variable(
         "ANYVAR_STEP_TOKEN", None, "Bearer token that the step shows to the web API", secret=True
     )
     max_upload: Bytes | None = _variable(
@@ -371,12 +469,18 @@ class Settings(BaseModel):
         if not (self.references or self.seqrepo_uri):
             raise ConfigurationError(
                 "the worker has no reference",
-                "For each assembly name a FASTA: --reference GRCh38=/refs/GRCh38.fa or ANYVAR_STEP_REFERENCE",
+                "Name a FASTA: --reference /refs/GRCh38.fa, or set ANYVAR_STEP_REFERENCE; name one for each "
+                "assembly where there are several: --reference GRCh38=/refs/GRCh38.fa",
             )
+
+    def assembly(self) -> str:
+        """The assembly of a run that names none: the only reference's, where it has a name, else GRCh38."""
+        names = set(self.references) - {ANY_ASSEMBLY}
+        return names.pop() if len(names) == 1 else DEFAULT_ASSEMBLY
 
     @property
     def mistyped(self) -> Mapping[str, str]:
-        """Variables that are named like ours and are none, each with what to do about it."""
+        """Variables that begin with ANYVAR_STEP_ and are no settings, each with the remedy."""
         return self._mistyped
 
     def required_url(self) -> str:
@@ -423,16 +527,16 @@ def limits_for(seconds: int) -> dict[str, int]:
 
 
 #: Options that are not called as their settings are.
-_OPTIONS = {"references": "--reference"}
+_OPTIONS = {"references": "--reference", "reference_aliases": "--aliases"}
 
 
 def load(environ: Mapping[str, str] | None = None, **options: Any) -> Settings:
-    """Settings from options, then the environment, then ``.env``, then defaults.
+    """Settings from ``options`` (by field, None = not given), then environment, ``.env`` and defaults.
 
     ``.env`` is looked for from the current directory upward and, as with AnyVar, never overrides what the
     environment holds. ``NAME_FILE`` names a file that holds a secret's value. Empty values count as unset.
 
-    Raises ConfigurationError with one line for each variable that is wrong.
+    Raises ConfigurationError with a clause for each variable that is wrong.
     """
     environ = os.environ if environ is None else environ
     path = find_dotenv(usecwd=True)
@@ -450,6 +554,8 @@ def load(environ: Mapping[str, str] | None = None, **options: Any) -> Settings:
                 values[name], origin[name] = value, source
         if options.get(name) is not None:
             values[name], origin[name] = options[name], "option"
+        if name in values and _is_secret(name):
+            _keep_secrets(values[name])
     if "backend_url" not in values and "broker_url" in values:
         values["backend_url"], origin["backend_url"] = values["broker_url"], "CELERY_BROKER_URL"
     try:
@@ -461,8 +567,20 @@ def load(environ: Mapping[str, str] | None = None, **options: Any) -> Settings:
     return settings
 
 
+def _keep_secrets(value: str) -> None:
+    """Keep the value, its words, and the passwords of URLs out of all messages, even where it is wrong."""
+    parts = [value, *re.split(r"[\s,]+", value)] if "://" not in value else []
+    for url in re.findall(r"://([^/?#]*|.*)@", value):
+        parts.append(url.partition(":")[2] or url)
+    for _, password in re.findall(r"(\w*(?:password|token|secret))=([^&#;\s]*)", value):
+        parts.append(password)
+    for part in parts:
+        keep_secret(part)
+        keep_secret(unquote(part))
+
+
 def _mistyped(layers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Variables that are named like ours and are none, each with what to do about it."""
+    """Variables that begin with ANYVAR_STEP_ and are no settings, each with the remedy."""
     known = set[str]()
     for field in Settings.model_fields.values():
         extra: Any = field.json_schema_extra
@@ -489,18 +607,24 @@ def _from_file(layer: Mapping[str, Any], variable: str, extra: Any) -> str | Non
     if not name or not extra["secret"]:
         return None
     try:
-        return Path(name).read_text(encoding="utf-8").strip()
+        text = Path(name).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigurationError(f"{variable}_FILE names {name}: {error.strerror}") from None
-    except ValueError:  # not to be shown: it may be a secret in another encoding
+    except ValueError:  # not shown: it may be a secret in another encoding, or a path with a NUL
         raise ConfigurationError(f"{variable}_FILE names {name!r}, which holds no UTF-8 text") from None
+    if len(text.splitlines()) > 1:
+        _keep_secrets(text)
+        raise ConfigurationError(
+            f"{variable}_FILE names {name}, which has several lines", "Write the value alone into it"
+        )
+    return text
 
 
 def shown(settings: Settings, name: str) -> str:
-    """The field's value as its variable would give it, for people and logs: without its password."""
+    """The field's value in the form of its variable, for messages: without its password."""
     value = getattr(settings, name)
     if isinstance(value, dict):
-        value = ",".join(f"{key}={path}" for key, path in value.items())
+        value = ",".join(place if key == ANY_ASSEMBLY else f"{key}={place}" for key, place in value.items())
     elif isinstance(value, tuple):
         value = ",".join(value)
     elif name == "work_dir_mode" and value is not None:
@@ -524,7 +648,7 @@ def _is_secret(name: str) -> bool:
 
 
 def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
-    """One clause for each wrong setting, by its option or variable, without the value of a secret."""
+    """A clause for each wrong setting, by its option or variable, without the value of a secret."""
     lines = []
     for item in error.errors():
         message = item["msg"].removeprefix("Value error, ")
@@ -536,7 +660,8 @@ def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
             continue  # taken from there, where it is wrong already
         field = Settings.model_fields.get(name)
         extra = field.json_schema_extra if field else None
-        shown = "***" if isinstance(extra, dict) and extra["secret"] else repr(item["input"])
+        secret = (isinstance(extra, dict) and extra["secret"]) or "://" in str(item["input"])
+        shown = masked(str(item["input"])) if secret else repr(item["input"])
         called = field.alias if field else name
         if origin.get(name) == "option":
             called = _OPTIONS.get(name, f"--{name.replace('_', '-')}")

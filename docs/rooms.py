@@ -15,7 +15,7 @@ PACKAGE = DOCS.parent / "anyvar_step"
 
 #: From the ground up: a room imports from layers below its own only.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "settings", "models", "files"),
+    ("text", "errors", "settings", "models", "files"),
     ("vcf", "reference", "store", "report"),
     ("vrs", "runs"),
     ("pipeline",),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from anyvar_step.errors import ConfigurationError
 from anyvar_step.reference.base import Contig, Reference
+from anyvar_step.settings import ANY_ASSEMBLY
 
 __all__ = ["Contig", "Reference", "check", "for_assembly", "open_reference"]
 
@@ -52,7 +53,7 @@ def for_assembly(
 
     Raises ConfigurationError, naming the setting, where there is neither.
     """
-    place = references.get(assembly) or seqrepo
+    place = references.get(assembly) or references.get(ANY_ASSEMBLY) or seqrepo
     if not place:
         known = f"known: {', '.join(sorted(references))}" if references else "none is set"
         meant = _SYNONYMS.get(assembly.lower())

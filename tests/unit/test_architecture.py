@@ -33,8 +33,8 @@ HEAVY = {
 
 #: Rooms of one layer that hold on to each other: who may import whom.
 NEIGHBOURS = {
-    ("errors", "settings"),
     ("settings", "errors"),
+    ("settings", "text"),
     ("settings", "files"),
     ("models", "errors"),
     ("files", "errors"),

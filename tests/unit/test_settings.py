@@ -119,8 +119,8 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
         ({"ANYVAR_VCF_ASYNC_FAILURE_STATUS_CODE": "200"}, ("ANYVAR_VCF_ASYNC_FAILURE_STATUS_CODE",)),
         ({"ANYVAR_VCF_ASYNC_FAILURE_STATUS_CODE": "600"}, ("ANYVAR_VCF_ASYNC_FAILURE_STATUS_CODE",)),
         ({"ANYVAR_STEP_WORK_DIR_MODE": "0444"}, ("ANYVAR_STEP_WORK_DIR_MODE", "0640")),
-        ({"ANYVAR_STEP_REFERENCE": "/refs/x.fa"}, ("ANYVAR_STEP_REFERENCE", "ASSEMBLY=FASTA")),
-        ({"CELERY_BROKER_URL": "amqp://u:geheim@h"}, ("CELERY_BROKER_URL=***", "redis://")),
+        ({"ANYVAR_STEP_REFERENCE": "/refs/x.fa,b=c"}, ("ANYVAR_STEP_REFERENCE", "ASSEMBLY=FASTA")),
+        ({"CELERY_BROKER_URL": "amqp://u:geheim@h"}, ("CELERY_BROKER_URL=amqp://u:***@h", "redis://")),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_to_use(environ: dict[str, str], named: tuple[str, ...]) -> None:
@@ -136,11 +136,12 @@ def test_a_wrong_option_is_named_as_it_was_given_and_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
         settings.load({}, broker_url="amqp://x")
     said = (
-        "--broker-url=***: use a redis://, rediss:// or redis+socket:// URL. See `anyvar-step config --help`"
+        "--broker-url=amqp://x: use a redis://, rediss://, redis+socket:// or sentinel:// URL. "
+        "See `anyvar-step config --help`"
     )
     assert str(caught.value) == said
-    with pytest.raises(ConfigurationError, match=r"--reference='x\.fa'"):
-        settings.load({}, references="x.fa")
+    with pytest.raises(ConfigurationError, match=r"--reference=\('=x\.fa',\)"):
+        settings.load({}, references=("=x.fa",))
 
 
 @pytest.mark.parametrize("seconds", [1, 3600, 28_800, 1_000_000])
@@ -166,7 +167,6 @@ def test_passwords_are_masked(url: str, shown: str) -> None:
     [
         ("postgresql://u:secret@h:5432/d", "postgresql://u:***@h:5432/d"),
         ("postgresql://h/d?password=secret&host=/x", "postgresql://h/d?password=***&host=/x"),
-        ("postgresql://u:sec/ret@h/d", "postgresql://***"),
         ("duckdb:////data/alleles.duckdb", "duckdb:////data/alleles.duckdb"),
     ],
 )
@@ -174,7 +174,8 @@ def test_a_storage_uri_is_shown_without_its_password(uri: str, shown: str) -> No
     assert settings.masked(settings.load({"ANYVAR_STORAGE_URI": uri}).storage_uri) == shown
 
 
-def test_a_storage_uri_of_another_kind_is_refused_without_showing_it() -> None:
+@pytest.mark.parametrize("uri", ["postgresql://u:sec/ret@h/d", "snowflake://u:secret@account/db"])
+def test_a_storage_uri_of_another_kind_is_refused_without_showing_it(uri: str) -> None:
     with pytest.raises(ConfigurationError, match="ANYVAR_STORAGE_URI") as refused:
-        settings.load({"ANYVAR_STORAGE_URI": "snowflake://u:secret@account/db"})
-    assert "secret" not in str(refused.value)
+        settings.load({"ANYVAR_STORAGE_URI": uri})
+    assert "sec" not in str(refused.value).replace("special", "")
