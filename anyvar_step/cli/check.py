@@ -79,7 +79,7 @@ def _findings(
         yield from check.names(settings)
         if factories.over_http(settings, via):
             web = factories.with_extra("http", "anyvar_step.check", "httpx")
-            yield from web.look(settings.required_url(), settings.token)
+            yield from web.look_at_web_api(settings.required_url(), settings.token)
         else:
             yield from look(settings, assembly)
     except StepError as error:
