@@ -174,8 +174,17 @@ def deliver(fetched: Fetched, ticket: Manifest, target: Target, expected: Expect
     """Write OUT from the fetched output. Raises FileTrouble where either is not whole."""
     with drafted(target.side_outputs) as drafts, published(target) as part:
         delivered = _write(fetched, part, target, expected, unvouched(fetched, ticket))
+        if fetched.report is None and ticket.digest:  # of a run that only its id is known of, --force is not
+            _judge(ticket, delivered.counts)
         drafts.fill(part, fetched.report)
         return Delivered(*become_bcf(part, target), delivered.counts) if target.bcf else delivered
+
+
+def _judge(ticket: Manifest, counts: Counts) -> None:
+    """Refuse, as our own worker would have, what AnyVar's worker made of a VCF of another assembly."""
+    from anyvar_step.pipeline.assembly import AssemblyCheck
+
+    AssemblyCheck(ticket.options.assembly, ticket.input_name, force=ticket.force).end(counts)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,43 +25,6 @@ from anyvar_step.models import Counts, Manifest, Progress, RunReport, RunRequest
 from anyvar_step.vcf import VcfReader, check_input, count_records
 from anyvar_step.vcf.index import JoinedIndex
 from anyvar_step.vcf.split import Joiner, Piece, cut
-
-
-class Judge:
-    """Hears the reports of the pieces of the VCF ``name`` in order, as a worker's own judge hears blocks.
-
-    Both methods raise InvalidInput where the whole, at once, would have been refused. AnyVar's workers
-    count nothing: then nothing is judged.
-    """
-
-    def __init__(self, name: str, assembly: str, *, force: bool) -> None:
-        self._name, self._assembly = name, assembly
-        self._counts, self._heard = Counts(), 0
-        self._all_told = not force
-        self._refs_judged = force
-
-    def hear(self, report: RunReport | None) -> None:
-        """Judge the first REFs as soon as there are enough; where the first piece has, its worker did."""
-        # Here, since it brings the engine, and few steps cut.
-        from anyvar_step.pipeline.assembly import SAMPLE, check_refs, compared
-
-        if report is None:
-            self._all_told, self._refs_judged = False, True
-            return
-        self._heard += 1
-        self._counts.add(report.counts)
-        if not self._refs_judged and compared(self._counts) >= SAMPLE:
-            self._refs_judged = True
-            if self._heard > 1:
-                check_refs(self._counts, self._assembly, self._name)
-
-    def end(self) -> None:
-        """Judge the contigs, when all pieces were heard."""
-        from anyvar_step.pipeline.assembly import check_contigs
-
-        if self._all_told:
-            check_contigs(self._counts, self._assembly, self._name)
-
 
 #: A piece below this many bytes of input is not worth a task of its own.
 WORTHWHILE = 4 << 20
@@ -105,8 +69,7 @@ def annotate_in_pieces(
                 asked = request.model_copy(update={"piece": number})
                 tickets.append(transport.submit(stream, name, asked)[0])
         staged = time.monotonic() - begin
-        judge = Judge(source.name, request.options.assembly, force=request.force)
-        reports, size, sha256 = _gather(transport, tickets, target, pieces, patience, watch, judge)
+        reports, size, sha256 = _gather(transport, tickets, target, pieces, patience, watch)
     for ticket in tickets:
         forget(transport, ticket)
     # Here, since the workers judge a VCF that is whole.
@@ -133,12 +96,16 @@ def _gather(
     pieces: Sequence[Piece],
     patience: Patience,
     watch: Watch,
-    judge: Judge,
 ) -> tuple[list[RunReport], int, str]:
     """Join the outputs in order, each as soon as it and all before it are there.
 
     Their reports, and size and hex SHA-256 of the whole.
     """
+    # Here, since the worker judges a VCF that is whole.
+    from anyvar_step.pipeline.assembly import AssemblyCheck
+
+    whole, first = Counts(), tickets[0]
+    check = AssemblyCheck(first.options.assembly, pieces[0].path.name, force=first.force)
     overall = _overall(tickets, pieces, watch)
     finished: dict[int, RunStatus] = {}
     reports: list[RunReport] = []
@@ -147,7 +114,8 @@ def _gather(
             joiner, index = Joiner(out, target.output_format, target.level), JoinedIndex()
             for ended, status in wait_all(transport, tickets, patience, overall):
                 if status.status_code != 200:
-                    raise _placed(ended_badly(transport, tickets[ended], status), pieces, ended)
+                    problem = ended_badly(transport, tickets[ended], status)
+                    raise _placed(problem, pieces, ended, tickets[ended].input_name)
                 finished[ended] = status
                 overall(status)
                 while (number := len(reports)) in finished:
@@ -160,8 +128,9 @@ def _gather(
                         index.add(fetched.path, fetched.index if target.tbi else None, joiner.place)
                         counts = _checked(fetched, pieces[number], sha256)
                         reports.append(report_of(ticket, fetched, Delivered(0, sha256, counts)))
-                        judge.hear(fetched.report)
-            judge.end()
+                        whole.add(counts)
+                        check.judge(whole)
+            check.end(whole)
             joiner.close()
             out.flush()
             os.fsync(out.fileno())
@@ -171,8 +140,8 @@ def _gather(
     return reports, size, sha256
 
 
-def _placed(problem: StepError, pieces: Sequence[Piece], number: int) -> StepError:
-    """The problem of a piece with its place in IN: the byte of the damage, or the records before its line."""
+def _placed(problem: StepError, pieces: Sequence[Piece], number: int, name: str) -> StepError:
+    """The problem of the piece called ``name`` in terms of IN: the byte of the damage, or the line of IN."""
     if not isinstance(problem, InvalidInput):
         return problem
     path = pieces[0].path
@@ -180,8 +149,13 @@ def _placed(problem: StepError, pieces: Sequence[Piece], number: int) -> StepErr
         count_records(path, path.name)
     except InvalidInput as damage:
         return damage
-    before = sum(map(_records, pieces[:number]))
-    return InvalidInput(f"{problem} ({before} records of {path.name} precede that piece)")
+    before = sum(map(_records, pieces[:number]))  # a piece repeats the header, so that its lines count alike
+    text = re.sub(
+        re.escape(f"{name} line ") + "([0-9]+)",
+        lambda found: f"{path.name} line {int(found[1]) + before}",
+        str(problem),
+    )
+    return InvalidInput(text.replace(name, path.name))
 
 
 def _records(piece: Piece) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from anyvar_step.errors import InvalidInput, StepError
 from anyvar_step.models import AnnotateOptions, Counts, Existing, OutputFormat, Progress, Registered
-from anyvar_step.pipeline.assembly import AssemblyCheck, check_contigs, notes_on
+from anyvar_step.pipeline.assembly import AssemblyCheck, notes_on
 from anyvar_step.pipeline.progress import Reporter, Stopwatch
 from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
@@ -122,8 +122,7 @@ def annotate_file(
     output_format: OutputFormat = "v",
     level: int = 6,
     index: bool = False,
-    force: bool = False,
-    piece: int = 0,
+    check: AssemblyCheck | None = None,
     existing: Existing = "replace",
     command: str = "",
     on_progress: Callable[[Progress], None] | None = None,
@@ -134,11 +133,10 @@ def annotate_file(
     """Annotate ``source`` (VCF as text, BGZF or gzip; BCF) into ``target``, a temporary name of the caller's.
 
     ``name`` is what messages call the source. ``target`` is fsynced when this returns and gone when it
-    raises. ``on_progress`` is called at the start, then between blocks, and may raise to cancel. ``force``
-    goes on where contigs or REF alleles say that the reference is another one; so does a ``piece`` of a VCF
-    (1 = the first, 0 = a whole one) where only the whole can tell. ``existing`` says what becomes of VRS
-    fields that are there already, ``command`` what the header's provenance lines say. All alleles go to
-    ``registration``, and are committed when this returns unless ``options.allow_async_write``. With
+    raises. ``on_progress`` is called at the start, then between blocks, and may raise to cancel. ``check``
+    judges whether the VCF is of the reference's assembly (None = as a whole VCF). ``existing`` says what
+    becomes of VRS fields that are there already, ``command`` what the header's provenance lines say. All alleles
+    go to ``registration``, and are committed when this returns unless ``options.allow_async_write``. With
     ``index`` there is a .tbi beside ``target`` where there can be one. ``threads`` annotate and compress
     blocks, which changes nothing in the output; the Python engine leaves them the compression alone.
     ``engine`` is the VRS engine to use (see ``vrs.make_engine``).
@@ -150,10 +148,11 @@ def annotate_file(
     with contextlib.ExitStack() as stack:
         reader = VcfReader(stack.enter_context(open_vcf(source, name)), name)
         header = heading(reader.header, options, existing, command, name)
-        check = AssemblyCheck(reader.header, reference, name, force=force, piece=piece)
+        check = check or AssemblyCheck(reference.assembly, name)
+        fitting = check.compare_lengths(reader.header, reference)
         wanted = {"for_ref": options.for_ref, "attributes": options.add_vrs_attributes}
         wanted["keep_alleles"] = registration is not None
-        made = make_engine(check.reference, **wanted, existing=existing, choice=engine)
+        made = make_engine(fitting, **wanted, existing=existing, choice=engine)
         pool = stack.enter_context(BlockThreads(threads)) if threads > 1 else None
         writer = stack.enter_context(VcfWriter(target, output_format, level=level, executor=pool))
         report = Reporter(on_progress, source.stat().st_size)
@@ -162,8 +161,7 @@ def annotate_file(
         with registering(registration, later=later, tick=report.again):
             writer.write(header)
             output.take(reader, _AnnotatedBlocks(reader, made, watch, pool, _AHEAD * threads))
-            if not (force or piece):
-                check_contigs(output.counts, options.assembly, name, reference)
+            check.end(output.counts)
         watch.lap("register" if registration else "write")
     if live:
         write_tbi(target, live, writer.blocks)

@@ -1,4 +1,4 @@
-"""Is this file of the reference's assembly? By its ##contig lines before any work, then by its first REFs."""
+"""Whether a VCF was called on the reference: by contig lengths, by its first REFs, by all its REFs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anyvar_step.vcf.header import contig_lengths
 
 #: Causes of VRS_Error that say that the reference is not the file's; a REF of N alone says nothing.
 MISFITS = ("ref_mismatch", "position")
-#: Records on known contigs after which REFs are judged, and the share of mismatches that damns the file.
+#: Compared records after which REFs are judged first, and the share of mismatches that is too large.
 SAMPLE = 1000
 MISMATCHES = 0.1
 #: Contig names shown in a message.
@@ -40,41 +40,13 @@ def on_known_contigs(counts: Counts) -> int:
 
 
 def compared(counts: Counts) -> int:
-    """Records that could say whether the reference is the file's."""
+    """Records whose REF was compared with the reference, as far as the counts tell."""
     return on_known_contigs(counts) - counts.errors.get("ref_n", 0)
 
 
 def misfits(counts: Counts) -> int:
-    """Records that say that the reference is not the file's."""
+    """Records whose REF differs from the reference."""
     return sum(counts.errors.get(cause, 0) for cause in MISFITS)
-
-
-def check_refs(counts: Counts, assembly: str, name: str) -> None:
-    """A file too many of whose first REFs differ from the reference was called on another assembly."""
-    number = compared(counts)
-    share = misfits(counts) / number
-    if share > MISMATCHES:
-        raise InvalidInput(
-            f"{name} does not fit the reference {assembly}: REF differs from it in {share:.0%} of the first "
-            f"{number:,} records",
-            "Probably the file is of another assembly (hg38 is GRCh38, hg19 is GRCh37): name that with "
-            "--assembly, or use --force to go on with the records that fit",
-        )
-
-
-def check_contigs(counts: Counts, assembly: str, name: str, reference: Reference | None = None) -> None:
-    """A file none of whose contigs is known was meant for another reference (CONTRACTS.md §4).
-
-    The message names those of the ``reference``, where it is at hand.
-    """
-    if counts.records and not on_known_contigs(counts):
-        has = f"; the reference has {_listed([c.name for c in reference.contigs()])}" if reference else ""
-        raise InvalidInput(
-            f"{name} has no contig that the reference {assembly} knows: the file has "
-            f"{_listed(counts.unknown_contigs)}{has}",
-            "Use the reference that the file was called on, or give its other names to the workers with "
-            "ANYVAR_STEP_REFERENCE_ALIASES; --force goes on without VRS ids",
-        )
 
 
 def notes_on(counts: Counts, assembly: str, name: str, *, annotated: bool = True) -> Iterator[str]:
@@ -152,50 +124,84 @@ class _Declared(NamedTuple):
 
 
 class AssemblyCheck:
-    """Stops a file that was called on another assembly before it is full of errors (PITFALLS.md 30).
+    """Refuses a VCF that was called on another assembly, as InvalidInput, at three moments.
 
-    Raises InvalidInput from construction where contig lengths are those of another assembly, and from
-    ``judge`` where REFs are. ``force`` does neither. Of a VCF in pieces the first REFs lie in the first
-    ``piece``; 0 is a whole VCF.
+    ``compare_lengths`` judges the header's contig lengths before any work, ``judge`` the REFs of the first
+    SAMPLE compared records, so that a large file ends early, and ``end`` the REFs of all compared records and
+    the contigs, whatever their number.
 
-    ``reference`` is what to annotate with: a contig of another length is another sequence, and is left out
-    of it. ``notes`` are for the user of a file that passes.
+    ``force`` refuses nothing. Of a VCF in pieces each worker sees one ``piece`` (from 1; 0 = a whole VCF):
+    only the first has the first records, and the end is judged from the reports of all pieces by whoever
+    joins them. ``least`` is the number of compared records from which ``end`` judges REFs: AnyVar's web API
+    returns smaller files with VRS_Error in the records, whatever their REFs.
+
+    ``notes`` are for the user of a VCF that passes.
     """
 
     def __init__(
-        self, header: Sequence[bytes], reference: Reference, name: str, *, force: bool = False, piece: int = 0
+        self, assembly: str, name: str, *, force: bool = False, piece: int = 0, least: int = 1
     ) -> None:
         self.notes: tuple[str, ...] = ()
-        self.reference = reference
-        self._name = name
+        self._assembly, self._name = assembly, name
+        self._force, self._piece, self._least = force, piece, least
         self._sample = 0 if force or piece > 1 else SAMPLE
+        self._reference: Reference | None = None
+
+    def compare_lengths(self, header: Sequence[bytes], reference: Reference) -> Reference:
+        """The reference to annotate with: a contig of another length is another sequence and is left out."""
+        self._reference = reference
         declared = _declared(header, reference)
         others = [contig for contig in declared if not contig.agrees]
         if other := [contig for contig in others if not contig.is_cut_out]:
             passes = all(contig.is_mitochondrion for contig in other) and len(declared) > len(others)
-            if not (force or passes):
+            if not (self._force or passes):
                 agreeing = {contig.length for contig in declared if contig.agrees}
                 raise self._refusal(other, {*contig_lengths(header).values()} - agreeing)
-            self.reference = MaskedReference(reference, [contig.name for contig in other])
             self.notes = (f"{self._differing(other)}: its records are left without VRS ids",)
-        elif others:
+            return MaskedReference(reference, [contig.name for contig in other])
+        if others:
             self._sample = min(self._sample, 1)
             self.notes = (f"{self._differing(others[:1])}: is it a part of it?",)
-        if piece > 1:
-            self.notes = ()  # the first piece has the same header, and says it
+        return reference
 
     def judge(self, counts: Counts) -> None:
-        """Look at the first records' REFs once there are enough of them; to be called after each block."""
+        """Judge the first records once enough are compared; to be called with the counts after each block."""
         if self._sample and compared(counts) >= self._sample:
             self._sample = 0
-            check_refs(counts, self.reference.assembly, self._name)
+            self._judge_refs(counts, "the first ")
+
+    def end(self, counts: Counts) -> None:
+        """Judge all that was compared, and whether any contig is known, at the end of the stream."""
+        if self._force or self._piece:
+            return
+        if counts.records and not on_known_contigs(counts):
+            known = [contig.name for contig in self._reference.contigs()] if self._reference else []
+            has = f"; the reference has {_listed(known)}" if known else ""
+            raise InvalidInput(
+                f"{self._name} has no contig that the reference {self._assembly} knows: the file has "
+                f"{_listed(counts.unknown_contigs)}{has}",
+                "Use the reference that the file was called on, or give its other names to the workers with "
+                "ANYVAR_STEP_REFERENCE_ALIASES; --force goes on without VRS ids",
+            )
+        if compared(counts) >= self._least:
+            self._judge_refs(counts)
+
+    def _judge_refs(self, counts: Counts, which: str = "") -> None:
+        wrong, number = misfits(counts), compared(counts)
+        if wrong > MISMATCHES * number:
+            raise InvalidInput(
+                f"{self._name} does not fit the reference {self._assembly}: REF differs from it in "
+                f"{wrong:,} of {which}{number:,} compared records",
+                "Probably the file is of another assembly (hg38 is GRCh38, hg19 is GRCh37): name that with "
+                "--assembly, or use --force to go on with the records that fit",
+            )
 
     def _differing(self, others: Sequence[_Declared]) -> str:
         contig, length, ours = others[0]
         more = f"; {len(others) - 1} more contigs differ" if len(others) > 1 else ""
         return (
             f"the header of {self._name} says that {contig} has {length} bases, the reference "
-            f"{self.reference.assembly} has {ours.length}{more}"
+            f"{self._assembly} has {ours.length}{more}"
         )
 
     def _refusal(self, others: Sequence[_Declared], lengths: Collection[int]) -> InvalidInput:
@@ -204,7 +210,7 @@ class AssemblyCheck:
         meant = next((name for length, name in _CHROMOSOME_1.items() if length in lengths), "")
         hint = f"Its lengths are those of {meant}: use --assembly {meant}" if meant else "Name its --assembly"
         return InvalidInput(
-            f"{self._name} is not of the assembly {self.reference.assembly}: its header says that {contig} "
+            f"{self._name} is not of the assembly {self._assembly}: its header says that {contig} "
             f"has {length} bases, the reference has {ours.length}{more}",
             f"{hint}, or use --force to go on with the contigs whose lengths agree",
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from anyvar_step.errors import InvalidInput
 from anyvar_step.models import IngestOptions, Progress
 from anyvar_step.pipeline.annotate import Outcome, registered, registering
-from anyvar_step.pipeline.assembly import AssemblyCheck, check_contigs, count_contigs, notes_on
+from anyvar_step.pipeline.assembly import AssemblyCheck, count_contigs, notes_on
 from anyvar_step.pipeline.progress import Reporter, Stopwatch
 from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
@@ -44,7 +44,7 @@ def ingest_file(
     options: IngestOptions,
     *,
     name: str = "",
-    force: bool = False,
+    check: AssemblyCheck | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     registration: Registration | None = None,
     engine: EngineChoice = "auto",
@@ -56,18 +56,20 @@ def ingest_file(
     location and state are taken as they stand, and an allele whose identifier does not follow from them is
     a conflict and left out.
 
-    ``force`` goes on where contigs or REF alleles say that the reference is another one. ``target`` is
-    fsynced when this returns and gone when it raises. ``engine`` is the VRS engine that computes anew.
-    Raises InvalidInput, also where the header lacks VRS fields, and what annotate_file raises.
+    ``check`` judges whether the VCF is of the reference's assembly (None = as a whole VCF); REFs are compared
+    with validation only. ``target`` is fsynced when this returns and gone when it raises. ``engine`` is the
+    VRS engine that computes anew. Raises InvalidInput, also where the header lacks VRS fields, and what
+    annotate_file raises.
     """
     name = name or source.name
     watch, later = Stopwatch(), options.allow_async_write
     with open_vcf(source, name) as raw:
         reader = VcfReader(raw, name)
         _check_header(reader)
-        check = AssemblyCheck(reader.header, reference, name, force=force)
+        check = check or AssemblyCheck(reference.assembly, name)
+        fitting = check.compare_lengths(reader.header, reference)
         report = Reporter(on_progress, source.stat().st_size)
-        ingestion = _Ingestion(reader, options, registration, check, engine)
+        ingestion = _Ingestion(reader, fitting, options, registration, check, engine)
         with VcfWriter(target) as log:
             log.write([",".join(COLUMNS).encode()])
             with registering(registration, later=later, tick=report.again):
@@ -77,8 +79,7 @@ def ingest_file(
                     log.write(ingestion.take(lines, report.again))
                     watch.lap("annotate")
                     report(ingestion.counts.records, reader.consumed)
-                if not force:
-                    check_contigs(ingestion.counts, options.assembly, name, reference)
+                check.end(ingestion.counts)
             watch.lap("register")
         watch.lap("write")
     stored = registered(registration, later=later, conflicts=ingestion.conflicts)
@@ -102,12 +103,12 @@ class _Ingestion:
     def __init__(
         self,
         reader: VcfReader,
+        reference: Reference,
         options: IngestOptions,
         registration: Registration | None,
         check: AssemblyCheck,
         engine: EngineChoice,
     ) -> None:
-        reference = check.reference
         for_ref = includes_ref(reader.header)
         validating = options.require_validation
         self._checker = (
@@ -131,8 +132,7 @@ class _Ingestion:
         conflicts = self._checked(lines, claims)
         if unnamed := [line for line, named in zip(lines, claims, strict=True) if not named]:
             count_contigs(self.counts, unnamed)
-        if self._validating:
-            self._check.judge(self.counts)
+        self._check.judge(self.counts)
         if self._registration is not None:
             self._registration.add(self._checker.alleles, tick)
         self._without += claims.count([])

@@ -28,6 +28,7 @@ from anyvar_step.models import (
     throughput,
     versions,
 )
+from anyvar_step.pipeline.assembly import SAMPLE, AssemblyCheck
 from anyvar_step.runs.connection import PATIENT
 from anyvar_step.runs.lock import Abandoned, LockedElsewhere, RunLock
 from anyvar_step.runs.state import RunState
@@ -175,8 +176,7 @@ class Job:
                 level=manifest.compress_level if manifest else 6,
                 existing=manifest.existing if manifest else "replace",
                 command=manifest.command if manifest else "",
-                force=bool(manifest and manifest.force),
-                piece=manifest.piece if manifest else 0,
+                check=assembly_check(path, options, manifest),
                 index=bool(manifest and manifest.index),
                 on_progress=hold.tell,
                 registration=self._registrations.begin(self._run_id),
@@ -205,7 +205,7 @@ class Job:
                 self._references(options.assembly),
                 options,
                 name=manifest.input_name if manifest else path.name,
-                force=bool(manifest and manifest.force),
+                check=assembly_check(path, options, manifest),
                 on_progress=hold.tell,
                 registration=registration,
                 engine=self._settings.engine,
@@ -319,6 +319,18 @@ class Job:
             sequences=outcome.sequences,
             notes=outcome.notes,
         )
+
+
+def assembly_check(
+    path: Path, options: AnnotateOptions | IngestOptions, manifest: Manifest | None
+) -> AssemblyCheck:
+    """How the run is judged; one of AnyVar's own web API (no manifest) by its first records alone.
+
+    AnyVar answers a smaller VCF of another assembly with VRS_Error in its records.
+    """
+    if manifest is None:
+        return AssemblyCheck(options.assembly, path.name, least=SAMPLE)
+    return AssemblyCheck(options.assembly, manifest.input_name, force=manifest.force, piece=manifest.piece)
 
 
 def with_suffix(path: Path, suffix: str) -> Path:

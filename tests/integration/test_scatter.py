@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 from pathlib import Path
 
@@ -88,7 +87,7 @@ def test_a_piece_is_not_judged_by_itself(served: Site, big: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("kind", "records", "words"),
     [
-        ("wrong", 4000, "wrong.vcf does not fit the reference GRCh38: REF differs from it in 100%"),
+        ("wrong", 4000, "wrong.vcf does not fit the reference GRCh38: REF differs from it in 1,"),
         ("decoy", 800, "decoy.vcf has no contig that the reference GRCh38 knows: the file has decoy"),
     ],
 )
@@ -117,10 +116,8 @@ def test_a_failing_piece_fails_the_step_and_leaves_nothing(served: Site, big: Pa
     source.write_text("".join(lines))
     done = served.run("annotate", source, "-o", tmp_path / "out.vcf", "--chunks", "4")
     assert done.returncode == 65, done.stderr
-    assert "bad.vcf (piece 3 of 4) line" in done.stderr
-    found = re.search(r"line (\d+): .*\((\d+) records of bad.vcf precede that piece\)", done.stderr)
-    assert found
-    assert int(found[1]) + int(found[2]) == 15_001
+    assert "bad.vcf line 15001: " in done.stderr
+    assert "piece" not in done.stderr
     assert not (tmp_path / "out.vcf").exists()
     until(lambda: served.left_over() == [])
 

@@ -18,6 +18,7 @@ from support import write_genome, write_vcf
 from anyvar_step.cli.factories import read_ticket
 from anyvar_step.models import AnnotateOptions, Counts, Manifest, RunReport
 from anyvar_step.pipeline import annotate_file, ingest_file
+from anyvar_step.pipeline.assembly import AssemblyCheck
 from anyvar_step.reference import Reference, open_reference
 from anyvar_step.report.html import render
 from anyvar_step.report.multiqc import sections
@@ -63,6 +64,11 @@ REPORT = RunReport(
     notes=("a note",),
     versions={"anyvar-step": "1"},
 ).model_dump(mode="json")
+
+
+def forced(draw: random.Random) -> AssemblyCheck:
+    """Now and then one that refuses nothing."""
+    return AssemblyCheck("GRCh38", "in.vcf", force=draw.random() < 0.3)
 
 
 def bgzf(data: bytes) -> bytes:
@@ -133,7 +139,13 @@ def test_a_changed_vcf_is_annotated_record_by_record_or_refused(
         existing = draw.choice(("replace", "keep", "error"))
         try:
             done = annotate_file(
-                source, target, reference, options, force=draw.random() < 0.3, existing=existing, command="x"
+                source,
+                target,
+                reference,
+                options,
+                check=forced(draw),
+                existing=existing,
+                command="x",
             )
         finally:
             assert target.exists() == ("done" in locals())
@@ -155,7 +167,13 @@ def test_a_changed_annotated_vcf_is_ingested_or_refused(
     def case(draw: random.Random) -> None:
         source.write_bytes(mutated(draw, samples["annotated"], WORDS))
         options = IngestOptions(require_validation=draw.random() < 0.7)
-        ingest_file(source, target, reference, options, force=draw.random() < 0.3)
+        ingest_file(
+            source,
+            target,
+            reference,
+            options,
+            check=forced(draw),
+        )
 
     assert fuzz("ingest", case) > 0
 

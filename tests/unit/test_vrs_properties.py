@@ -17,6 +17,7 @@ from made_up import cases, write_case
 
 from anyvar_step.models import AnnotateOptions
 from anyvar_step.pipeline import annotate_file
+from anyvar_step.pipeline.assembly import AssemblyCheck
 from anyvar_step.reference import Reference, open_reference
 from anyvar_step.vcf.split import Joiner, cut
 
@@ -39,7 +40,14 @@ def prepared(case: tuple[str, list[bytes]]) -> Iterator[tuple[Path, Reference]]:
 
 
 def annotated(source: Path, target: Path, reference: Reference, chosen: AnnotateOptions) -> bytes:
-    annotate_file(source, target, reference, chosen, force=True, engine=current())
+    annotate_file(
+        source,
+        target,
+        reference,
+        chosen,
+        check=AssemblyCheck("GRCh38", "in.vcf", force=True),
+        engine=current(),
+    )
     return target.read_bytes()
 
 
