@@ -136,10 +136,10 @@ def annotate_file(
     raises. ``on_progress`` is called at the start, then between blocks, and may raise to cancel. ``check``
     judges whether the VCF is of the reference's assembly (None = as a whole VCF). ``existing`` says what
     becomes of VRS fields that are there already, ``command`` what the header's provenance lines say. All
-    alleles go to ``registration``, and are committed when this returns unless ``options.allow_async_write``. With
-    ``index`` there is a .tbi beside ``target`` where there can be one. ``threads`` annotate and compress
-    blocks, which changes nothing in the output; the Python engine leaves them the compression alone.
-    ``engine`` is the VRS engine to use (see ``vrs.make_engine``).
+    alleles go to ``registration``, and are committed when this returns unless
+    ``options.allow_async_write``. With ``index`` there is a .tbi beside ``target`` where there can be one.
+    ``threads`` annotate and compress blocks, which changes nothing in the output; the Python engine leaves
+    them the compression alone. ``engine`` is the VRS engine to use (see ``vrs.make_engine``).
 
     Raises InvalidInput (not a VCF, damaged, a malformed record, another assembly, no known contig),
     InputNotFound, FileTrouble or AccessRefused, and what the store fails with.
