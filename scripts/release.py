@@ -26,7 +26,11 @@ PLACES = {
     "CITATION.cff": "^version: ",
     "docs/formats.md": "##anyvar_stepVersion=",
     "recipes/anyvar-step/meta.yaml": 'set version = "',
+    "docs/nextflow.md": "anyvar-step:",
     "workflow/nextflow/nextflow.config": "^ +version += '",
+    "workflow/nextflow/conf/early.config": "'anyvar-step:",
+    "workflow/nextflow/modules/**/main.nf": "anyvar-step:",
+    "workflow/nextflow/modules/**/*.snap": r'"anyvar-step",\s+"',
     "workflow/**/*.y*ml": r"^ +- anyvar-step\[local\]==",
 }
 

@@ -1,4 +1,4 @@
-"""The real Nextflow for tests: started by tests/tools/nextflow/nextflow, in a folder and home of its own."""
+"""The real Nextflow for tests, started by tests/tools/nextflow/nextflow, in a directory of its own."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from support import ROOT
 LAUNCHER = ROOT / "tests" / "tools" / "nextflow" / "nextflow"
 PIPELINE = ROOT / "workflow" / "nextflow"
 
+#: The version that the tests run with unless they name another one.
+NEWEST = "25.04.4"
+
 #: On PATH as anyvar-step: the package under test, whatever is installed.
 PROGRAM = f'#!/bin/sh\nexec {sys.executable} -m anyvar_step "$@"\n'
 
@@ -28,11 +31,16 @@ def missing_programs() -> list[str]:
 
 @dataclass
 class Nextflow:
-    """Nextflow in a launch directory; ``environ`` is that of the site whose workers it uses."""
+    """Nextflow in a launch directory; ``environ`` is that of the site whose workers it uses.
+
+    ``parser`` is v2, the strict parser that Nextflow 26.04 uses by default, or v1, the only one before 25.04.
+    """
 
     folder: Path
     environ: dict[str, str]
     program: str = PROGRAM
+    version: str = NEWEST
+    parser: str = "v2"
 
     def __post_init__(self) -> None:
         programs = self.folder / "bin"
@@ -45,6 +53,8 @@ class Nextflow:
             "PATH": f"{programs}:{LAUNCHER.parent}:{os.environ['PATH']}",
             "NXF_HOME": str(self.folder / "home"),
             "NXF_ANSI_LOG": "false",
+            "NXF_VER": self.version,
+            "NXF_SYNTAX_PARSER": self.parser,
         }
 
     def sheet(self, *vcfs: Path, header: str = "sample,vcf") -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import os
 import re
@@ -13,10 +15,11 @@ from pathlib import Path
 import pysam
 import pytest
 import redis
-from nextflow import PIPELINE, PROGRAM, Nextflow, missing_programs
+from nextflow import NEWEST, PIPELINE, PROGRAM, Nextflow, missing_programs
 from slurm import Slurm
 from support import ROOT, Site, until, write_vcf
 
+from anyvar_step import __version__
 from anyvar_step.errors import RETRYABLE
 from anyvar_step.runs.connection import redis_url
 from anyvar_step.runs.keys import meta_key
@@ -24,7 +27,7 @@ from anyvar_step.runs.keys import meta_key
 pytestmark = pytest.mark.services
 
 SAMPLES = ("alice", "bela", "carol")
-#: What is made once, of all samples.
+#: The outputs that are made of all samples together.
 TOGETHER = ["pipeline_info/versions.yml", "summary.html"]
 
 
@@ -261,7 +264,7 @@ def test_the_same_name_for_input_and_output_is_refused(
     nextflow: Nextflow, vcfs: list[Path], site: Site, tmp_path: Path
 ) -> None:
     config = tmp_path / "names.config"
-    config.write_text("process { withName: 'ANYVAR_STEP_.*' { ext.prefix = { vcf.name - '.vcf.gz' } } }\n")
+    config.write_text("process { withName: 'ANYVAR_STEP_.*' { ext.prefix = { task.tag } } }\n")
     packed = vcfs[0].with_suffix(".vcf.gz")
     pysam.tabix_compress(str(vcfs[0]), str(packed))
     done = nextflow.run("--input", nextflow.sheet(packed), "--outdir", "results", "-c", config)
@@ -276,7 +279,8 @@ def test_a_pipeline_of_ones_own_needs_the_module_and_one_config(
     outer.mkdir()
     (outer / "main.nf").write_text(
         f"include {{ ANYVAR_STEP_ANNOTATE }} from '{PIPELINE}/modules/anyvar_step/annotate/main'\n"
-        "workflow { ANYVAR_STEP_ANNOTATE(Channel.fromPath(params.vcf).map { [[id: it.baseName], it] }) }\n"
+        "workflow {\n    ch_vcf = channel.fromPath(params.vcf).map { vcf -> [[id: vcf.baseName], vcf] }\n"
+        "    ANYVAR_STEP_ANNOTATE(ch_vcf)\n}\n"
     )
     program = PROGRAM.replace("exec", f"[ $1 = annotate ] && mkdir {tmp_path}/first && exit 75\nexec")
     mine = Nextflow(tmp_path / "mine", site.environ, program)
@@ -364,6 +368,161 @@ def test_without_any_server(nextflow: Nextflow, vcfs: list[Path], genome: Path) 
     assert "annotated/alice.vrs.vcf.gz" in nextflow.made()
 
 
+# -- versions, and the options of the modules ------------------------------------------------------------
+
+
+def warnings(out: str) -> list[str]:
+    """The warnings of a run.
+
+    Left out: Nextflow 25.04.4 under its strict parser does not recognize any setting below withName.
+    """
+    found = [line for line in out.splitlines() if line.startswith("WARN")]
+    return [line for line in found if "Unrecognized config option 'process.withName:" not in line
+            and "Unrecognized config option 'executor.$local" not in line]  # fmt: skip
+
+
+@pytest.mark.parametrize(("version", "parser"), [(NEWEST, "v2"), (NEWEST, "v1"), ("24.10.0", "v1")])
+def test_each_supported_version_and_parser_runs_it_without_a_warning(
+    version: str, parser: str, vcfs: list[Path], site: Site, tmp_path: Path
+) -> None:
+    nextflow = Nextflow(tmp_path / "launch", site.environ, version=version, parser=parser)
+    arguments = ["--input", nextflow.sheet(*vcfs), "--outdir", "results", "--publish_mode", "link"]
+    with site.worker():
+        done = nextflow.run(*arguments)
+    assert done.returncode == 0, done.stdout
+    assert f"version {version}" in done.stdout
+    assert warnings(done.stdout) == []
+    assert nextflow.made() == results()
+    assert (nextflow.folder / "results/annotated/alice.vrs.vcf.gz").stat().st_nlink == 2, (
+        "published by a link"
+    )
+
+
+def test_an_older_version_is_refused_and_runs_the_copy_that_the_docs_describe(
+    vcfs: list[Path], site: Site, tmp_path: Path
+) -> None:
+    nextflow = Nextflow(tmp_path / "launch", site.environ, version="23.10.1", parser="v1")
+    arguments = ["--input", nextflow.sheet(*vcfs), "--outdir", "results"]
+    refused = nextflow.run(*arguments)
+    assert refused.returncode != 0
+    assert "version 23.10.1 does not match workflow required version: >=24.10.0" in refused.stdout
+    (nextflow.folder / "anyvar-step").symlink_to(ROOT)
+    [commands] = blocks("sh")
+    subprocess.run(["bash", "-euc", commands], cwd=nextflow.folder, check=True)
+    with site.worker():
+        done = nextflow.run(*arguments, pipeline=nextflow.folder / "nextflow-23.10")
+    assert done.returncode == 0, done.stdout
+    assert warnings(done.stdout) == []
+    assert nextflow.made() == [name for name in results() if "versions.yml" not in name]
+
+
+ANNOTATE = PIPELINE / "modules" / "anyvar_step" / "annotate"
+
+
+def test_the_annotate_module_honours_ext_args(nextflow: Nextflow, tmp_path: Path) -> None:
+    """Each alias of the module has options of its own; the first is the test that has an nf-test snapshot."""
+    genome = tmp_path / "genome.fa"  # its index is written beside it
+    genome.write_bytes((ANNOTATE / "tests" / "genome.fa").read_bytes())
+    reference = f"--local --reference GRCh38={genome}"
+    options = {
+        "SNAPSHOT": "--attributes",
+        "BCF": "-O b --ndjson objects.ndjson --tsv=table.tsv",
+        "TEXT": "--output-type=v",
+        "CSI": "-Oz --csi",
+        "BARE": "--no-write-index",
+    }
+    channels = ("vcf", "tbi", "csi", "ndjson", "tsv", "report", "versions_anyvar_step")
+    lines = []
+    for name in options:
+        lines.append(f"    {name}(ch_vcf)")
+        lines += [f'    {name}.out.{c}.view {{ x -> "OUT {name} {c} ${{x[-1]}}" }}' for c in channels]
+    includes = "\n".join(
+        f"include {{ ANYVAR_STEP_ANNOTATE as {name} }} from '{ANNOTATE}/main'" for name in options
+    )
+    pipeline = tmp_path / "own" / "main.nf"
+    pipeline.parent.mkdir()
+    pipeline.write_text(
+        f"{includes}\nworkflow {{\n    ch_vcf = channel.of([[id: 'test'], file('{ANNOTATE}/tests/a.vcf')])\n"
+        + "\n".join(lines)
+        + "\n    channel.topic('versions').view { x -> \"OUT topic ${x[1]} ${x[2]}\" }\n}\n"
+    )
+    config = tmp_path / "options.config"
+    config.write_text(
+        "process {\n"
+        + "".join(f"    withName: '{k}' {{ ext.args = '{v} {reference}' }}\n" for k, v in options.items())
+        + "}\n"
+    )
+    done = nextflow.run("-c", config, pipeline=pipeline)
+    assert done.returncode == 0, done.stdout
+    seen = re.findall(r"^OUT (\w+) (\S+) (\S+)$", done.stdout, re.MULTILINE)
+    files = {(name, channel): Path(value) for name, channel, value in seen if name != "topic"}
+    made = {name: {path.name for (n, c), path in files.items() if n == name and "versions" not in c}
+            for name in options}  # fmt: skip
+    assert made == {
+        "SNAPSHOT": {"test.vcf.gz", "test.vcf.gz.tbi", "test.json"},
+        "BCF": {"test.bcf", "test.bcf.csi", "objects.ndjson", "table.tsv", "test.json"},
+        "TEXT": {"test.vcf", "test.json"},
+        "CSI": {"test.vcf.gz", "test.vcf.gz.csi", "test.json"},
+        "BARE": {"test.vcf.gz", "test.json"},
+    }
+    assert [value for name, _, value in seen if name == "topic"] == [__version__] * len(options)
+    with pysam.VariantFile(str(files["BCF", "vcf"])) as bcf:
+        assert (bcf.format, len(list(bcf))) == ("BCF", 3)
+    # What nf-test compares by the snapshot.
+    lines = gzip.decompress(files["SNAPSHOT", "vcf"].read_bytes()).decode().splitlines()
+    digest = hashlib.md5("\n".join(line for line in lines if line[0] != "#").encode()).hexdigest()
+    snapshot = json.loads((ANNOTATE / "tests" / "main.nf.test.snap").read_text())
+    assert snapshot["a VCF"]["content"] == [
+        digest,
+        {"versions_anyvar_step": [["ANYVAR_STEP_ANNOTATE", "anyvar-step", __version__]]},
+    ]
+
+
+@pytest.mark.parametrize("module", ["annotate", "collect"])
+def test_a_module_refuses_options_that_it_cannot_serve(
+    nextflow: Nextflow, tmp_path: Path, module: str
+) -> None:
+    refused = {
+        "-O u": "-O u: anyvar-step writes v (text), z (BGZF) or b (BCF)",
+        "-o x.vcf": "-o: the module names its outputs itself, by ext.prefix",
+        "-ox.vcf": "-ox.vcf: the module names its outputs itself, by ext.prefix",
+        "--output=x": "--output=x: the module names its outputs itself, by ext.prefix",
+        "--csi --report r.json": "--report: the module names its outputs itself, by ext.prefix",
+        "--ndjson a/b.ndjson": "--ndjson a/b.ndjson: the module finds only a file name that ends with",
+        "--tsv -": "--tsv -: the module finds only a file name that ends with .tsv",
+    }
+    pipeline = tmp_path / "main.nf"
+    calls = "".join(
+        f"    try {{ outputExtension('{args}') }} catch (Exception e) {{ println \"SAID ${{e.message}}\" }}\n"
+        for args in refused
+    )
+    pipeline.write_text(
+        f"include {{ outputExtension }} from '{PIPELINE}/modules/anyvar_step/{module}/main'\n"
+        f'workflow {{\n{calls}    println "SAID ${{outputExtension(\'-Ob -O "v"\')}}"\n}}\n'
+    )
+    done = nextflow.run(pipeline=pipeline)
+    assert done.returncode == 0, done.stdout
+    said = [line.removeprefix("SAID ") for line in done.stdout.splitlines() if line.startswith("SAID ")]
+    option = "ext.args" if module == "annotate" else "ext.args3"
+    assert len(said) == len(refused) + 1
+    for line, reason in zip(said, refused.values(), strict=False):
+        assert line.startswith(f"{option}: {reason}")
+    assert said[-1] == "vcf", "the last one counts, as on the command line"
+
+
+def test_collect_writes_what_its_options_ask_for(
+    nextflow: Nextflow, vcfs: list[Path], site: Site, tmp_path: Path
+) -> None:
+    config = tmp_path / "bcf.config"
+    config.write_text("process { withName: 'ANYVAR_STEP_COLLECT' { ext.args3 = '-O b' } }\n")
+    arguments = ["--input", nextflow.sheet(vcfs[0]), "--outdir", "results", "--submit_first"]
+    with site.worker():
+        done = nextflow.run(*arguments, "-c", config)
+    assert done.returncode == 0, done.stdout
+    annotated = [name for name in nextflow.made() if name.startswith("annotated")]
+    assert annotated == ["annotated/alice.vrs.bcf", "annotated/alice.vrs.bcf.csi"]
+
+
 #: Stands for a container engine: runs the command here, but in the image's environment and what was passed.
 ENGINE = f"""#!{sys.executable}
 import os, sys
@@ -398,8 +557,9 @@ def test_a_task_in_a_container_has_the_settings_the_work_dir_and_the_reference(
     engine: str, nextflow: Nextflow, engines: Path, vcfs: list[Path], genome: Path, site: Site
 ) -> None:
     arguments = ["--input", nextflow.sheet(vcfs[0]), "--outdir", "results", "-profile", engine]
-    refused = nextflow.run(*arguments)
-    assert f"  container: required with -profile {engine}" in refused.stdout
+    if engine != "docker":  # Docker finds the image by the tag that the documented build gives it
+        refused = nextflow.run(*arguments)
+        assert f"  container: required with -profile {engine}" in refused.stdout
     with site.worker():
         done = nextflow.run(*arguments, "--container", "/images/anyvar-step.sif", "--reference", genome)
     assert done.returncode == 0, done.stdout

@@ -72,9 +72,8 @@ def test_nf_schema_and_launch_forms_check_the_rows_of_the_sample_sheet_too() -> 
 
 
 def test_every_parameter_is_used_and_every_used_one_is_known() -> None:
-    code = "".join(
-        path.read_text() for path in PIPELINE.rglob("*") if path.suffix in (".nf", ".groovy", ".config")
-    )
+    files = [path for path in PIPELINE.rglob("*") if path.parent.name != "tests"]
+    code = "".join(path.read_text() for path in files if path.suffix in (".nf", ".groovy", ".config"))
     used = set(re.findall(r"\bparams\.(\w+)", code))
     assert used - {"keySet"} == set(parameters())
 
@@ -89,19 +88,27 @@ def test_a_module_has_what_nf_core_asks_for(module: Path) -> None:
     assert {"description", "tools", "input", "output", "authors", "maintainers"} <= set(meta)
     assert declared_inputs(code) == [[next(iter(entry)) for entry in channel] for channel in meta["input"]]
     assert set(re.findall(r"emit: (\w+)", code)) == set(meta["output"])
+    [expression] = re.findall(r'eval\("(.+)"\)', code)
+    for versions in (meta["output"]["versions_anyvar_step"], meta["topics"]["versions"]):
+        assert [next(iter(entry)) for entry in versions[0]] == ["${task.process}", "anyvar-step", expression]
+    [tool] = meta["tools"]
+    for link in ("homepage", "documentation", "tool_dev_url"):
+        assert "/anyvar-step" in tool["anyvar_step"][link]
     for words in (
         "task.ext.args ?: ''",
         'task.ext.prefix ?: "${meta.id}"',
         "task.ext.when == null || task.ext.when",
         "stub:",
-        "versions.yml",
+        "topic: versions, emit: versions_anyvar_step",
+        "'docker-daemon:anyvar-step:" + __version__,
+        "'anyvar-step:" + __version__,
         'conda "${moduleDir}/environment.yml"',
         "label 'process_single'",
     ):
         assert words in code
     test = (module / "tests" / "main.nf.test").read_text()
     assert f'process "ANYVAR_STEP_{module.name.upper()}"' in test
-    for name in set(meta["output"]) - {"versions"}:
+    for name in meta["output"]:
         assert f"process.out.{name}" in test
 
 
@@ -121,9 +128,26 @@ def declared_inputs(code: str) -> list[list[str]]:
     return [re.findall(r"(?:val|path)\((\w+)[,)]", line) for line in block[1].splitlines()]
 
 
+def test_the_settings_before_the_defaults_repeat_them() -> None:
+    """conf/early.config is read before the defaults, so it repeats those of the parameters that it uses."""
+    early = (PIPELINE / "conf" / "early.config").read_text()
+    repeated = re.findall(r"params\.(\w+) \?: ('?[\w:.-]+'?)", early)
+    assert {name for name, _ in repeated} == {"max_waiting", "container", "publish_mode"}
+    for name, value in repeated:
+        if name == "container":  # no default: the image of the modules, as the documented build tags it
+            assert value == f"'anyvar-step:{__version__}'"
+        else:
+            assert json.loads(value.replace("'", '"')) == config_defaults()[name]
+
+
+def test_the_snapshot_names_this_version() -> None:
+    snapshot = PIPELINE / "modules" / "anyvar_step" / "annotate" / "tests" / "main.nf.test.snap"
+    [(_, versions)] = [entry["content"] for entry in json.loads(snapshot.read_text()).values()]
+    assert versions == {"versions_anyvar_step": [["ANYVAR_STEP_ANNOTATE", "anyvar-step", __version__]]}
+
+
 def test_the_error_strategy_retries_what_the_exit_codes_say() -> None:
     config = (PIPELINE / "conf" / "anyvar_step.config").read_text()
-    listed = re.search(r"status in \[([^\]]+)\]", config)
+    listed = re.search(r"exitStatus in \[([^\]]+)\]", config)
     assert listed
-    ours = {int(code) for code in re.findall(r"\b\d+\b", listed[1].partition("104")[0])}
-    assert ours == RETRYABLE
+    assert {int(code) for code in listed[1].split(",")} == RETRYABLE | {104}

@@ -1,11 +1,14 @@
-// Puts the reports of many runs together: a page for people, and sections that MultiQC finds by their names.
-// Samples without a report are named in `failed`, and stand on top of both.
+// Makes one page of the reports of many runs, and sections that MultiQC finds by their names. The samples of `failed`
+// have no report; the page and MultiQC show them first.
 
 process ANYVAR_STEP_REPORT {
     tag "${meta.id}"
     label 'process_single'
 
     conda "${moduleDir}/environment.yml"
+    container "${workflow.containerEngine in ['singularity', 'apptainer'] && !task.ext.singularity_pull_docker_container
+        ? 'docker-daemon:anyvar-step:1.1.0'
+        : 'anyvar-step:1.1.0'}"
 
     input:
     tuple val(meta), val(samples), path(reports, stageAs: 'staged/?/*'), val(failed)
@@ -13,7 +16,7 @@ process ANYVAR_STEP_REPORT {
     output:
     tuple val(meta), path("${prefix}.html"), emit: page
     tuple val(meta), path('multiqc'), emit: multiqc
-    path 'versions.yml', emit: versions
+    tuple val("${task.process}"), val('anyvar-step'), eval("anyvar-step --version | sed 's/^anyvar-step //; s/ .*//'"), topic: versions, emit: versions_anyvar_step
 
     when:
     task.ext.when == null || task.ext.when
@@ -21,11 +24,15 @@ process ANYVAR_STEP_REPORT {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
+    def named = args.tokenize().find { word -> word ==~ /(-o.*|--output|--multiqc)(=.*)?/ }
+    if (named) {
+        error("ext.args: ${named}: the module names its outputs itself, by ext.prefix")
+    }
     def files = reports instanceof List ? reports : [reports]
-    // A sample is called what its report's file is called.
+    // The page takes a sample's name from the file name of its report.
     def links = [files, samples].transpose().collect { file, sample -> "ln -s '../${file}' 'runs/${sample}.json'" }
-    def runs = samples.collect { "'runs/${it}.json'" }
-    def without = failed.collect { "--failed '${it}'" }
+    def runs = samples.collect { sample -> "'runs/${sample}.json'" }
+    def without = failed.collect { sample -> "--failed '${sample}'" }
     """
     mkdir runs
     ${links.join('\n    ')}
@@ -34,11 +41,6 @@ process ANYVAR_STEP_REPORT {
         --output ${prefix}.html \\
         --multiqc multiqc \\
         ${args}
-
-    cat <<-END_VERSIONS > versions.yml
-    "${task.process}":
-        anyvar-step: \$(anyvar-step --version | sed 's/^anyvar-step //; s/ .*//')
-    END_VERSIONS
     """
 
     stub:
@@ -47,10 +49,5 @@ process ANYVAR_STEP_REPORT {
     touch ${prefix}.html
     mkdir multiqc
     echo '{}' > multiqc/general_anyvar_step_mqc.json
-
-    cat <<-END_VERSIONS > versions.yml
-    "${task.process}":
-        anyvar-step: \$(anyvar-step --version | sed 's/^anyvar-step //; s/ .*//')
-    END_VERSIONS
     """
 }

@@ -1,17 +1,20 @@
-// Hands one VCF to the workers and returns at once, with a ticket for the run.
+// Submits one VCF to the workers and returns at once, with a ticket for the run.
 
 process ANYVAR_STEP_SUBMIT {
     tag "${meta.id}"
     label 'process_single'
 
     conda "${moduleDir}/environment.yml"
+    container "${workflow.containerEngine in ['singularity', 'apptainer'] && !task.ext.singularity_pull_docker_container
+        ? 'docker-daemon:anyvar-step:1.1.0'
+        : 'anyvar-step:1.1.0'}"
 
     input:
     tuple val(meta), path(vcf)
 
     output:
     tuple val(meta), path("${prefix}.ticket"), emit: ticket
-    path 'versions.yml', emit: versions
+    tuple val("${task.process}"), val('anyvar-step'), eval("anyvar-step --version | sed 's/^anyvar-step //; s/ .*//'"), topic: versions, emit: versions_anyvar_step
 
     when:
     task.ext.when == null || task.ext.when
@@ -19,26 +22,20 @@ process ANYVAR_STEP_SUBMIT {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
+    def named = args.tokenize().find { word -> word ==~ /(--ticket)(=.*)?/ }
+    if (named) {
+        error("ext.args: ${named}: the module names its outputs itself, by ext.prefix")
+    }
     """
     anyvar-step submit \\
         ${vcf} \\
         --ticket ${prefix}.ticket \\
         ${args}
-
-    cat <<-END_VERSIONS > versions.yml
-    "${task.process}":
-        anyvar-step: \$(anyvar-step --version | sed 's/^anyvar-step //; s/ .*//')
-    END_VERSIONS
     """
 
     stub:
     prefix = task.ext.prefix ?: "${meta.id}"
     """
     echo '{}' > ${prefix}.ticket
-
-    cat <<-END_VERSIONS > versions.yml
-    "${task.process}":
-        anyvar-step: \$(anyvar-step --version | sed 's/^anyvar-step //; s/ .*//')
-    END_VERSIONS
     """
 }
