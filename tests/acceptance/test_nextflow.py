@@ -493,7 +493,8 @@ def test_a_module_refuses_options_that_it_cannot_serve(
     }
     pipeline = tmp_path / "main.nf"
     calls = "".join(
-        f"    try {{ outputExtension('{args}') }} catch (Exception e) {{ println \"SAID ${{(e.cause ?: e).message}}\" }}\n"
+        f"    try {{ outputExtension('{args}') }}\n"
+        f'    catch (Exception e) {{ println "SAID ${{(e.cause ?: e).message}}" }}\n'
         for args in refused
     )
     pipeline.write_text(
