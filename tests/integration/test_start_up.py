@@ -21,6 +21,7 @@ A_STEP_LOADS = {"celery", "click", "deflate", "dotenv", "isal", "kombu", "pydant
 BEHIND_THEM = {
     *("amqp", "billiard", "dateutil", "packaging", "six", "tzlocal", "vine"),  # celery, kombu
     *("annotated_types", "pydantic_core", "typing_extensions", "typing_inspection"),  # pydantic
+    *("tzdata",),  # zoneinfo, where the system has no time zones
     *("async_timeout",),  # redis, before Python 3.11.3, which has asyncio.timeout as it needs it
     *("greenlet", "msgpack", "opentelemetry", "yaml"),
 }
