@@ -3,8 +3,8 @@
     python docs/generate.py
 
 Each part stands between the comments ``<!-- generated: NAME -->`` and ``<!-- end -->``; all else on a page is
-written by hand. So is ``pip install 'anyvar-step[…]'``, but for where pip finds it (``INSTALL_FROM``). A test
-compares the pages with what this would write.
+written by hand. So is ``pip install 'anyvar-step[…]'``, but for where pip finds it (``INSTALL_FROM``).
+It also writes config/anyvar.env.example. A test compares pages and file with what this would write.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from anyvar_step.settings import Settings
 
 DOCS = Path(__file__).resolve().parent
 PAGES = [DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+EXAMPLE = DOCS.parent / "config" / "anyvar.env.example"
 
 #: What the pages have pip install: the clone, in the directory that holds it as ``anyvar-step``, until an
 #: index has it. ``make release`` makes it "anyvar-step".
@@ -65,6 +66,13 @@ def _settings() -> Iterator[tuple[str, str]]:
             notes.append(f"or in a file: `{name}_FILE`")
         shown = _default(field.default)
         yield name, f"| `{name}` | {f'`{shown}`' if shown else ''} | {'; '.join(notes)} |\n"
+
+
+def example(text: str) -> str:
+    """config/anyvar.env.example: its head, then each setting with its meaning and default, commented out."""
+    fields = Settings.model_fields.values()
+    lines = [f"# {field.description}\n#{field.alias}={_default(field.default)}\n" for field in fields]
+    return text.partition("\n\n")[0] + "\n\n" + "".join(lines)
 
 
 def _default(value: Any) -> str:
@@ -145,8 +153,8 @@ def renewed(page: str) -> str:
 
 
 if __name__ == "__main__":
-    for path in PAGES:
+    for path in (*PAGES, EXAMPLE):
         before = path.read_text(encoding="utf-8")
-        if (after := renewed(before)) != before:
+        if (after := example(before) if path == EXAMPLE else renewed(before)) != before:
             path.write_text(after, encoding="utf-8")
             print(f"wrote {path}")
