@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Protocol
 
 
@@ -50,6 +51,17 @@ class MaskedReference:
         self.assembly = reference.assembly
         self._reference = reference
         self._names = frozenset(names)
+
+    @property
+    def path(self) -> Path | None:
+        """The plain FASTA that the native engine can read; None where there is none."""
+        return getattr(self._reference, "path", None)
+
+    @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """What tells that FASTA from others (see ``fasta.FastaReference``)."""
+        identity: tuple[int, int, int, int] = self._reference.identity  # type: ignore[attr-defined]
+        return identity
 
     def contig(self, name: str) -> Contig | None:
         """The contig of that name or alias; None where the reference lacks it or is to lack it."""

@@ -236,6 +236,20 @@ class Source(Protocol):
         """Close the file."""
 
 
+def unreadable(path: Path, reason: str) -> ConfigurationError:
+    """The error for a FASTA that the system does not read."""
+    return ConfigurationError(f"the FASTA {path} cannot be read: {reason}", "Check its disk or file system")
+
+
+def changed(path: Path) -> ConfigurationError:
+    """The error for a FASTA that is no longer what it was when it was opened."""
+    return ConfigurationError(
+        f"the FASTA {path} was changed while it was in use",
+        "Run it again when the file is whole; replace a FASTA by renaming another over it, not by "
+        "writing into it",
+    )
+
+
 class _OpenFile:
     """A file that must stay as it is while it is open.
 
@@ -253,15 +267,9 @@ class _OpenFile:
         try:
             data = os.pread(self._descriptor, stop - start, start)
         except OSError as error:
-            raise ConfigurationError(
-                f"the FASTA {self.path} cannot be read: {error.strerror}", "Check its disk or file system"
-            ) from None
+            raise unreadable(self.path, str(error.strerror)) from None
         if len(data) < stop - start or _identity(os.fstat(self._descriptor)) != self.identity:
-            raise ConfigurationError(
-                f"the FASTA {self.path} was changed while it was in use",
-                "Run it again when the file is whole; replace a FASTA by renaming another over it, not by "
-                "writing into it",
-            )
+            raise changed(self.path)
         return data
 
     def close(self) -> None:
