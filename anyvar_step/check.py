@@ -19,7 +19,7 @@ import redis
 from anyvar_step import __version__, errors
 from anyvar_step.client.http import Client
 from anyvar_step.errors import AccessRefused, ConfigurationError, FileTrouble, StepError, Unavailable
-from anyvar_step.runs.connection import connect, reaching
+from anyvar_step.runs.connection import connect, translated
 from anyvar_step.runs.keys import step_key
 from anyvar_step.runs.liveness import UNACKED
 from anyvar_step.runs.registry import Known, Look, Server, Trouble, ask, gather, servers
@@ -152,7 +152,7 @@ def look_at_servers(settings: Settings) -> Iterator[Finding]:
 def _look(about: str, url: str, variable: str, settings: Settings) -> Iterator[Finding]:
     with connect(url) as client:
         try:
-            with reaching(url, variable):
+            with translated(url, variable):
                 seconds = _round_trip(client)
                 _try_rights(client)
         except StepError as error:
@@ -271,7 +271,7 @@ def _saves(client: redis.Redis) -> str | None:
 def _queue(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
     name = settings.task_default_queue
     try:
-        with reaching(settings.broker_url, "CELERY_BROKER_URL"):
+        with translated(settings.broker_url, "CELERY_BROKER_URL"):
             waiting, taken = client.llen(name), client.hlen(UNACKED)
     except AccessRefused as error:
         yield failed("queue", error)

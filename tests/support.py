@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -209,3 +210,12 @@ class Site:
             # A folder may be renamed while it is being listed.
             with contextlib.suppress(FileNotFoundError):
                 return sorted(path for path in self.work_dir.rglob("*") if path.parent != self.work_dir)
+
+
+def stored(state: Any, run_id: str, status: str, result: object = None) -> None:
+    """Store a run's state as Celery's worker does: whatever stood there before, for two hours."""
+    from anyvar_step.models import State
+    from anyvar_step.runs.keys import meta_key
+    from anyvar_step.runs.state import encode_meta
+
+    state._redis.set(meta_key(run_id), encode_meta(run_id, State(status), result), ex=7200)

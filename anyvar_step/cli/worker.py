@@ -122,12 +122,12 @@ def sweep_command(
     settings = factories.load_settings(work_dir, broker_url, latency_wait)
     workdir = WorkDir(settings.required_work_dir())
     done, size, kept = 0, 0, []
-    for left in sweep(settings, workdir, older_than, dry_run=dry_run):
-        if not (left.gone or dry_run):
-            kept.append(left.path)
+    for leftover in sweep(settings, workdir, older_than, dry_run=dry_run):
+        if not (leftover.removed or dry_run):
+            kept.append(leftover.path)
             continue
-        done, size = done + 1, size + left.size
-        click.echo(f"{left.path}\t{left.what}\t{left.size} bytes")
+        done, size = done + 1, size + leftover.size
+        click.echo(f"{leftover.path}\t{leftover.what}\t{leftover.size} bytes")
     click.echo(f"{'would remove' if dry_run else 'removed'} {done}, {size} bytes")
     if kept:
         raise AccessRefused(

@@ -1,4 +1,4 @@
-"""The Celery transport: the work dir carries the files, the broker the task, the board the state."""
+"""The Celery transport: the work dir carries the files, the broker the message, the backend the state."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from anyvar_step.models import (
     RunStatus,
     State,
 )
-from anyvar_step.runs.connection import HASTY
+from anyvar_step.runs.connection import NO_RETRY
 from anyvar_step.runs.keys import ANNOTATE_VCF, INGEST_ANNOTATED_VCF, run_id_for
-from anyvar_step.runs.manifest import content_digest, manifest_of, named
+from anyvar_step.runs.manifest import content_digest, manifest_of, with_run_id
 from anyvar_step.runs.queue import Queue
 from anyvar_step.runs.state import RunState, run_status
 from anyvar_step.runs.work_dir import CONFLICTS_SUFFIX, OUTPUT_SUFFIX, Staged, WorkDir, index_of
@@ -102,33 +102,30 @@ class Deployment:
             mode=settings.work_dir_mode,
             latency_wait=settings.latency_wait,
         )
-        self.board = RunState(settings)
+        self.state = RunState(settings)
         self.queue = Queue(settings)
         self._held: dict[str, Manifest] = {}
 
     def close(self) -> None:
         """Give back connections."""
-        self.board.close()
+        self.state.close()
 
     def status(self, run_id: str) -> RunStatus:
-        """The run's status; where its worker's claim has lapsed, its files tell whether it is lost."""
-        meta, claimed = self.board.look(run_id)
-        if meta and meta["status"] == State.PROGRESS and not claimed:
-            lost = {"exc_type": "WorkerLostError", "exc_message": "its worker gives no sign of life"}
-            meta = {"status": State.FAILURE, "result": lost}
+        """The run's status; of a run whose worker was killed, its files tell whether it has ended well."""
+        meta = self.state.current_meta(run_id)
         if meta and meta["status"] == State.FAILURE and _was_killed(meta["result"]):
             meta = self._finished(run_id) or meta
         return run_status(run_id, meta, self._settings.failure_status_code)
 
     def _finished(self, run_id: str) -> dict[str, str] | None:
         """What the worker would have said had it not died between its last file and its last word."""
-        folder, manifest = self.workdir.run(run_id)
+        folder, manifest = self.workdir.find_run(run_id)
         if folder is None or manifest is None or (folder / manifest.staged_input).exists():
             return None
         ingested = isinstance(manifest.options, IngestOptions)
         output = folder / (manifest.staged_input + (CONFLICTS_SUFFIX if ingested else OUTPUT_SUFFIX))
         return (
-            {"status": State.SUCCESS, "result": self.workdir.as_worker(output)} if output.exists() else None
+            {"status": State.SUCCESS, "result": self.workdir.worker_path(output)} if output.exists() else None
         )
 
     def finished_late(self, run_id: str) -> bool:
@@ -158,7 +155,7 @@ class Deployment:
 
     def find(self, run_id: str) -> Manifest:
         """The ticket of the run in the work dir."""
-        _, ticket = self.workdir.run(run_id)
+        _, ticket = self.workdir.find_run(run_id)
         if ticket is None:
             raise RunLost(
                 f"no run {run_id} in the work dir {self.workdir.root}",
@@ -166,14 +163,17 @@ class Deployment:
             )
         return ticket
 
-    def stop(self, run_id: str, folder: Path | None, board: RunState | None = None) -> None:
-        """Cancel a run of which no more than its id is known, and its folder where it has one."""
-        board = board or self.board
-        board.ask_to_stop(run_id)
-        board.put(run_id, State.REVOKED, only="known")
+    def stop(self, run_id: str, folder: Path | None, holder: str = "", state: RunState | None = None) -> bool:
+        """Cancel a run, take its message from the queue and remove its folder, if it has one.
+
+        With a ``holder``: release that lease, and cancel only if no other lease stands; whether it did.
+        """
+        if not (state or self.state).cancel(run_id, holder):
+            return False
         if folder:
             remove_tree(folder)
-        self.queue.revoke(run_id)
+        self.queue.remove(run_id)
+        return True
 
     def _folder(self, ticket: Manifest) -> Path:
         return self.workdir.folder(ticket)
@@ -185,9 +185,9 @@ def _was_killed(result: object) -> bool:
     return isinstance(result, dict) and result.get("exc_type") in killed
 
 
-#: Seconds that another step may take between announcing a run and queueing it.
+#: Seconds that another step may take between reserving a run's id and queueing it.
 PUBLISH_SECONDS = 5.0
-#: Seconds after which a web API that announced a run and has not queued it was killed on the way.
+#: Seconds after which a web API that has reserved an id and not queued its run was killed on the way.
 KILLED_SECONDS = 30.0
 #: The task that takes these options.
 _TASKS = {AnnotateOptions: ANNOTATE_VCF, IngestOptions: INGEST_ANNOTATED_VCF}
@@ -198,16 +198,16 @@ class KnownRuns(Deployment):
 
     def _current(self, digest: str) -> Manifest | None:
         """The ticket of the live run of that content, queued again if its step died before it could."""
-        run_id = self.board.current(digest)
+        run_id = self.state.current_run(digest)
         return self._live(run_id) if run_id else None
 
     def _given(self, run_id: str, digest: str) -> Manifest | None:
         """The live run of the caller's id; None when the id is free. An id names one content for good."""
         deadline = time.monotonic() + PUBLISH_SECONDS
-        while (announced := self.board.is_announced(run_id)) and time.monotonic() < deadline:
+        while (reserved := self.state.reserved_for(run_id)) and time.monotonic() < deadline:
             time.sleep(0.05)  # another step is about to queue it
-        folder, manifest = self.workdir.run(run_id)
-        status = run_status(run_id, self.board.meta(run_id), self._settings.failure_status_code)
+        folder, manifest = self.workdir.find_run(run_id)
+        status = run_status(run_id, self.state.meta(run_id), self._settings.failure_status_code)
         taken = manifest is None and status.status_code in (200, 202)
         if taken or (manifest and manifest.digest != digest):
             raise ConfigurationError(
@@ -219,18 +219,18 @@ class KnownRuns(Deployment):
                 "Choose another --run-id, or leave it out",
             )
         running = self._live(run_id)
-        if running is None and (folder or announced):
-            self.board.forget(run_id, digest)
+        if running is None and (folder or reserved):
+            self.state.forget(run_id, digest)
             if folder:
                 remove_tree(folder)
         return running
 
     def _live(self, run_id: str) -> Manifest | None:
-        _, manifest = self.workdir.run(run_id)
+        _, manifest = self.workdir.find_run(run_id)
         if manifest is None:
             return None
         deadline = time.monotonic() + PUBLISH_SECONDS
-        while (status := self.status(run_id)).status == State.SENT and not self.board.is_published(run_id):
+        while (status := self.status(run_id)).status == State.SENT and not self.state.is_published(run_id):
             if time.monotonic() > deadline:
                 self._publish(manifest)
                 break
@@ -242,41 +242,48 @@ class KnownRuns(Deployment):
         if running is None:
             raise RunLost("the run of another step with the same input has just ended", "Run it again")
         self._held[running.run_id] = running
-        self.acquire_lease(running.run_id, self._holder)
+        if not self.acquire_lease(running.run_id, self._holder):
+            del self._held[running.run_id]
+            raise RunLost("the run of another step with the same input has just ended", "Run it again")
         return running
 
-    def acquire_lease(self, run_id: str, holder: str) -> None:
-        """Take a lease for the holder, also for one behind the web API; a predecessor's on this host ends."""
-        leases = self.board.leases
-        leases.take(run_id, holder)
+    def acquire_lease(self, run_id: str, holder: str) -> bool:
+        """Take a lease for the holder, also for one behind the web API; a predecessor's on this host ends.
+
+        False where the run is not known any more.
+        """
+        leases = self.state.leases
+        if not leases.acquire(run_id, holder):
+            return False
         for other in leases.holders(run_id):
             if is_predecessor(other, holder):
-                leases.end(run_id, other)
+                leases.release(run_id, other)
+        return True
 
     def _new_id(self, digest: str) -> str:
         """An id that no run of that content has had; a Redis that lost all counts from 1 again."""
         while True:
-            run_id = run_id_for(digest, self.board.next_attempt(digest))
+            run_id = run_id_for(digest, self.state.next_attempt(digest))
             if self.workdir.find(run_id) is None:
                 return run_id
 
     def requeue_unpublished(self, run_id: str) -> None:
-        """Queue or forget a run whose web API was killed between announcing and queueing it."""
-        if self.board.announced_for(run_id) < KILLED_SECONDS:
+        """Queue or forget a run whose web API was killed between reserving its id and queueing it."""
+        if self.state.reserved_for(run_id) < KILLED_SECONDS:
             return
-        _, manifest = self.workdir.run(run_id)
+        _, manifest = self.workdir.find_run(run_id)
         if manifest:
             self._publish(manifest)
         else:
-            self.board.forget(run_id, "")
+            self.state.forget(run_id, "")
 
     def _publish(self, manifest: Manifest) -> None:
-        """Put the run into the queue; SENT stands on the board already, so no finished state is lost."""
+        """Put the run into the queue; its state is SENT already, so no finished state is overwritten."""
         options = manifest.options
-        path = self.workdir.as_worker(self._folder(manifest) / manifest.staged_input)
+        path = self.workdir.worker_path(self._folder(manifest) / manifest.staged_input)
         arguments = {"input_file_path": path, **options.model_dump()}
         self.queue.publish(_TASKS[type(options)], arguments, manifest.run_id)
-        self.board.mark_published(manifest.run_id)
+        self.state.mark_published(manifest.run_id)
 
 
 _logger = logging.getLogger(__name__)
@@ -297,7 +304,7 @@ class CeleryTransport(KnownRuns):
             digest = content_digest(staged.sha256, request)
             running = self._given(request.run_id, digest) if request.run_id else self._current(digest)
             if running is None:
-                manifest = named(
+                manifest = with_run_id(
                     manifest_of(staged, name, request, digest), request.run_id or self._new_id(digest)
                 )
                 return self._start(manifest, staged, chosen=request.run_id is not None)
@@ -308,19 +315,18 @@ class CeleryTransport(KnownRuns):
         return self._shared(running), True
 
     def _start(self, manifest: Manifest, staged: Staged, *, chosen: bool) -> tuple[Manifest, bool]:
-        """Announce the run, then queue it; where another step was quicker, its run is ours too."""
+        """Reserve the id, then queue the run; where another step was quicker, its run is ours too."""
         run_id, digest = manifest.run_id, manifest.digest
-        before = self.board.current(digest)
-        if not self.board.announce(run_id):
+        before = self.state.current_run(digest)
+        if not self.state.create(run_id):
             remove_tree(staged.folder)
             return self._shared(self._given(run_id, digest)), True
         self._held[run_id] = manifest
         try:
             folder = self.workdir.commit(staged, manifest)
-            self.board.put(run_id, State.SENT)
-            self.board.leases.take(run_id, self._holder)
-            if not chosen and self.board.make_current(digest, run_id, before) != run_id:
-                self.board.forget(run_id, digest)
+            self.state.leases.acquire(run_id, self._holder)
+            if not chosen and self.state.replace_current(digest, run_id, before) != run_id:
+                self.state.forget(run_id, digest)
                 remove_tree(folder)
                 del self._held[run_id]
                 return self._shared(self._current(digest)), True
@@ -337,11 +343,11 @@ class CeleryTransport(KnownRuns):
         staged folder is gone then, as with False.
         """
         try:
-            if not self.board.begin(manifest.run_id):
+            if not self.state.create(manifest.run_id):
                 return False
             try:
                 self.workdir.commit(staged, manifest)
-                self.board.leases.take(manifest.run_id, self._holder)
+                self.state.leases.acquire(manifest.run_id, self._holder)
                 self._publish(manifest)
             except BaseException:
                 self._unstart(manifest)
@@ -352,8 +358,8 @@ class CeleryTransport(KnownRuns):
 
     def _unstart(self, manifest: Manifest) -> None:
         remove_tree(self._folder(manifest))
-        with contextlib.suppress(Unavailable), RunState(self._settings, HASTY) as board:
-            board.forget(manifest.run_id, manifest.digest)
+        with contextlib.suppress(Unavailable), RunState(self._settings, NO_RETRY) as state:
+            state.forget(manifest.run_id, manifest.digest)
         self._held.pop(manifest.run_id, None)
 
     def requeue(self, ticket: Manifest) -> None:
@@ -364,8 +370,8 @@ class CeleryTransport(KnownRuns):
 
     def keep(self, ticket: Manifest) -> None:
         """Keep the run's state and our lease from expiring."""
-        self.board.leases.take(ticket.run_id, self._holder)
-        self.board.refresh(ticket.run_id)
+        self.state.leases.acquire(ticket.run_id, self._holder)
+        self.state.extend_expiry(ticket.run_id)
 
     @contextlib.contextmanager
     def fetch(self, ticket: Manifest, status: RunStatus) -> Iterator[Fetched]:
@@ -376,10 +382,10 @@ class CeleryTransport(KnownRuns):
         report = self._report(ticket)
         ingested = isinstance(ticket.options, IngestOptions)
         log = self._folder(ticket) / (ticket.staged_input + CONFLICTS_SUFFIX)
-        path = log if ingested else self.workdir.as_step(status.output or "")
+        path = log if ingested else self.workdir.local_path(status.output or "")
 
         def gone() -> bool:
-            return self.board.meta(ticket.run_id) is None
+            return self.state.meta(ticket.run_id) is None
 
         if not report and (status.output or not ingested):
             try:
@@ -398,7 +404,7 @@ class CeleryTransport(KnownRuns):
     def again(self, ticket: Manifest) -> Manifest | None:
         """A new attempt at a lost run, from its staged input as it lies; None where that is gone.
 
-        The lost run is told to stop, should its worker only have been slow. An id that the caller chose
+        The lost run is cancelled, should its worker only be slow. An id that the caller chose
         names one run: it is not attempted again. Where another step that shares the run was quicker, its
         attempt is ours, too. And where the input is gone since the worker died with its work done, the run is
         its own next attempt, once a shared filesystem shows the output.
@@ -406,45 +412,42 @@ class CeleryTransport(KnownRuns):
         run_id, digest = ticket.run_id, ticket.digest
         if not run_id.startswith(f"{digest[:32]}-"):
             return None
-        following = named(ticket, self._new_id(digest))  # while the lost one's folder has its name
+        following = with_run_id(ticket, self._new_id(digest))  # while the lost one's folder has its name
         staged = self.workdir.restage(self._folder(ticket), ticket)
         if staged is None:
             other = self._current(digest)
             if other and other.run_id != run_id:
                 return self._shared(other)
             return ticket if self.finished_late(run_id) else None
-        self.board.ask_to_stop(run_id)
-        self.board.put_lost(run_id, f"attempted again as run {following.run_id}")
+        self.state.mark_lost(run_id, f"attempted again as run {following.run_id}")
+        self.state.cancel(run_id)  # stops its worker, should that only be slow
         return self._start(following, staged, chosen=False)[0]
 
     def forget(self, ticket: Manifest) -> None:
-        """Drop the result and the run's folder, unless another step still wants them."""
-        if self.board.leases.end(ticket.run_id, self._holder):
-            self.drop(ticket)
+        """Release our lease; delete result and folder of the run where no other lease stands."""
+        if self.state.forget(ticket.run_id, ticket.digest, self._holder):
+            remove_tree(self._folder(ticket))
         self._held.pop(ticket.run_id, None)
 
     def drop(self, ticket: Manifest) -> None:
-        """Drop the result and the run's folder, whoever wants them: they are of no use."""
-        self.board.forget(ticket.run_id, ticket.digest)
+        """Delete result and folder of the run, whatever leases stand: its output is of no use."""
+        self.state.forget(ticket.run_id, ticket.digest)
         remove_tree(self._folder(ticket))
         self._held.pop(ticket.run_id, None)
 
     def abandon(self, ticket: Manifest) -> bool:
-        """Cancel the run, unless another step still wants it; False where one does."""
+        """Release our lease; cancel the run where no other lease stands, and tell whether that was so."""
         self._held.pop(ticket.run_id, None)
-        with RunState(self._settings, HASTY) as board:
-            last = board.leases.end(ticket.run_id, self._holder)
-            if last:
-                self.stop(ticket.run_id, self._folder(ticket), board)
-        return last
+        with RunState(self._settings, NO_RETRY) as state:
+            return self.stop(ticket.run_id, self._folder(ticket), self._holder, state)
 
     def held(self) -> list[Manifest]:
-        """The runs that this transport started or joined, and neither forgot nor abandoned since."""
+        """The runs that this transport started or joined and has not ended since."""
         return list(self._held.values())
 
     def cancel(self, ticket: Manifest) -> None:
-        """Raise the cancel flag, revoke what is still queued, remove the folder.
+        """Cancel the run, whatever leases stand.
 
-        A worker of ours stops at the flag; AnyVar's own finds the input gone, or ends a run nobody reads.
+        A worker of ours stops at the cancel flag. AnyVar's own finds the input gone and stores a failure.
         """
         self.stop(ticket.run_id, self._folder(ticket))

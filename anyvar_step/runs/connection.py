@@ -1,9 +1,12 @@
-"""One Redis connection: where it leads, how long it is tried, and what its failures are called."""
+"""Connections to Redis: URL, retries, and the translation of redis-py's exceptions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import redis
@@ -13,11 +16,37 @@ from redis.retry import Retry
 from anyvar_step.errors import AccessRefused, ConfigurationError, Unavailable
 from anyvar_step.settings import masked
 
-#: Tries after the first: none where we are told to end, those that bridge a dropped connection (0.4 s), and
-#: an outage of Redis (a minute).
-HASTY, QUICK, PATIENT = 0, 3, 64
+#: Seconds for which a lost connection, or a Redis that refuses commands for now, is tried again: not at all
+#: where a signal ends the step, over a dropped connection, and over an outage or a failover.
+NO_RETRY, BRIEF_RETRY, LONG_RETRY = 0.0, 0.5, 60.0
 #: Seconds until a Redis that does not answer counts as unreachable.
 CONNECT_TIMEOUT = 5.0
+
+#: Error replies of a Redis that will serve again (docs/contract.md#redis-errors): a replica, too few
+#: replicas, loading, no primary, full, failing over, disk trouble.
+OUTAGE_REPLIES = (
+    "READONLY",
+    "NOREPLICAS",
+    "LOADING",
+    "MASTERDOWN",
+    "OOM",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "MISCONF",
+    "UNBLOCKED",
+)
+_OUTAGES = (
+    OSError,
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+)
+_OUTAGE_REPLY = re.compile(rf"-?\b({'|'.join(OUTAGE_REPLIES)})\b")
 
 #: A Redis that expects no TLS waits for the rest of what it takes for a command.
 _PORT = " (is that its TLS port?)"
@@ -33,8 +62,8 @@ def redis_url(celery_url: str) -> str:
 
 
 @contextmanager
-def reaching(url: str, variable: str) -> Iterator[None]:
-    """Turns redis-py's exceptions into ours, naming the URL without its password and its variable."""
+def translated(url: str, variable: str) -> Iterator[None]:
+    """Translate redis-py's exceptions into ours, with the masked URL and the name of its variable."""
     try:
         yield
     except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
@@ -50,7 +79,8 @@ def reaching(url: str, variable: str) -> Iterator[None]:
             "use --local",
         ) from error
     except redis.RedisError as error:
-        raise Unavailable(f"Redis at {masked(url)} failed: {error}", "See its log") from error
+        refuses = "refuses commands for now" if is_outage(error) else "failed"
+        raise Unavailable(f"Redis at {masked(url)} {refuses}: {error}", "See its log") from error
 
 
 def _rights(error: redis.RedisError, variable: str) -> str:
@@ -89,28 +119,76 @@ def celery_url(url: str) -> str:
     return f"{url}{'&' if urlsplit(url).query else '?'}ssl_cert_reqs=required"
 
 
-def connect(url: str, tries: int = QUICK) -> redis.Redis:
-    """One connection, opened at first use; tries after the first are up to a second apart.
+def is_outage(error: BaseException) -> bool:
+    """Whether the error passes by itself: a lost connection, or one of OUTAGE_REPLIES.
 
-    A Redis that takes connections and does not answer counts as away after 15 s for each try, 3 s if HASTY.
+    A wrong password and a missing right do not.
+    """
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
+        return False
+    if isinstance(error, _OUTAGES):
+        return True
+    # Redis before 7 wraps the reply of a command in a script, and redis-py has no class for NOREPLICAS.
+    return isinstance(error, redis.ResponseError) and _OUTAGE_REPLY.search(str(error)[:300]) is not None
 
-    One, since it is used by one thread. The pool is not limited to it: a signal in the wrong moment loses
-    a connection, and cancelling the run would then find none.
+
+class TimedRetry(Retry):
+    """redis-py's retry, for ``seconds`` in all instead of a number of times, and for OUTAGE_REPLIES too.
+
+    redis-py nests the retry of a connection in that of a command: by number they would multiply. The
+    connection is closed before each retry, so that the next one goes to the new primary after a failover.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(ExponentialBackoff(cap=1, base=0.05), -1 if seconds else 0)
+        self._seconds = seconds
+
+    def call_with_retry(
+        self,
+        do: Callable[[], Any],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+        **_: Any,
+    ) -> Any:
+        """The result of ``do``; ``fail`` is called with each error before the next try."""
+        deadline, failures = time.monotonic() + self._seconds, 0
+        while True:
+            try:
+                return do()
+            except (redis.RedisError, OSError) as error:
+                if not is_outage(error) or (is_retryable is not None and not is_retryable(error)):
+                    raise
+                failures += 1
+                fail(error, failures) if with_failure_count else fail(error)
+                pause = self._backoff.compute(failures)
+                if time.monotonic() + pause > deadline:
+                    raise
+                time.sleep(pause)
+
+
+def connect(url: str, retry: float = BRIEF_RETRY) -> redis.Redis:
+    """A client with connections opened at first use; outages are tried again for ``retry`` seconds.
+
+    A Redis that takes connections and does not answer counts as away after 15 s, 3 s with NO_RETRY.
+
+    It is used by one thread. The pool is not limited to one connection: a signal in the wrong moment loses a
+    connection, and cancelling the run would then find none.
     """
     return redis.Redis.from_url(
         redis_url(url),
         decode_responses=True,
         encoding_errors="backslashreplace",
         single_connection_client=False,
-        socket_connect_timeout=3 if tries == HASTY else CONNECT_TIMEOUT,
-        socket_timeout=3 if tries == HASTY else 15,
-        retry=Retry(ExponentialBackoff(cap=1, base=0.05), tries),
+        socket_connect_timeout=3 if retry == NO_RETRY else CONNECT_TIMEOUT,
+        socket_timeout=3 if retry == NO_RETRY else 15,
+        retry=TimedRetry(retry),
     )
 
 
 def ping(url: str, variable: str) -> None:
     """Raise Unavailable or AccessRefused unless a Redis answers there."""
-    with reaching(url, variable):
+    with translated(url, variable):
         client = connect(url)
         try:
             client.ping()

@@ -1,4 +1,19 @@
-"""The names that step, workers and AnyVar share in Redis and Celery (CONTRACTS.md §2)."""
+"""The names that step, workers and AnyVar share in Redis and Celery (docs/contract.md#redis-keys).
+
+Kinds of our own keys, ``anyvar_step-<kind>-<name>``; 1.1.0 has the same names and formats:
+
+==========  =========================================================================================
+attempts    by content digest: number of the last attempt
+cancel      by run id: the cancel flag, 1
+claim       by run id: the owner of the lock
+current     by content digest: the current run of that content
+leases      by run id: sorted set of holders by the time at which the lease expires; +inf for detached ones
+published   by run id: 0 while the id is reserved, 1 once the message is queued
+sent        by run id: bytes of the result that were sent over HTTP, from 0 on
+told        sorted set of delivered runs by the time of the delivery
+turn        by digest of the work dir's path: when it was swept last
+==========  =========================================================================================
+"""
 
 from __future__ import annotations
 
@@ -38,5 +53,5 @@ def run_id_for(digest: str, attempt: int) -> str:
 
 
 def remote_run_id_for(digest: str, attempt: int) -> str:
-    """The same for a step that sees no board, and so counts for itself: its ids must not meet the others."""
+    """The same for a step that reaches no Redis and counts for itself: its ids differ from the others."""
     return f"{digest[:32]}-http-{attempt}"

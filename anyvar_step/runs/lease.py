@@ -1,4 +1,4 @@
-"""Who wants a run's output: leases that its steps renew while they wait, by Redis's clock."""
+"""Leases: the interest of steps in a run. Each step renews its own while it waits; Redis's clock counts."""
 
 from __future__ import annotations
 
@@ -8,53 +8,74 @@ from contextlib import AbstractContextManager
 import redis
 
 from anyvar_step.runs.connection import now
-from anyvar_step.runs.keys import step_key
+from anyvar_step.runs.keys import meta_key, step_key
 
 #: Seconds for which a step's lease on a run stands without being renewed.
 LEASE_SECONDS = 90
-#: The holder of the lease on a run that was submitted without waiting for it; it ends with the collection.
+#: The holder of the lease on a run that was submitted without waiting for it: it ends with the collection.
 DETACHED = "detached"
-#: Seconds for which the leases of a run are remembered, all together.
-REMEMBERED = 14 * 86_400
+#: Seconds for which the leases of a run are kept, all together.
+KEPT_SECONDS = 14 * 86_400
+
+#: A Lua function: removes a holder's lease and the expired ones, and returns how many stand.
+RELEASE_LEASE = """
+local function release_lease(key, holder)
+  local time = redis.call('TIME')
+  redis.call('ZREM', key, holder)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', time[1] + time[2] / 1e6)
+  return redis.call('ZCARD', key)
+end
+"""
+#: KEYS: leases, result. ARGV: holder, seconds or "inf", seconds for which the leases are kept.
+_ACQUIRE = """
+if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+local time = redis.call('TIME')
+local expires = ARGV[2] == 'inf' and '+inf' or time[1] + time[2] / 1e6 + ARGV[2]
+redis.call('ZADD', KEYS[1], expires, ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+#: KEYS: leases. ARGV: holder.
+_RELEASE = f"{RELEASE_LEASE} return release_lease(KEYS[1], ARGV[1])"
 
 
 class Leases:
-    """On the board's connection. The last step to end its lease on a run removes the run."""
+    """The leases in one result backend, over the connection of RunState."""
 
-    def __init__(self, client: redis.Redis, reaching: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, client: redis.Redis, translated: Callable[[], AbstractContextManager[None]]) -> None:
         self._redis = client
-        self._reaching = reaching
+        self._translated = translated
+        self._acquire, self._release = client.register_script(_ACQUIRE), client.register_script(_RELEASE)
 
-    def take(self, run_id: str, holder: str) -> None:
-        """Note, for the next LEASE_SECONDS, that somebody wants the run's output; DETACHED for good."""
-        key = step_key("leases", run_id)
-        with self._reaching():
-            until = float("inf") if holder == DETACHED else now(self._redis) + LEASE_SECONDS
-            pipe = self._redis.pipeline()
-            pipe.zadd(key, {holder: until})
-            pipe.expire(key, REMEMBERED)
-            pipe.execute()
+    def acquire(self, run_id: str, holder: str) -> bool:
+        """Take a lease for LEASE_SECONDS, or renew it; without end for DETACHED.
+
+        False where the run has no state: another step has forgotten it, or it has expired.
+        """
+        seconds = "inf" if holder == DETACHED else LEASE_SECONDS
+        keys = [step_key("leases", run_id), meta_key(run_id)]
+        with self._translated():
+            return bool(self._acquire(keys, [holder, seconds, KEPT_SECONDS]))
 
     def holders(self, run_id: str) -> list[str]:
-        """Who has, or had, a lease on the run."""
-        with self._reaching():
+        """The holders of leases on the run, expired ones included."""
+        with self._translated():
             return [str(holder) for holder in self._redis.zrange(step_key("leases", run_id), 0, -1)]
 
-    def end(self, run_id: str, holder: str) -> bool:
-        """Note that the holder is done with the run; whether it was the last one who wanted it."""
-        key = step_key("leases", run_id)
-        with self._reaching():
-            pipe = self._redis.pipeline()
-            pipe.zrem(key, holder)
-            pipe.zremrangebyscore(key, "-inf", now(self._redis))
-            pipe.zcard(key)
-            return int(pipe.execute()[-1]) == 0
+    def release(self, run_id: str, holder: str) -> bool:
+        """End the holder's lease; whether no lease stands now.
 
-    def unwanted_for(self, run_id: str) -> float:
-        """Seconds since the last lease on the run lapsed; 0 while one stands, and where none was ever taken.
-
-        AnyVar's web API takes none: its runs are wanted whatever happens.
+        Whoever ends the run with its last lease uses ``RunState.forget`` or ``RunState.cancel``, which do
+        both at once.
         """
-        with self._reaching():
+        with self._translated():
+            return int(self._release([step_key("leases", run_id)], [holder])) == 0
+
+    def expired_for(self, run_id: str) -> float:
+        """Seconds since the last lease on the run expired; 0 while one stands, and where there never was one.
+
+        AnyVar's web API takes none: its runs go on whatever happens.
+        """
+        with self._translated():
             last = self._redis.zrange(step_key("leases", run_id), -1, -1, withscores=True)
             return max(0.0, now(self._redis) - float(last[0][1])) if last else 0.0

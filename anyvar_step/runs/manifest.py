@@ -1,4 +1,4 @@
-"""A run's ticket and identity: the same for every transport, since both name a run by its content."""
+"""Manifest, ticket and content digest of a run; the same for every transport."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from anyvar_step.runs.work_dir import Staged
 
 
 def manifest_of(staged: Staged, name: str, request: RunRequest, digest: str, run_id: str = "") -> Manifest:
-    """What the step says of a staged input; ``named`` gives it its run id where that comes later."""
+    """The manifest of a staged input; ``with_run_id`` sets its run id where that is known later."""
     return Manifest(
         run_id=run_id,
         digest=digest,
@@ -27,14 +27,14 @@ def manifest_of(staged: Staged, name: str, request: RunRequest, digest: str, run
     )
 
 
-def named(manifest: Manifest, run_id: str) -> Manifest:
+def with_run_id(manifest: Manifest, run_id: str) -> Manifest:
     """The manifest under that run id, in the folder of that name."""
     day = manifest.folder.partition("/")[0]
     return manifest.model_copy(update={"run_id": run_id, "folder": f"{day}/{run_id}"})
 
 
 def content_digest(input_sha256: str, request: RunRequest) -> str:
-    """Hex SHA-256 over what makes two runs the same: input, options, versions (PITFALLS.md 1, 32).
+    """Hex SHA-256 over what makes two runs the same: input, options, versions.
 
     An output is the same with and without an index.
     """

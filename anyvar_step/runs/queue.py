@@ -1,4 +1,4 @@
-"""The queue: runs are put in and taken back, its workers asked who they are; Celery for a moment each."""
+"""The queue of runs on the broker: publish a run's message, remove it, count messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 
 from anyvar_step.errors import Unavailable
-from anyvar_step.runs.connection import CONNECT_TIMEOUT, celery_url, connect, ping, reaching
+from anyvar_step.runs.connection import CONNECT_TIMEOUT, celery_url, connect, ping, translated
 from anyvar_step.runs.keys import KEY_PREFIX
 from anyvar_step.settings import Settings
 
@@ -76,6 +76,22 @@ def celery_config(settings: Settings) -> dict[str, Any]:
 
 #: Seconds for which workers may answer a question to all of them.
 ANSWER_SECONDS = 1.0
+#: Messages of the queue that are searched at once.
+_PAGE = 1000
+#: KEYS: queue. ARGV: run id, first message, number of messages. Publishers add at index 0: meanwhile a
+#: message can move to a later page, never to an earlier one.
+_REMOVE = """
+local page = redis.call('LRANGE', KEYS[1], ARGV[2], ARGV[2] + ARGV[3] - 1)
+for _, raw in ipairs(page) do
+  if string.find(raw, ARGV[1], 1, true) then
+    local ok, id = pcall(function() return cjson.decode(raw).headers.id end)
+    if ok and id == ARGV[1] then
+      return {redis.call('LREM', KEYS[1], 1, raw), #page}
+    end
+  end
+end
+return {0, #page}
+"""
 
 
 class Queue:
@@ -100,17 +116,30 @@ class Queue:
 
     def length(self) -> int:
         """How many runs wait in the queue; those that workers have reserved are not among them."""
-        with reaching(self._settings.broker_url, "CELERY_BROKER_URL"):
+        with translated(self._settings.broker_url, "CELERY_BROKER_URL"):
             client = connect(self._settings.broker_url)
             try:
                 return int(client.llen(self.name))
             finally:
                 client.close()
 
-    def revoke(self, run_id: str) -> None:
-        """Have workers drop the run if it is still queued."""
-        with self.celery() as app:
-            app.control.revoke(run_id)
+    def remove(self, run_id: str) -> bool:
+        """Remove the run's message from the queue; False where no message of it waits there.
+
+        Each page of the queue is searched by a script: a message that a worker takes meanwhile is either its
+        or removed, never both.
+        """
+        with translated(self._settings.broker_url, "CELERY_BROKER_URL"):
+            client = connect(self._settings.broker_url)
+            try:
+                remove, start = client.register_script(_REMOVE), 0
+                while True:
+                    removed, seen = remove([self.name], [run_id, start, _PAGE])
+                    if removed or seen < _PAGE:
+                        return bool(removed)
+                    start += _PAGE
+            finally:
+                client.close()
 
     def served(self) -> bool:
         """Whether any worker answers that it consumes the queue."""
@@ -141,9 +170,9 @@ class Queue:
         """A Celery app; kombu's words for a dead broker differ by version, ours is one (PITFALLS.md 7)."""
         from kombu.exceptions import OperationalError  # 0.2 s that most looks at a run never need
 
-        with reaching(self._settings.broker_url, "CELERY_BROKER_URL"), make_app(self._settings) as app:
+        with translated(self._settings.broker_url, "CELERY_BROKER_URL"), make_app(self._settings) as app:
             app.conf.broker_pool_limit = 0  # a pool's connections outlive their app
-            app.backend_cls = "disabled"  # else publishing subscribes to the result; the board reads it
+            app.backend_cls = "disabled"  # else publishing subscribes to the result; RunState reads it
             try:
                 yield app
             except (OperationalError, RuntimeError) as error:

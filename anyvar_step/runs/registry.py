@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from anyvar_step.runs.connection import connect, reaching
+from anyvar_step.runs.connection import connect, translated
 from anyvar_step.runs.keys import LOOK, VERSION_MARK, step_key
 from anyvar_step.runs.queue import ANSWER_SECONDS, Queue
 from anyvar_step.settings import Settings
@@ -113,7 +113,7 @@ def ask(settings: Settings, workers: list[str], token: str) -> dict[str, str]:
 def post(settings: Settings, token: str, look: Look) -> None:
     """A worker's answer, for whoever asked."""
     key = step_key("look", token)
-    with reaching(settings.backend_url, "CELERY_BACKEND_URL"), connect(settings.backend_url) as redis:
+    with translated(settings.backend_url, "CELERY_BACKEND_URL"), connect(settings.backend_url) as redis:
         pipe = redis.pipeline()
         pipe.rpush(key, look.model_dump_json())
         pipe.expire(key, _KEPT)
@@ -124,7 +124,7 @@ def gather(settings: Settings, token: str, number: int, seconds: float) -> list[
     """The answers, once so many have come or the seconds have passed."""
     key, deadline = step_key("look", token), time.monotonic() + seconds
     looks: list[Look] = []
-    with reaching(settings.backend_url, "CELERY_BACKEND_URL"), connect(settings.backend_url) as redis:
+    with translated(settings.backend_url, "CELERY_BACKEND_URL"), connect(settings.backend_url) as redis:
         while len(looks) < number and time.monotonic() < deadline:
             raw = redis.lpop(key)
             if raw is None:

@@ -1,8 +1,8 @@
-"""Sweeping the work dir: what dead runs left is removed, never a live run's files, nor anybody else's.
+"""Sweeping the work dir: files of dead runs are removed, never those of live runs or of other programs.
 
-Only what the step, our workers or AnyVar's web API made is looked at: a folder whose manifest names it, an
-upload, a removal or a check that was broken off, a file of AnyVar's. Whatever else lies there stays: a
-directory with a folder for each day need not be a work dir alone.
+A sweep considers only what step, worker and AnyVar's web API create: folders of runs with their manifest,
+folders of uploads, removals and checks that were broken off, and AnyVar's files. All else stays: a directory
+with a folder for each day may be more than a work dir.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from anyvar_step.files import remove_tree
 from anyvar_step.models import Manifest
 from anyvar_step.runs.liveness import Liveness
 from anyvar_step.runs.state import RunState
-from anyvar_step.runs.work_dir import CONFLICTS_SUFFIX, OUTPUT_SUFFIX, PREFIX, WorkDir
+from anyvar_step.runs.work_dir import CONFLICTS_SUFFIX, OUTPUT_SUFFIX, PROBE_PREFIX, WorkDir
 from anyvar_step.settings import Settings
 
 _logger = logging.getLogger(__name__)
 
-#: Seconds after which what nobody has touched, and nothing vouches for, is a dead run's.
+#: Seconds without a change after which what belongs to no live run is a dead run's.
 SWEEP_AFTER = 2 * 86_400.0
-#: What was touched within so many seconds is let be: an upload under way has no other sign of life.
+#: What was changed within so many seconds stays: an upload under way has no other sign of life.
 YOUNGEST = 600.0
 #: Seconds from one sweep by workers and web APIs to the next, all of them together.
 SWEEP_EVERY = 600
@@ -43,13 +43,13 @@ _ANYVARS = re.compile(rf"({_UUID}){_ENDING}?|\.({_UUID}){_ENDING}\.[0-9a-f]{{12}
 
 
 @dataclass(frozen=True)
-class Left:
-    """What a dead run left: where, what it is, its bytes; ``gone`` tells whether it was removed."""
+class Leftover:
+    """Something that a dead run left: its path, a description, its bytes, and whether it was removed."""
 
     path: Path
     what: str
     size: int
-    gone: bool
+    removed: bool
 
 
 def sweep(
@@ -59,79 +59,78 @@ def sweep(
     *,
     results_older_than: float | None = None,
     dry_run: bool = False,
-) -> Iterator[Left]:
-    """Remove what dead runs left and nobody has touched for that many seconds; with ``dry_run`` only tell.
+) -> Iterator[Leftover]:
+    """Remove what dead runs left, if unchanged for that many seconds; with ``dry_run`` only list it.
 
-    ``results_older_than`` is the same for finished runs, whose result has expired on the board and which
-    nobody can collect any more. Neither counts below YOUNGEST.
+    ``results_older_than`` is the same for finished runs whose result has expired, so that no step can collect
+    it. Neither counts below YOUNGEST.
 
     Raises Unavailable where Redis cannot say what lives, or has started a moment ago.
     """
     workdir.check()
-    with Liveness(settings) as signs, RunState(settings) as board:
-        if not signs.settled():
+    with Liveness(settings) as liveness, RunState(settings) as state:
+        if not liveness.settled():
             raise Unavailable(
                 "Redis has started less than a minute ago and may not know of all live runs yet",
                 "Sweep again in a minute",
             )
         finished = older_than if results_older_than is None else results_older_than
-        sweeper = _Sweeper(settings, workdir, signs, board, older_than, finished)
-        for entry in workdir.root.glob(f"{PREFIX}*"):
-            yield from sweeper.look(entry, dry_run)
+        sweeper = _Sweeper(settings, workdir, liveness, state, older_than, finished)
+        for entry in workdir.root.glob(f"{PROBE_PREFIX}*"):
+            yield from sweeper.check(entry, dry_run)
         for day in _folders(workdir.root):
             for entry in _entries(day):
-                yield from sweeper.look(entry, dry_run)
+                yield from sweeper.check(entry, dry_run)
             if not dry_run:
                 _drop_empty(day)
 
 
-def take_turn(settings: Settings, workdir: WorkDir) -> None:
-    """Sweep on behalf of all workers and web APIs of the work dir, unless one has in the last minutes."""
-    with Liveness(settings) as signs:
-        if not (signs.settled() and signs.take_turn(workdir.root, SWEEP_EVERY)):
+def sweep_if_due(settings: Settings, workdir: WorkDir) -> None:
+    """Sweep the work dir unless one of its workers and web APIs has within SWEEP_EVERY seconds."""
+    with Liveness(settings) as liveness:
+        if not (liveness.settled() and liveness.reserve_sweep(workdir.root, SWEEP_EVERY)):
             return
-    for left in sweep(settings, workdir, results_older_than=float(settings.result_expires)):
-        if left.gone:
-            _logger.info("removed %s: %s", left.what, left.path)
+    for leftover in sweep(settings, workdir, results_older_than=float(settings.result_expires)):
+        if leftover.removed:
+            _logger.info("removed %s: %s", leftover.what, leftover.path)
 
 
 class _Sweeper:
-    """Judges the entries of day folders one by one, and removes those that are dead."""
+    """Tells for each entry of a day folder whether a dead run left it, and removes it then."""
 
     def __init__(
         self,
         settings: Settings,
         workdir: WorkDir,
-        signs: Liveness,
-        board: RunState,
+        liveness: Liveness,
+        state: RunState,
         older_than: float,
         results_older_than: float,
     ) -> None:
         self._workdir = workdir
-        self._signs = signs
-        self._board = board
+        self._liveness = liveness
+        self._state = state
         self._older_than = max(older_than, YOUNGEST)
         self._finished = max(results_older_than, YOUNGEST)
         # A run may work for so long on a file of AnyVar's, and its result be there to be fetched for so long.
         self._anyvars = max(older_than, float(settings.result_expires + settings.task_time_limit))
 
-    def look(self, entry: Path, dry_run: bool) -> Iterator[Left]:
-        """What the entry is, if a dead run left it; removed unless it is a dry run.
+    def check(self, entry: Path, dry_run: bool) -> Iterator[Leftover]:
+        """The entry as a Leftover where a dead run left it; removed unless it is a dry run.
 
-        One that cannot be read is somebody else's: it stays, and the sweep goes on. A Redis that does not
-        answer ends it.
+        An entry that cannot be read stays, and the sweep goes on. A Redis that does not answer ends it.
         """
         try:
-            left = self._look(entry, dry_run)
-        except FileNotFoundError:  # somebody else tidies up, too
+            leftover = self._checked(entry, dry_run)
+        except FileNotFoundError:  # another sweep removed it
             return
         except OSError as trouble:
             _logger.warning("%s is left as it is: %s", entry, trouble)
             return
-        if left is not None:
-            yield left
+        if leftover is not None:
+            yield leftover
 
-    def _look(self, entry: Path, dry_run: bool) -> Left | None:
+    def _checked(self, entry: Path, dry_run: bool) -> Leftover | None:
         if entry.is_symlink():
             return None
         manifest = self._manifest(entry)
@@ -139,31 +138,31 @@ class _Sweeper:
         what = self._dead(entry, manifest, time.time() - touched)
         if what is None:
             return None
-        gone = not dry_run and self._remove(entry, manifest)
-        return Left(entry, what, size, gone) if gone or entry.exists() else None
+        removed = not dry_run and self._remove(entry, manifest)
+        return Leftover(entry, what, size, removed) if removed or entry.exists() else None
 
     def _dead(self, entry: Path, manifest: Manifest | None, untouched: float) -> str | None:
-        """In words, what it is that a dead run left here; None for what lives, is young or is not ours."""
+        """A description of what a dead run left here; None for what is live, young or not ours."""
         name, old = entry.name, untouched >= self._older_than
         if not entry.is_dir():
             match = _ANYVARS.fullmatch(name)
             old = untouched >= self._anyvars
-            dead = match and old and not self._signs.queued(match[1] or match[2])
+            dead = match and old and not self._liveness.has_message(match[1] or match[2])
             return "a file of AnyVar's web API" if dead else None
         if name.startswith(".stage-"):
             return "a staged input without a run" if old else None
         if name.startswith(".gone-"):
             return "a removal that was broken off" if old else None
-        if name.startswith(PREFIX):
+        if name.startswith(PROBE_PREFIX):
             return "what a check that was killed left" if old else None
         if manifest is None:
             return None
         finished = any((entry / f"{manifest.staged_input}{end}").exists() for end in _OUTPUTS)
-        if untouched < (self._finished if finished else self._older_than) or self._signs.wanted(name):
+        if untouched < (self._finished if finished else self._older_than) or self._liveness.is_live(name):
             return None
         if finished:
             return f"an expired result of {manifest.input_name}"
-        return None if self._signs.queued(name) else f"a dead run of {manifest.input_name}"
+        return None if self._liveness.has_message(name) else f"a dead run of {manifest.input_name}"
 
     def _manifest(self, folder: Path) -> Manifest | None:
         """The manifest of a run's folder; None in a folder that is none."""
@@ -179,20 +178,20 @@ class _Sweeper:
             return None
 
     def _remove(self, entry: Path, manifest: Manifest | None) -> bool:
-        """Remove it; whether it is gone. What comes to life again meanwhile is put back."""
+        """Remove it; whether it is gone. A run that is live after all is put back."""
         if not entry.is_dir():
             with contextlib.suppress(OSError):
                 entry.unlink()
             return not entry.exists()
 
-        def lives(aside: Path) -> bool:
+        def is_live(aside: Path) -> bool:
             return manifest is not None and (
-                self._read(aside) != manifest or self._signs.wanted(manifest.run_id)
+                self._read(aside) != manifest or self._liveness.is_live(manifest.run_id)
             )
 
-        gone = remove_tree(entry, spare=lives)
+        gone = remove_tree(entry, spare=is_live)
         if gone and manifest:
-            self._board.forget(manifest.run_id, manifest.digest)
+            self._state.forget(manifest.run_id, manifest.digest)
         return gone
 
 

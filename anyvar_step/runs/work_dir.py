@@ -1,4 +1,4 @@
-"""A probe in the work dir: the step writes a file, a worker answers with one beside it, all goes again."""
+"""The work dir: staged inputs, manifests, published outputs, and their paths for step and worker."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def await_file(
 ) -> None:
     """Wait until a shared filesystem shows the file, and in that size; RunLost when ``gone`` says so.
 
-    Raises FileTrouble once so many seconds have passed, FileSpoiled where the size it must have is known.
-    NFS clients cache "not there": listing the parent makes them look again (PITFALLS.md 15).
+    Raises FileTrouble once so many seconds have passed, CorruptFile where the size it must have is known.
+    NFS clients cache "not there": listing the parent makes them look again (docs/contract.md#file-systems).
     """
     deadline = time.monotonic() + seconds
     pause = 0.05
@@ -122,7 +122,7 @@ class Staged:
 
 
 class Staging:
-    """An input that comes piece by piece, as an upload does; ``discard`` or ``finish`` ends it."""
+    """An input that arrives in pieces, such as an upload; ended by ``discard`` or ``finish``."""
 
     def __init__(self, folder: Path, input_name: str, file: BinaryIO) -> None:
         self._folder = folder
@@ -151,7 +151,7 @@ class Staging:
         return Staged(self._folder, self._input_name, self.size, self._digest.hexdigest())
 
     def discard(self) -> None:
-        """Remove what has come so far."""
+        """Remove what has been written."""
         with contextlib.suppress(OSError):
             self._file.close()
         remove_tree(self._folder)
@@ -204,8 +204,8 @@ class WorkDir:
             raise
         return Staged(folder, input_name, size, digest)
 
-    def begin(self, input_name: str) -> Staging:
-        """Stage an input whose bytes are still to come."""
+    def open_staging(self, input_name: str) -> Staging:
+        """A staging folder for an input that arrives in pieces."""
         folder = self._new_stage()
         try:
             make_folder(folder, self.mode)
@@ -247,7 +247,7 @@ class WorkDir:
             if not (folder / manifest.staged_input).is_file():
                 return None
             folder.rename(stage)
-            if not (stage / manifest.staged_input).is_file():  # by its old name it was only remembered
+            if not (stage / manifest.staged_input).is_file():  # NFS had cached its old name
                 stage.rename(folder)
                 return None
             for path in stage.iterdir():
@@ -281,13 +281,13 @@ class WorkDir:
         found = sorted(self.root.glob(f"[0-9]*/{run_id}"))
         return found[-1] if found else None
 
-    def run(self, run_id: str) -> tuple[Path | None, Manifest | None]:
+    def find_run(self, run_id: str) -> tuple[Path | None, Manifest | None]:
         """The folder of that run and its manifest, each None where there is none."""
         folder = self.find(run_id)
         return folder, self.manifest(folder) if folder else None
 
     def manifest(self, folder: Path) -> Manifest | None:
-        """What stands in the folder's manifest; None where there is none, as in AnyVar's own folders."""
+        """The manifest in the folder; None where there is none, as in AnyVar's own folders."""
         try:
             manifest = Manifest.model_validate_json(read_small(folder / MANIFEST))
         except FileNotFoundError:
@@ -308,11 +308,11 @@ class WorkDir:
         except (OSError, ValueError) as error:
             raise FileTrouble(f"the report {path} cannot be read: {error}") from error
 
-    def as_worker(self, path: Path) -> str:
+    def worker_path(self, path: Path) -> str:
         """The path as the workers name it."""
         return str(self._worker_root / path.relative_to(self.root))
 
-    def as_step(self, path: str) -> Path:
+    def local_path(self, path: str) -> Path:
         """The worker's path as this host names it; refused where it leads out of the work dir."""
         try:
             return self.contained(self.root / Path(path).relative_to(self._worker_root))
@@ -329,7 +329,7 @@ class WorkDir:
     # -- the worker's side -------------------------------------------------------------------------------
 
     def contained(self, path: Path) -> Path:
-        """The path, if it is a plain one below the work dir; no symlink may lead out of it."""
+        """The path, if it names a regular file, or nothing yet, below the work dir; else AccessRefused."""
         try:
             root, real = self.root.resolve(), path.resolve()
             inside = path.is_absolute() and real.is_relative_to(root) and real != root
@@ -347,14 +347,14 @@ class WorkDir:
             raise AccessRefused(f"{path} is not a regular file")
         return path
 
-    def part_of(self, final: Path) -> Path:
-        """A new, empty file of one's own, beside the final one, in which to write it."""
+    def new_part(self, final: Path) -> Path:
+        """A new, empty file of a random name beside the final one, to be written and then published."""
         part = final.with_name(f".{final.name}.{secrets.token_hex(6)}")
         create(part, self.mode).close()
         return part
 
     def publish(self, part: Path, final: Path) -> None:
-        """Give a whole, fsynced file its name; where another worker was quicker, its file stands."""
+        """Give a whole, fsynced file its name; a file that another worker published first stays."""
         try:
             os.link(part, final)
         except FileExistsError:
@@ -369,7 +369,7 @@ class WorkDir:
 
     def write(self, final: Path, content: bytes) -> None:
         """Publish a small file."""
-        part = self.part_of(final)
+        part = self.new_part(final)
         with part.open("wb") as out:
             out.write(content)
             out.flush()
@@ -378,7 +378,7 @@ class WorkDir:
 
 
 #: The probe's folder is ``.check-<token>`` at the work dir's top; the sweep removes what a killed check left.
-PREFIX = ".check-"
+PROBE_PREFIX = ".check-"
 _PROBE = "probe"
 _ANSWER = re.compile(r"answer-[0-9a-f]{16}")
 
@@ -394,7 +394,7 @@ class Probe:
 @contextlib.contextmanager
 def probe(workdir: WorkDir, token: str) -> Iterator[Probe]:
     """Lay a probe out while the block lasts. Raises FileTrouble or AccessRefused where that fails."""
-    folder = workdir.root / f"{PREFIX}{token}"
+    folder = workdir.root / f"{PROBE_PREFIX}{token}"
     content = secrets.token_bytes(64)
     try:
         try:
@@ -412,7 +412,7 @@ def probe(workdir: WorkDir, token: str) -> Iterator[Probe]:
 
 def answer(workdir: WorkDir, token: str) -> str:
     """Read the probe and write an answer beside it; the answer's name. The worker's side."""
-    path = workdir.contained(workdir.root / f"{PREFIX}{token}" / _PROBE)
+    path = workdir.contained(workdir.root / f"{PROBE_PREFIX}{token}" / _PROBE)
     workdir.await_file(path)
     name = f"answer-{secrets.token_hex(8)}"
     try:

@@ -88,7 +88,7 @@ async def _file(runs: Runs, status: RunStatus) -> Response:
     path = await run_in_threadpool(runs.result, status)
 
     async def on_sent(start: int, end: int, size: int) -> None:
-        # A board that is away must not break the download: the result just stays until it expires.
+        # A Redis that is away must not break the download: then the result stays until it expires.
         with contextlib.suppress(StepError):
             await run_in_threadpool(runs.sent, status.run_id, start, end, size)
 
@@ -213,7 +213,7 @@ LATENCY = 5.0
 
 
 class Runs:
-    """The runs that this deployment's board and work dir know; any number of threads may use it."""
+    """The runs of one result backend and work dir; any number of threads may use it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -251,9 +251,9 @@ class Runs:
         A cancelled run does not: workers refuse its id for long (PITFALLS.md 1).
         """
         with self._transport() as transport:
-            if transport.board.stop_asked(run_id):
+            if transport.state.cancel_requested(run_id):
                 return False
-            return transport.status(run_id).missing or transport.board.deliveries.was_told(run_id)
+            return transport.status(run_id).missing or transport.state.deliveries.is_delivered(run_id)
 
     def start(self, manifest: Manifest, staged: Staged, holder: str) -> bool:
         """Queue the staged upload; False where somebody else has taken the run id meanwhile.
@@ -261,13 +261,13 @@ class Runs:
         An earlier run of that id, whose end has been told, is dropped only now: not for an upload that fails.
         """
         with self._transport() as transport:
-            if transport.board.deliveries.was_told(manifest.run_id):
+            if transport.state.deliveries.is_delivered(manifest.run_id):
                 self._drop(transport, transport.status(manifest.run_id))
             if not transport.start(manifest, staged):
                 return False
             if is_holder(holder) and holder != DETACHED:
-                transport.board.leases.take(manifest.run_id, holder)
-                transport.board.leases.end(manifest.run_id, DETACHED)
+                transport.state.leases.acquire(manifest.run_id, holder)
+                transport.state.leases.release(manifest.run_id, DETACHED)
             return True
 
     # -- look --------------------------------------------------------------------------------------------
@@ -278,13 +278,13 @@ class Runs:
             return RunStatus(run_id=run_id, status_code=404, status="NOT_FOUND", message="Run not found")
         with self._transport() as transport:
             status = transport.status(run_id)
-            if status.missing and transport.board.stop_asked(run_id):
+            if status.missing and transport.state.cancel_requested(run_id):
                 cancelled = {"status": State.REVOKED, "result": None}
                 return run_status(run_id, cancelled, self._settings.failure_status_code)
             if status.status == State.SENT:
                 transport.requeue_unpublished(run_id)
             if status.running:
-                transport.board.refresh(run_id)
+                transport.state.extend_expiry(run_id)
             if is_holder(holder) and not status.missing:
                 transport.acquire_lease(run_id, holder)
             return status
@@ -297,7 +297,7 @@ class Runs:
 
     def result(self, status: RunStatus) -> Path:
         """The finished run's file, whole. Raises RunLost where it is gone, FileTrouble until it is here."""
-        path = self.workdir.as_step(status.output or "")
+        path = self.workdir.local_path(status.output or "")
         report = self.report(status)
         try:
             self.workdir.await_file(path, report.output_size if report else None)
@@ -309,7 +309,7 @@ class Runs:
 
     def report(self, status: RunStatus) -> RunReport | None:
         """Our worker's report on the run; AnyVar's workers write none."""
-        folder, manifest = self.workdir.run(status.run_id)
+        folder, manifest = self.workdir.find_run(status.run_id)
         if folder is None or manifest is None:
             return None
         return self.workdir.report(folder, manifest)
@@ -319,8 +319,8 @@ class Runs:
     def sent(self, run_id: str, start: int, end: int, size: int) -> None:
         """Note what a client was sent; once that is all, the result stays for GRACE seconds more."""
         with self._transport() as transport:
-            if transport.board.deliveries.note_sent(run_id, start, end) >= size:
-                transport.board.deliveries.tell(run_id)
+            if transport.state.deliveries.record_sent(run_id, start, end) >= size:
+                transport.state.deliveries.mark_delivered(run_id)
 
     def told_failure(self, run_id: str) -> None:
         """A client knows that the run failed: its files can go; its answer stays for GRACE seconds more."""
@@ -328,37 +328,37 @@ class Runs:
         if folder:
             remove_tree(folder)
         with self._transport() as transport:
-            transport.board.deliveries.tell(run_id)
+            transport.state.deliveries.mark_delivered(run_id)
 
     def end(self, run_id: str, holder: str = "") -> bool:
-        """Cancel the run, or drop it where it has ended, unless others hold it; False = not known."""
+        """Cancel the run, or drop it where it has ended, unless others hold a lease; False = not known."""
         if not is_run_id(run_id):
             return False
         with self._transport() as transport:
             status = transport.status(run_id)
             if status.missing:
                 return False
-            if is_holder(holder) and not transport.board.leases.end(run_id, holder):
-                return True
+            holder = holder if is_holder(holder) else ""
             if status.running:
-                transport.stop(run_id, self.workdir.find(run_id))
+                transport.stop(run_id, self.workdir.find(run_id), holder)
             else:
-                self._drop(transport, status)
+                self._drop(transport, status, holder)
             return True
 
-    def _drop(self, transport: CeleryTransport, status: RunStatus) -> None:
+    def _drop(self, transport: CeleryTransport, status: RunStatus, holder: str = "") -> None:
         """Forget the run and remove its files; those of AnyVar's own web API have no folder of their own.
 
         A run in another work dir belongs to another deployment on the same Redis, which looks after it.
         """
-        folder, manifest = self.workdir.run(status.run_id)
+        folder, manifest = self.workdir.find_run(status.run_id)
         output = None
         if folder is None and status.output:
             try:
-                output = self.workdir.as_step(status.output)
+                output = self.workdir.local_path(status.output)
             except (AccessRefused, FileTrouble):
                 return
-        transport.board.forget(status.run_id, manifest.digest if manifest else "")
+        if not transport.state.forget(status.run_id, manifest.digest if manifest else "", holder):
+            return
         if folder:
             remove_tree(folder)
         elif output:
@@ -369,9 +369,9 @@ class Runs:
     def tidy(self) -> None:
         """Drop what has been handed out, and, now and then, what dead runs left and results that expired."""
         with self._transport() as transport:
-            for run_id in transport.board.deliveries.told_before(GRACE):
+            for run_id in transport.state.deliveries.delivered_before(GRACE):
                 self._drop(transport, transport.status(run_id))
-        sweep.take_turn(self._settings, self.workdir)
+        sweep.sweep_if_due(self._settings, self.workdir)
 
     def capacity(self) -> int:
         """How many worker processes serve the queue."""

@@ -171,7 +171,7 @@ class _Upload:
     def write(self) -> None:
         if self._staging is None:
             gzipped = self.pending.startswith(b"\x1f\x8b")
-            self._staging = self._workdir.begin("input.vcf.gz" if gzipped else "input.vcf")
+            self._staging = self._workdir.open_staging("input.vcf.gz" if gzipped else "input.vcf")
         self._staging.write(bytes(self.pending))
         self.pending.clear()
 

@@ -17,7 +17,7 @@ from anyvar_step import reference
 from anyvar_step.errors import StepError
 from anyvar_step.runs.connection import ping
 from anyvar_step.runs.queue import make_app
-from anyvar_step.runs.sweep import SWEEP_EVERY, take_turn
+from anyvar_step.runs.sweep import SWEEP_EVERY, sweep_if_due
 from anyvar_step.runs.work_dir import WorkDir
 from anyvar_step.settings import Settings
 from anyvar_step.worker.inspect import answer_checks
@@ -65,7 +65,7 @@ class SweepScheduler:
 
     def _sweep(self) -> None:
         try:
-            take_turn(self._settings, self._workdir)
+            sweep_if_due(self._settings, self._workdir)
         except (StepError, OSError) as trouble:
             _logger.warning("cannot sweep the work dir: %s", trouble)
 

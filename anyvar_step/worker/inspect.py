@@ -18,7 +18,7 @@ from celery.worker.control import Panel
 
 from anyvar_step import reference
 from anyvar_step.errors import StepError, from_os
-from anyvar_step.runs.connection import connect, now, reaching
+from anyvar_step.runs.connection import connect, now, translated
 from anyvar_step.runs.keys import LOOK
 from anyvar_step.runs.registry import Known, Look, Trouble, is_token, post
 from anyvar_step.runs.work_dir import WorkDir, answer
@@ -114,7 +114,7 @@ class Looker:
 
     def _clock(self) -> float:
         url = self._settings.backend_url
-        with reaching(url, "CELERY_BACKEND_URL"), connect(url) as redis:
+        with translated(url, "CELERY_BACKEND_URL"), connect(url) as redis:
             return time.time() - now(redis)
 
 

@@ -29,8 +29,8 @@ from anyvar_step.models import (
     versions,
 )
 from anyvar_step.pipeline.assembly import SAMPLE, AssemblyCheck
-from anyvar_step.runs.connection import PATIENT
-from anyvar_step.runs.lock import Abandoned, LockedElsewhere, RunLock
+from anyvar_step.runs.connection import LONG_RETRY
+from anyvar_step.runs.lock import LeaseExpired, LockedElsewhere, RunLock
 from anyvar_step.runs.state import RunState
 from anyvar_step.runs.work_dir import (
     CONFLICTS_SUFFIX,
@@ -165,7 +165,7 @@ class Job:
         Raises NothingToDo for a duplicate delivery and for a cancelled run, StepErrors for a failed one.
         """
 
-        def work(part: Path, manifest: Manifest | None, hold: RunLock) -> pipeline.Outcome:
+        def work(part: Path, manifest: Manifest | None, lock: RunLock) -> pipeline.Outcome:
             return pipeline.annotate_file(
                 path,
                 part,
@@ -178,7 +178,7 @@ class Job:
                 command=manifest.command if manifest else "",
                 check=assembly_check(path, options, manifest),
                 index=bool(manifest and manifest.index),
-                on_progress=hold.tell,
+                on_progress=lock.report,
                 registration=self._registrations.begin(self._run_id),
                 threads=self._settings.threads,
                 engine=self._settings.engine,
@@ -193,7 +193,7 @@ class Job:
         A step finds the log in either case. Raises as ``annotate`` does.
         """
 
-        def work(part: Path, manifest: Manifest | None, hold: RunLock) -> pipeline.Outcome:
+        def work(part: Path, manifest: Manifest | None, lock: RunLock) -> pipeline.Outcome:
             registration = self._registrations.begin(self._run_id)
             if registration is None and not options.require_validation:
                 raise ConfigurationError(
@@ -206,7 +206,7 @@ class Job:
                 options,
                 name=manifest.input_name if manifest else path.name,
                 check=assembly_check(path, options, manifest),
-                on_progress=hold.tell,
+                on_progress=lock.report,
                 registration=registration,
                 engine=self._settings.engine,
             )
@@ -218,18 +218,18 @@ class Job:
         """The task's result, from work that no other worker does meanwhile, or has done before."""
         self._workdir.contained(task.path)
         try:
-            with RunLock(self._settings, self._run_id, self._worker, self._overdue) as hold:
+            with RunLock(self._settings, self._run_id, self._worker, self._overdue) as lock:
                 if (finished := self._finished(task)) is not None:
                     return finished
-                hold.keep()
-                return self._work_or_drop(task, hold)
+                lock.start_heartbeat()
+                return self._work_or_drop(task, lock)
         except (RunCancelled, LockedElsewhere, RunLost) as reason:
             if isinstance(reason, RunCancelled):
-                with RunState(self._settings, PATIENT) as board:
-                    if isinstance(reason, Abandoned):  # a step that waits after all may attempt it again
-                        board.put_lost(self._run_id, str(reason))
+                with RunState(self._settings, LONG_RETRY) as state:
+                    if isinstance(reason, LeaseExpired):  # a step that waits after all may attempt it again
+                        state.mark_lost(self._run_id, str(reason))
                     else:
-                        board.put(self._run_id, State.REVOKED)
+                        state.write(self._run_id, State.REVOKED)
                 if task.path.parent.name == self._run_id:  # its step may be gone, and nobody else cleans up
                     remove_tree(task.path.parent)
             raise NothingToDo(str(reason)) from reason
@@ -238,32 +238,32 @@ class Job:
 
     def _finished(self, task: Task) -> str | None:
         """The result, when an earlier delivery has published it; SUCCESS must never become FAILURE."""
-        with RunState(self._settings, PATIENT) as board:
-            meta = board.meta(self._run_id)
-            if board.stop_asked(self._run_id):
+        with RunState(self._settings, LONG_RETRY) as state:
+            meta = state.meta(self._run_id)
+            if state.cancel_requested(self._run_id):
                 raise RunCancelled(f"run {self._run_id} was cancelled")
         if meta and meta["status"] == State.SUCCESS:
             return str(meta["result"])
         return task.result if task.output.exists() and not task.path.exists() else None
 
-    def _work_or_drop(self, task: Task, hold: RunLock) -> str:
+    def _work_or_drop(self, task: Task, lock: RunLock) -> str:
         try:
-            return self._work(task, hold)
+            return self._work(task, lock)
         except Exception:
             drop_input(task.path)
             raise
 
-    def _work(self, task: Task, hold: RunLock) -> str:
+    def _work(self, task: Task, lock: RunLock) -> str:
         path = task.path
         self._workdir.await_file(path, gone=self._forgotten)
         self._workdir.contained(path)  # now that it is there
         manifest = self._manifest(path)
-        part = self._workdir.part_of(task.output)
+        part = self._workdir.new_part(task.output)
         index = Path(f"{part}.tbi")
         _logger.info("run %s: at work on %s", self._run_id, path)
         try:
-            outcome = task.work(part, manifest, hold)
-            hold.check()
+            outcome = task.work(part, manifest, lock)
+            lock.check()
             if manifest:
                 report = self._report(manifest, task, outcome)
                 self._workdir.write(with_suffix(path, REPORT_SUFFIX), report.model_dump_json().encode())
@@ -299,8 +299,8 @@ class Job:
 
     def _forgotten(self) -> bool:
         """Whether the step has collected or cancelled the run, so that its files may be gone for good."""
-        with RunState(self._settings, PATIENT) as board:
-            return board.meta(self._run_id) is None or board.stop_asked(self._run_id)
+        with RunState(self._settings, LONG_RETRY) as state:
+            return state.meta(self._run_id) is None or state.cancel_requested(self._run_id)
 
     def _report(self, manifest: Manifest, task: Task, outcome: pipeline.Outcome) -> RunReport:
         return RunReport.on(

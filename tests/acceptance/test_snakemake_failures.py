@@ -39,13 +39,13 @@ def run_ids(site: Site) -> list[str]:
 
 def queued(site: Site) -> int:
     """How many runs have been put into the queue."""
-    with RunState(load(site.environ)) as board:
-        return sum(board.is_published(run_id) for run_id in run_ids(site))
+    with RunState(load(site.environ)) as state:
+        return sum(state.is_published(run_id) for run_id in run_ids(site))
 
 
 def status_of(site: Site, run_id: str) -> str:
-    with RunState(load(site.environ)) as board:
-        meta = board.meta(run_id)
+    with RunState(load(site.environ)) as state:
+        meta = state.meta(run_id)
     return str(meta["status"]) if meta else "gone"
 
 
@@ -204,8 +204,8 @@ def test_a_ticket_whose_run_is_gone_is_submitted_again(project: Path, demo_site:
     gone = json.loads(ticket.read_text())["run_id"]
     assert demo_site.run("cancel", ticket).returncode == 0
     if how == "expired":
-        with RunState(load(demo_site.environ)) as board:
-            board.forget(gone, "")
+        with RunState(load(demo_site.environ)) as state:
+            state.forget(gone, "")
     with demo_site.worker():
         done = snakemake("--cores", "1", environ=demo_site.environ)
     assert done.returncode == 0, done.stderr + (project / "logs/wait/alice.log").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Site, write_vcf
+from support import Site, stored, write_vcf
 
 from anyvar_step.client.base import Transport
 from anyvar_step.client.celery import CeleryTransport
@@ -63,19 +63,19 @@ FAILURES += ["ConfigurationError", "FileTrouble", "AccessRefused", "TimeLimitRea
 
 @pytest.mark.parametrize("code", [500, 418, 599, 404, 401, 503])
 def test_both_give_the_same_status_whatever_the_failure_code(site: Site, code: int) -> None:
-    with transports(site, code) as make, RunState(load(site.environ)) as board:
+    with transports(site, code) as make, RunState(load(site.environ)) as state:
         celery, http = make("celery"), make("http")
-        board.put("queued", State.SENT)
-        board.put("begun", State.STARTED)
-        board.put("again", State.RETRY)
-        board.put("working", State.PROGRESS, Progress(records=7, fraction=0.5, worker="w").model_dump())
-        board.claim("working", "w")
-        board.put("cancelled", State.REVOKED)
-        board.put("empty", State.SUCCESS, "")
+        stored(state, "queued", State.SENT)
+        stored(state, "begun", State.STARTED)
+        stored(state, "again", State.RETRY)
+        stored(state, "working", State.PROGRESS, Progress(records=7, fraction=0.5, worker="w").model_dump())
+        state.acquire_lock("working", "w")
+        stored(state, "cancelled", State.REVOKED)
+        stored(state, "empty", State.SUCCESS, "")
         names = ["unknown", "queued", "begun", "again", "working", "cancelled", "empty"]
         for name in FAILURES:
             failure = {"exc_type": name, "exc_message": ["why", 3], "exc_module": "m"}
-            board.put(f"failed-{name}", State.FAILURE, failure)
+            stored(state, f"failed-{name}", State.FAILURE, failure)
             names.append(f"failed-{name}")
         for name in names:
             expected = celery.status(name)
@@ -94,14 +94,14 @@ def submitted(transport: Transport, vcf: Path) -> Manifest:
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("code", [500, 418, 599, 404])
 def test_the_wait_ends_on_the_failure_code_whatever_it_is(site: Site, code: int, kind: str) -> None:
-    with transports(site, code) as make, RunState(load(site.environ)) as board:
+    with transports(site, code) as make, RunState(load(site.environ)) as state:
         transport = make(kind)
         seen: list[RunStatus] = []
-        board.put("run", State.SENT)
+        stored(state, "run", State.SENT)
 
         def watch(status: RunStatus) -> None:
             seen.append(status)
-            board.put("run", State.FAILURE, {"exc_type": "ValueError", "exc_message": ["why"]})
+            stored(state, "run", State.FAILURE, {"exc_type": "ValueError", "exc_message": ["why"]})
 
         ticket = HttpTransport.find(transport, "run")  # type: ignore[arg-type]  # says no more than the id
         status = wait(transport, ticket, Patience(), watch)
@@ -182,19 +182,19 @@ def test_a_cancelled_run_ends_the_wait_of_others(site: Site, kind: str, vcf: Pat
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_run_that_vanishes_is_lost(site: Site, kind: str, vcf: Path) -> None:
-    with transports(site) as make, RunState(load(site.environ)) as board:
+    with transports(site) as make, RunState(load(site.environ)) as state:
         transport = make(kind)
         ticket = submitted(transport, vcf)
-        status = wait(transport, ticket, Patience(), lambda _: board.forget(ticket.run_id, ticket.digest))
+        status = wait(transport, ticket, Patience(), lambda _: state.forget(ticket.run_id, ticket.digest))
         assert status.lost
 
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_run_that_was_dropped_without_being_cancelled_is_lost(site: Site, kind: str, vcf: Path) -> None:
-    with transports(site) as make, RunState(load(site.environ)) as board:
+    with transports(site) as make, RunState(load(site.environ)) as state:
         transport = make(kind)
         ticket = submitted(transport, vcf)
-        status = wait(transport, ticket, Patience(), lambda _: board.put_lost(ticket.run_id, "forsaken"))
+        status = wait(transport, ticket, Patience(), lambda _: state.mark_lost(ticket.run_id, "forsaken"))
         assert status.lost
         assert "forsaken" in status.message
 
@@ -217,12 +217,14 @@ def test_a_worker_lost_with_its_work_done_is_no_loss_though_its_output_is_seen_l
     site: Site, vcf: Path
 ) -> None:
     """As where a shared filesystem shows a removal before what was published ahead of it."""
-    with transports(site) as make, RunState(load(site.environ)) as board:
+    with transports(site) as make, RunState(load(site.environ)) as state:
         transport = make("celery")
         ticket = submitted(transport, vcf)
         [folder] = site.work_dir.glob(f"*/{ticket.run_id}")
         (folder / ticket.staged_input).rename(folder / ".late")
-        board.put(ticket.run_id, State.FAILURE, {"exc_type": "WorkerLostError", "exc_message": ["signal 9"]})
+        stored(
+            state, ticket.run_id, State.FAILURE, {"exc_type": "WorkerLostError", "exc_message": ["signal 9"]}
+        )
         output = folder / f"{ticket.staged_input}{OUTPUT_SUFFIX}"
         shown = threading.Timer(1, lambda: (folder / ".late").rename(output))
         shown.start()

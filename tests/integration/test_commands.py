@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from support import Site, until
+from support import Site, stored, until
 
 from anyvar_step.models import State
 from anyvar_step.runs.state import RunState
@@ -63,8 +63,10 @@ def test_the_failure_code_is_the_configured_one(site: Site, vcf: Path, tmp_path:
 def test_a_failure_of_a_worker_that_is_not_ours_exits_70_or_124(site: Site, vcf: Path) -> None:
     for name, code in (("ValueError", 70), ("TimeLimitExceeded", 124)):
         run_id = site.run("submit", vcf).stdout.strip()
-        with RunState(load(site.environ)) as board:
-            board.put(run_id, State.FAILURE, {"exc_type": name, "exc_message": ["no VCF"], "exc_module": "x"})
+        with RunState(load(site.environ)) as state:
+            stored(
+                state, run_id, State.FAILURE, {"exc_type": name, "exc_message": ["no VCF"], "exc_module": "x"}
+            )
         done = site.run("wait", run_id)
         assert done.returncode == code, done.stderr
         assert "no VCF" in done.stderr

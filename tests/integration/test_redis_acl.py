@@ -18,7 +18,7 @@ from pages import blocks
 from servers import tcp_redis
 from support import ROOT, Site, until, write_vcf
 
-from anyvar_step.runs.liveness import SETTLED, UNACKED
+from anyvar_step.runs.liveness import SETTLED_SECONDS, UNACKED
 
 pytestmark = pytest.mark.services  # a minute
 
@@ -104,7 +104,9 @@ def test_every_command_ends_well_and_is_denied_nothing(
         until(lambda: "PROGRESS" in guarded.run("status", tmp_path / "long"))
         guarded.run("cancel", tmp_path / "long")
         guarded.run("check")
-        until(lambda: guarded.admin.info("server")["uptime_in_seconds"] >= SETTLED, SETTLED + 5)
+        until(
+            lambda: guarded.admin.info("server")["uptime_in_seconds"] >= SETTLED_SECONDS, SETTLED_SECONDS + 5
+        )
         assert "removed 0" in guarded.run("sweep")
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(60) == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pysam
 import pytest
 from servers import RedisServer
-from support import Site, until, write_vcf
+from support import Site, stored, until, write_vcf
 
 from anyvar_step.models import State
 from anyvar_step.runs.state import RunState
@@ -262,8 +262,8 @@ def test_the_end_of_a_run_is_noticed_within_half_a_second(site: Site, vcf: Path)
     waiting = site.start("-v", "wait", run_id)
     with pytest.raises(subprocess.TimeoutExpired):
         waiting.wait(3)  # its pauses have grown to their longest
-    with RunState(load(site.environ)) as board:
-        board.put(run_id, State.SUCCESS, "/nowhere")
+    with RunState(load(site.environ)) as state:
+        stored(state, run_id, State.SUCCESS, "/nowhere")
     assert waiting.wait(0.7) == 0  # half a second, and the process's own end
     waiting.communicate()
 

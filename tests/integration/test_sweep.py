@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import Site, heeding_modes, until, write_vcf
+from support import Site, heeding_modes, stored, until, write_vcf
 
 from anyvar_step.client.celery import CeleryTransport
 from anyvar_step.embedded import private_redis
@@ -20,8 +20,8 @@ from anyvar_step.models import RunRequest, State
 from anyvar_step.runs import sweep as sweeping
 from anyvar_step.runs.keys import meta_key, step_key
 from anyvar_step.runs.lease import DETACHED
-from anyvar_step.runs.liveness import UNACKED, turn_key
-from anyvar_step.runs.sweep import Left, sweep
+from anyvar_step.runs.liveness import UNACKED, sweep_key
+from anyvar_step.runs.sweep import Leftover, sweep
 from anyvar_step.runs.work_dir import WorkDir
 from anyvar_step.settings import Settings, load
 
@@ -50,8 +50,8 @@ def submit(transport: CeleryTransport, source: Path, run_id: str) -> Path:
 
 def forgotten(transport: CeleryTransport, folder: Path, queue: str) -> Path:
     """The same after everything that knew of it is gone."""
-    transport.board.forget(folder.name, "")
-    transport.board._redis.delete(queue)
+    transport.state.forget(folder.name, "")
+    transport.state._redis.delete(queue)
     return folder
 
 
@@ -63,7 +63,7 @@ def aged(path: Path, seconds: float = DAYS_3) -> Path:
     return path
 
 
-def swept(settings: Settings, **options: bool) -> list[Left]:
+def swept(settings: Settings, **options: bool) -> list[Leftover]:
     return list(sweep(settings, WorkDir(settings.required_work_dir()), **options))
 
 
@@ -82,7 +82,7 @@ def test_what_dead_runs_left_is_removed_and_counted(
         aged(path)
     told = swept(settings, dry_run=True)
     assert {left.path for left in told} == {run, stage, gone, anyvars, part}
-    assert not any(left.gone for left in told)
+    assert not any(left.removed for left in told)
     assert run.is_dir()
     assert {left.path: left.size for left in told} == {left.path: left.size for left in swept(settings)}
     assert site.left_over() == []
@@ -104,7 +104,7 @@ def test_what_a_killed_check_left_goes_once_it_is_old(settings: Settings, site: 
 def test_any_sign_of_life_keeps_a_run_however_old(
     transport: CeleryTransport, settings: Settings, site: Site, vcf: Path
 ) -> None:
-    redis = transport.board._redis
+    redis = transport.state._redis
     kept = []
     for sign in ("state", "claim", "lease", "unacked", "queue"):
         folder = submit(transport, vcf, f"lives-by-{sign}")
@@ -118,7 +118,7 @@ def test_any_sign_of_life_keeps_a_run_however_old(
         if sign == "claim":
             redis.set(step_key("claim", folder.name), "worker", ex=20)
         if sign == "lease":
-            transport.board.leases.take(folder.name, "a-step")
+            transport.state.leases.acquire(folder.name, "a-step")
         kept.append(aged(folder))
         queued = [json.loads(raw)["headers"]["id"] for raw in redis.lrange(site.queue, 0, -1)]
         assert queued == (["lives-by-queue"] if sign == "queue" else [])
@@ -139,7 +139,7 @@ def test_a_file_of_anyvars_that_still_waits_in_the_queue_stays(
     transport.queue.publish("some.task", {"input_file_path": str(path)}, "a-run-of-another-name")
     aged(path)
     assert swept(settings) == []
-    transport.board._redis.delete(site.queue)
+    transport.state._redis.delete(site.queue)
     assert [left.path for left in swept(settings)] == [path]
 
 
@@ -249,11 +249,11 @@ def test_one_worker_of_all_sweeps_when_it_is_ready(
         until(lambda: not run.exists(), what="a sweep")
         until(lambda: "removed a dead run of in.vcf" in "".join(map(Path.read_text, logs(site))))
     again = aged(forgotten(transport, submit(transport, source, "dead-2"), site.queue))
-    sweeping.take_turn(settings, WorkDir(site.work_dir))
+    sweeping.sweep_if_due(settings, WorkDir(site.work_dir))
     assert again.exists()  # the worker had the turn
-    assert 0 < transport.board._redis.ttl(turn_key(site.work_dir)) <= sweeping.SWEEP_EVERY
-    transport.board._redis.delete(turn_key(site.work_dir))
-    sweeping.take_turn(settings, WorkDir(site.work_dir))
+    assert 0 < transport.state._redis.ttl(sweep_key(site.work_dir)) <= sweeping.SWEEP_EVERY
+    transport.state._redis.delete(sweep_key(site.work_dir))
+    sweeping.sweep_if_due(settings, WorkDir(site.work_dir))
     assert not again.exists()
 
 
@@ -267,9 +267,9 @@ def test_a_state_that_a_result_left_behind_keeps_it_until_it_expires(
     folder = submit(transport, vcf, "done")
     (folder / "input.vcf_outputvcf").write_text("##fileformat=VCFv4.2\n")
     aged(folder, 8000)
-    transport.board.put("done", State.SUCCESS, "somewhere")
+    stored(transport.state, "done", State.SUCCESS, "somewhere")
     workdir = WorkDir(site.work_dir)
     assert list(sweep(settings, workdir, results_older_than=7200)) == []
-    transport.board._redis.delete(meta_key("done"))
+    transport.state._redis.delete(meta_key("done"))
     [left] = sweep(settings, workdir, results_older_than=7200)
     assert (left.path, left.what) == (folder, "an expired result of sample.vcf")

@@ -14,7 +14,7 @@ import httpx
 import pysam
 import pytest
 import redis
-from support import HEADER, Site, write_vcf
+from support import HEADER, Site, stored, write_vcf
 from webclient import FIELDS, ended, folders, put
 
 from anyvar_step.models import State
@@ -157,14 +157,14 @@ def test_a_failure_code_that_is_none_is_a_configuration_error(site: Site, code: 
 
 
 def test_time_limits_and_lost_workers_have_their_own_error_codes(site: Site) -> None:
-    with site.web() as api, RunState(load(site.environ)) as board, httpx.Client(base_url=api.url) as http:
+    with site.web() as api, RunState(load(site.environ)) as state, httpx.Client(base_url=api.url) as http:
         for name, code in (
             ("TimeLimitExceeded", "TIME_LIMIT_EXCEEDED"),
             ("WorkerLostError", "WORKER_LOST_ERROR"),
             ("ValueError", "RUN_FAILURE"),
         ):
             failure = {"exc_type": name, "exc_message": ["why"], "exc_module": "somewhere"}
-            board.put(f"run-{name}", State.FAILURE, failure)
+            stored(state, f"run-{name}", State.FAILURE, failure)
             answer = http.get(f"/vcf/run-{name}")
             assert (answer.status_code, answer.json()["error_code"]) == (500, code)
 
@@ -236,8 +236,8 @@ def test_an_annotated_vcf_becomes_anyvars_ingest_task(site: Site) -> None:
         path = Path(arguments.pop("input_file_path"))
         assert arguments == {"assembly": "GRCh38", "allow_async_write": False, "require_validation": True}
         assert path.read_bytes() == content
-        with RunState(load(site.environ)) as board:
-            board.put("in", State.SUCCESS, "")
+        with RunState(load(site.environ)) as state:
+            stored(state, "in", State.SUCCESS, "")
         answer = http.get("/vcf/in")
         assert (answer.status_code, answer.json()["status"]) == (200, "SUCCESS")
         assert answer.json().keys() == FIELDS

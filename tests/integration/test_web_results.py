@@ -8,13 +8,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support import Site, until, write_vcf
+from support import Site, stored, until, write_vcf
 from webclient import ended, finished, folders, put
 
 from anyvar_step.files import remove_tree
 from anyvar_step.models import State
 from anyvar_step.runs.keys import step_key
-from anyvar_step.runs.liveness import turn_key
+from anyvar_step.runs.liveness import sweep_key
 from anyvar_step.runs.state import ATTEMPT_SECONDS, RunState
 from anyvar_step.settings import load
 from anyvar_step.web import runs as runs_module
@@ -39,14 +39,14 @@ def test_a_download_that_broke_off_is_resumed_with_a_range(
         etag, total = answer.headers["etag"], int(answer.headers["content-length"])
         head = next(answer.iter_raw(1 << 16))
     assert total > 5_000_000
-    board = RunState(load(served.environ))
-    assert not board.deliveries.was_told(path.removeprefix("/vcf/"))
+    state = RunState(load(served.environ))
+    assert not state.deliveries.is_delivered(path.removeprefix("/vcf/"))
     rest = http.get(path, headers={"Range": f"bytes={len(head)}-", "If-Range": etag})
     assert rest.status_code == 206
     assert rest.headers["content-range"] == f"bytes {len(head)}-{total - 1}/{total}"
-    until(lambda: board.deliveries.was_told(path.removeprefix("/vcf/")))
+    until(lambda: state.deliveries.is_delivered(path.removeprefix("/vcf/")))
     assert head + rest.content == http.get(path).content
-    board.close()
+    state.close()
     other = http.get(path, headers={"Range": f"bytes={len(head)}-", "If-Range": '"another"'})
     assert (other.status_code, len(other.content)) == (200, total)
     http.delete(path)
@@ -56,16 +56,16 @@ def test_the_last_bytes_alone_are_no_download(http: httpx.Client, served: Site, 
     path = finished(http, vcf)
     assert http.get(path, headers={"Range": "bytes=-10"}).status_code == 206
     assert http.head(path).status_code == 200
-    with RunState(load(served.environ)) as board:
-        assert not board.deliveries.was_told(path.removeprefix("/vcf/"))
+    with RunState(load(served.environ)) as state:
+        assert not state.deliveries.is_delivered(path.removeprefix("/vcf/"))
 
 
 def test_a_result_that_was_the_answer_to_its_upload_was_had_whole(
     http: httpx.Client, served: Site, vcf: Path
 ) -> None:
     run_id = put(http, vcf.read_bytes()).headers["location"].removeprefix("/vcf/")
-    with RunState(load(served.environ)) as board:
-        assert board.deliveries.was_told(run_id)
+    with RunState(load(served.environ)) as state:
+        assert state.deliveries.is_delivered(run_id)
     assert put(http, vcf.read_bytes(), run_id=run_id).status_code == 200, "the id is free again"
 
 
@@ -101,24 +101,24 @@ def test_an_expired_result_is_removed_and_a_queued_run_is_not(site: Site, vcf: P
         assert expired.status_code == 202
     [folder] = site.work_dir.glob("*/left-expired")
     (folder / "input.vcf_outputvcf").write_text("")
-    with RunState(load(site.environ)) as board:
-        board.forget("left-expired", "")
-        board.forget(
+    with RunState(load(site.environ)) as state:
+        state.forget("left-expired", "")
+        state.forget(
             "left-queued", ""
         )  # as where Redis lost it, or it waited for longer than states are kept
-        board.put("elsewhere", State.SUCCESS, "/another/work/dir/20261123/elsewhere_outputvcf")
+        stored(state, "elsewhere", State.SUCCESS, "/another/work/dir/20261123/elsewhere_outputvcf")
         # told by another deployment on the same Redis, and long ago
-        board._redis.zadd(step_key("told", ""), {"elsewhere": 1.0})
-        board._redis.delete(turn_key(site.work_dir))  # the web API had its turn as it started
+        state._redis.zadd(step_key("told", ""), {"elsewhere": 1.0})
+        state._redis.delete(sweep_key(site.work_dir))  # the web API had its turn as it started
     for path in [*folder.parent.rglob("*"), folder.parent]:
         os.utime(path, (0, time.time() - 8000))
     runs = Runs(load(site.environ))
     runs.tidy()
     runs.close()
     assert folders(site) == ["left-queued"]
-    with RunState(load(site.environ)) as board:
-        assert board.meta("elsewhere") is not None
-        board.forget("elsewhere", "")
+    with RunState(load(site.environ)) as state:
+        assert state.meta("elsewhere") is not None
+        state.forget("elsewhere", "")
 
 
 # -- cancel ----------------------------------------------------------------------------------------------
@@ -157,10 +157,10 @@ def test_a_web_api_killed_before_it_queued_a_run_is_made_good_by_the_next_look(s
         content = vcf.read_bytes()
         for run_id in ("queued-never", "staged-never"):
             assert put(client, content, run_async=True, run_id=run_id).status_code == 202
-        with RunState(load(site.environ)) as board:
-            board._redis.delete(site.queue)
+        with RunState(load(site.environ)) as state:
+            state._redis.delete(site.queue)
             for run_id in ("queued-never", "staged-never"):  # as they stand a minute after it was killed
-                board._redis.set(step_key("published", run_id), "0", ex=ATTEMPT_SECONDS - 60)
+                state._redis.set(step_key("published", run_id), "0", ex=ATTEMPT_SECONDS - 60)
         [folder] = site.work_dir.glob("*/staged-never")
         remove_tree(folder)
         assert client.get("/vcf/staged-never").status_code == 202

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, Site, until, write_vcf
+from support import ROOT, Site, stored, until, write_vcf
 
 from anyvar_step.models import State
 from anyvar_step.runs.keys import ANNOTATE_VCF, meta_key, step_key
@@ -25,7 +25,7 @@ class Client:
 
     def __init__(self, site: Site) -> None:
         self.settings: Settings = load(site.environ)
-        self.board = RunState(self.settings)
+        self.state = RunState(self.settings)
         self.site = site
 
     def send(self, path: Path, run_id: str | None = None, **changes: Any) -> str:
@@ -51,11 +51,11 @@ class Client:
 
     def ended(self, run_id: str, seconds: float = 60) -> dict[str, Any]:
         def state() -> bool:
-            meta = self.board.meta(run_id)
+            meta = self.state.meta(run_id)
             return meta is not None and meta["status"] in ("SUCCESS", "FAILURE", "REVOKED")
 
         until(state, seconds, f"the end of {run_id}")
-        meta = self.board.meta(run_id)
+        meta = self.state.meta(run_id)
         assert meta is not None
         return meta
 
@@ -103,7 +103,7 @@ def test_a_duplicate_delivery_answers_with_the_finished_output(client: Client, v
         client.send(path, run_id)
         after = client.send(client.stage(vcf.read_bytes()))  # the queue is in order: this one comes last
         client.ended(after)
-    assert client.board.meta(run_id) == first
+    assert client.state.meta(run_id) == first
     assert Path(first["result"]).read_bytes() == text
 
 
@@ -114,11 +114,11 @@ def test_a_delivery_after_the_result_was_forgotten_changes_nothing(
     with site.worker():
         run_id = client.send(path)
         output = Path(client.ended(run_id)["result"])
-        client.board.forget(run_id, "")
+        client.state.forget(run_id, "")
         output.unlink()
         client.send(path, run_id)
         client.ended(client.send(client.stage(vcf.read_bytes())))
-    assert client.board.meta(run_id) is None
+    assert client.state.meta(run_id) is None
 
 
 def test_two_workers_on_one_run_end_with_one_whole_output(
@@ -128,13 +128,13 @@ def test_two_workers_on_one_run_end_with_one_whole_output(
     path = client.stage(content)
     with site.worker(concurrency=2):
         run_id = client.send(path)
-        until(lambda: client.board.look(run_id)[1] > 0, what="a claim")
+        until(lambda: client.state.meta_and_lock(run_id)[1] > 0, what="a claim")
         client.send(path, run_id)
         meta = client.ended(run_id)
         assert meta["status"] == "SUCCESS"
         client.ended(client.send(client.stage(content[:200_000].rpartition(b"\n")[0] + b"\n")))
     assert Path(meta["result"]).read_bytes().count(b"\nchr1\t") == content.count(b"\nchr1\t")
-    assert client.board.meta(run_id) == meta
+    assert client.state.meta(run_id) == meta
 
 
 def at_work(site: Site) -> bool:
@@ -185,11 +185,11 @@ def test_a_lost_worker_is_noticed_within_half_a_minute_and_ends_with_75(
 def test_a_worker_killed_between_its_output_and_its_last_word_loses_no_output(
     site: Site, vcf: Path, tmp_path: Path, failure: str
 ) -> None:
-    with site.worker(), RunState(load(site.environ)) as board:
+    with site.worker(), RunState(load(site.environ)) as state:
         run_id = site.run("submit", vcf, "-O", "v").stdout.strip()
         until(lambda: "200 SUCCESS" in site.run("status", run_id).stdout)
         said = {"exc_type": failure, "exc_message": ["signal 9"], "exc_module": "billiard.exceptions"}
-        board.put(run_id, State.FAILURE, said)  # as its parent does
+        stored(state, run_id, State.FAILURE, said)  # as its parent does
         done = site.run("-v", "annotate", vcf, "-o", tmp_path / "out.vcf")
     assert done.returncode == 0, done.stderr
     assert f"run {run_id} found at work" in done.stderr
@@ -220,10 +220,10 @@ def test_a_worker_drops_a_run_whose_step_was_killed_long_ago(
     until(lambda: "SENT" in site.run("status", folder.name).stdout)
     step.kill()
     step.communicate()
-    with RunState(load(site.environ)) as board:
+    with RunState(load(site.environ)) as state:
         key = step_key("leases", folder.name)
-        for holder in board._redis.zrange(key, 0, -1):
-            board._redis.zadd(key, {holder: 1.0})  # as if it had lapsed long ago
+        for holder in state._redis.zrange(key, 0, -1):
+            state._redis.zadd(key, {holder: 1.0})  # as if it had lapsed long ago
     with site.worker():
         until(lambda: "WORKER_LOST_ERROR" in site.run("status", folder.name).stdout)
         until(lambda: site.left_over() == [], what="an empty work dir")
@@ -261,7 +261,7 @@ def test_a_warm_shutdown_finishes_the_run_at_work(
     path = client.stage(long_vcf(tmp_path / "long.vcf", genome, 12))
     with site.worker() as worker:
         run_id = client.send(path)
-        until(lambda: client.board.look(run_id)[1] > 0, what="a claim")
+        until(lambda: client.state.meta_and_lock(run_id)[1] > 0, what="a claim")
         worker.send_signal(signal.SIGTERM)
         assert client.ended(run_id)["status"] == "SUCCESS"
         assert worker.wait(30) == 0
@@ -306,7 +306,7 @@ def test_a_worker_that_sees_the_work_dir_elsewhere(site: Site, vcf: Path, tmp_pa
 def test_a_file_that_the_worker_never_sees_is_a_clear_failure(client: Client, site: Site) -> None:
     site.extra = {"ANYVAR_STEP_LATENCY_WAIT": "1"}
     run_id = str(uuid.uuid4())
-    client.board.put(run_id, State.SENT)
+    client.state.create(run_id)
     with site.worker():
         client.send(site.work_dir / "20261123" / "nothing", run_id)
         meta = client.ended(run_id)
@@ -318,9 +318,9 @@ def test_a_step_killed_between_announcing_and_queueing_is_made_good_by_the_next(
     site: Site, vcf: Path, tmp_path: Path
 ) -> None:
     run_id = site.run("submit", vcf, "-O", "v").stdout.strip()
-    with RunState(load(site.environ)) as board:
-        board._redis.delete(site.queue, step_key("published", run_id))  # as if killed just before
-        assert json.loads(str(board._redis.get(meta_key(run_id))))["status"] == "SENT"
+    with RunState(load(site.environ)) as state:
+        state._redis.delete(site.queue, step_key("published", run_id))  # as if killed just before
+        assert json.loads(str(state._redis.get(meta_key(run_id))))["status"] == "SENT"
     with site.worker():
         done = site.run("-v", "annotate", vcf, "-o", tmp_path / "out.vcf")
     assert done.returncode == 0, done.stderr

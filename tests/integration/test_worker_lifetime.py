@@ -18,7 +18,7 @@ from anyvar_step.worker.shutdown import SAME_ORDER_SECONDS
 
 
 @pytest.fixture
-def board(site: Site) -> Iterator[RunState]:
+def state(site: Site) -> Iterator[RunState]:
     with RunState(load(site.environ)) as opened:
         yield opened
 
@@ -40,13 +40,13 @@ def submit(site: Site, source: Path) -> str:
     return done.stdout.strip()
 
 
-def state(board: RunState, run_id: str) -> str:
-    meta = board.meta(run_id)
+def state_of(runs: RunState, run_id: str) -> str:
+    meta = runs.meta(run_id)
     return str(meta["status"]) if meta else "unknown"
 
 
-def at_work(board: RunState, run_id: str) -> bool:
-    return state(board, run_id) == "PROGRESS"
+def at_work(state: RunState, run_id: str) -> bool:
+    return state_of(state, run_id) == "PROGRESS"
 
 
 def said(site: Site) -> str:
@@ -65,59 +65,59 @@ def test_an_idle_worker_ends_and_a_run_keeps_it_a_while_longer(site: Site, vcf: 
 
 
 def test_an_old_worker_finishes_its_run_and_leaves_the_next_one_in_the_queue(
-    site: Site, board: RunState, long_vcf: Path, vcf: Path
+    site: Site, state: RunState, long_vcf: Path, vcf: Path
 ) -> None:
     with site.worker("--max-lifetime", "4s") as worker:
         first = submit(site, long_vcf)
         until(lambda: "at work for 4 s: taking nothing new" in said(site))
-        assert at_work(board, first)
+        assert at_work(state, first)
         second = submit(site, vcf)
         assert worker.wait(60) == 0
-    assert (state(board, first), state(board, second)) == ("SUCCESS", "SENT")
+    assert (state_of(state, first), state_of(state, second)) == ("SUCCESS", "SENT")
 
 
 def test_reserved_runs_go_to_another_worker_while_the_old_one_still_works(
-    site: Site, board: RunState, long_vcf: Path, genome: Path, tmp_path: Path
+    site: Site, state: RunState, long_vcf: Path, genome: Path, tmp_path: Path
 ) -> None:
     """Celery's own shutdown keeps them until its run ends, a killed worker for the visibility timeout."""
     site.extra = {"CELERY_WORKER_PREFETCH_MULTIPLIER": "4"}
     small = [write_vcf(tmp_path / f"{seed}.vcf", genome, seed=seed) for seed in range(3)]
     with site.worker() as old:
         first = submit(site, long_vcf)
-        until(lambda: at_work(board, first))
+        until(lambda: at_work(state, first))
         reserved = [submit(site, path) for path in small]
         until(lambda: said(site).count("received") == 4, what="four runs in one worker")
         with site.worker():
             old.send_signal(signal.SIGTERM)
-            until(lambda: all(state(board, run_id) == "SUCCESS" for run_id in reserved), 5)
-            assert at_work(board, first)
+            until(lambda: all(state_of(state, run_id) == "SUCCESS" for run_id in reserved), 5)
+            assert at_work(state, first)
             assert old.wait(60) == 0
-    assert state(board, first) == "SUCCESS"
+    assert state_of(state, first) == "SUCCESS"
     assert "handed back 3 reserved runs" in said(site)
 
 
 def test_a_run_that_arrives_as_the_worker_is_told_to_end_is_not_kept(
-    site: Site, board: RunState, long_vcf: Path, genome: Path, tmp_path: Path
+    site: Site, state: RunState, long_vcf: Path, genome: Path, tmp_path: Path
 ) -> None:
     """Redis answers a pop that began before: without care the run would wait in a process that takes none."""
     late = [submit(site, write_vcf(tmp_path / f"{seed}.vcf", genome, seed=seed)) for seed in range(4)]
-    queue = board._redis
+    queue = state._redis
     queue.rename(site.queue, f"{site.queue}-later")
     with site.worker(concurrency=2) as old:
         first = submit(site, long_vcf)
-        until(lambda: at_work(board, first))
+        until(lambda: at_work(state, first))
         old.send_signal(signal.SIGTERM)
         queue.rename(f"{site.queue}-later", site.queue)
         until(lambda: "Warm shutdown" in said(site))
         # The free process may have begun one before it was told; what is begun is finished.
-        until(lambda: queue.llen(site.queue) + sum(state(board, run) == "SUCCESS" for run in late) == 4)
+        until(lambda: queue.llen(site.queue) + sum(state_of(state, run) == "SUCCESS" for run in late) == 4)
         os.killpg(old.pid, signal.SIGKILL)
         with site.worker():
-            until(lambda: all(state(board, run_id) == "SUCCESS" for run_id in late), 30)
+            until(lambda: all(state_of(state, run_id) == "SUCCESS" for run_id in late), 30)
 
 
 def test_a_second_sigterm_hands_back_the_run_at_work_and_its_step_notices_nothing(
-    site: Site, board: RunState, long_vcf: Path, tmp_path: Path
+    site: Site, state: RunState, long_vcf: Path, tmp_path: Path
 ) -> None:
     with site.worker() as old:
         step = site.start("-v", "annotate", str(long_vcf), "-o", str(tmp_path / "out.vcf"))

@@ -67,9 +67,9 @@ def test_changed_messages_on_the_broker_hide_no_other_run(redis_url: str) -> Non
     right = json.dumps({"body": "", "headers": {"id": "the-right-one"}}).encode()
 
     def case(draw: random.Random) -> None:
-        with Liveness(place) as signs, connect(redis_url) as redis:
+        with Liveness(place) as liveness, connect(redis_url) as redis:
             redis.rpush(place.task_default_queue, message(draw), mutated(draw, message(draw)), right)
-            assert signs.queued("the-right-one")
+            assert liveness.has_message("the-right-one")
             redis.delete(place.task_default_queue)
 
     assert fuzz("message", case) == CASES
@@ -79,10 +79,10 @@ def test_a_changed_state_is_a_status_or_a_lost_run(redis_url: str) -> None:
     place = Settings(broker_url=redis_url, backend_url=redis_url)
 
     def case(draw: random.Random) -> None:
-        with RunState(place) as board, connect(redis_url) as redis:
+        with RunState(place) as state, connect(redis_url) as redis:
             redis.set(meta_key("fuzz"), mutated_json(draw, draw.choice(METAS)))
-            status = run_status("fuzz", board.meta("fuzz"), 500)
-            assert run_status("fuzz", board.look("fuzz")[0], 500) == status
+            status = run_status("fuzz", state.meta("fuzz"), 500)
+            assert run_status("fuzz", state.meta_and_lock("fuzz")[0], 500) == status
             if status.error_code:
                 assert str(failure(status))
 

@@ -100,7 +100,7 @@ def test_the_kernels_copy_and_ours_are_the_same(tmp_path: Path, monkeypatch: pyt
 def test_publishing_never_replaces_what_another_worker_published(workdir: WorkDir) -> None:
     final = workdir.root / "out"
     for content in (b"first", b"second"):
-        part = workdir.part_of(final)
+        part = workdir.new_part(final)
         part.write_bytes(content)
         workdir.publish(part, final)
     assert final.read_bytes() == b"first"
@@ -123,11 +123,11 @@ def test_waiting_for_a_file_ends_when_its_run_is_gone(tmp_path: Path) -> None:
 def test_a_path_is_mapped_to_where_the_workers_see_it_and_back(tmp_path: Path) -> None:
     workdir = WorkDir(tmp_path, worker_root=Path("/mnt/scratch"))
     path = tmp_path / "20261123" / "run" / "input.vcf"
-    assert workdir.as_worker(path) == "/mnt/scratch/20261123/run/input.vcf"
-    assert workdir.as_step("/mnt/scratch/20261123/run/input.vcf") == path
+    assert workdir.worker_path(path) == "/mnt/scratch/20261123/run/input.vcf"
+    assert workdir.local_path("/mnt/scratch/20261123/run/input.vcf") == path
     for bad in ("/etc/passwd", "/mnt/scratch/../../etc/passwd"):
         with pytest.raises((AccessRefused, FileTrouble)):
-            workdir.as_step(bad)
+            workdir.local_path(bad)
 
 
 def test_a_damaged_manifest_is_a_clear_failure(workdir: WorkDir) -> None:
@@ -174,7 +174,7 @@ def test_a_path_that_is_none_is_refused(workdir: WorkDir, path: str) -> None:
 def test_what_a_later_version_says_beyond_us_is_passed_over(
     workdir: WorkDir, options: AnnotateOptions | IngestOptions
 ) -> None:
-    staging = workdir.begin("input.vcf")
+    staging = workdir.open_staging("input.vcf")
     staging.write(b"x")
     staged = staging.finish()
     ticket = manifest(staged).model_copy(update={"options": options})

@@ -219,8 +219,8 @@ class Trial:
         days_ago = time.time() - SWEEP_AFTER - 60
         for path in reversed(left):
             os.utime(path, (days_ago, days_ago))
-        with Liveness(settings) as signs:
-            until(signs.settled, 90, "a Redis that is no newcomer")
+        with Liveness(settings) as liveness:
+            until(liveness.settled, 90, "a Redis that is no newcomer")
         list(sweep(settings, WorkDir(self.site.work_dir)))
 
     def _judge(self, codes: frozenset[int]) -> None:
