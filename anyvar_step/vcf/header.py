@@ -106,7 +106,7 @@ def with_provenance(header: Sequence[bytes], command: str, *, keep: bool = False
     """The header with our lines before #CHROM; those of an earlier annotation stay only with ``keep``.
 
     No lines for an empty command. The lines have neither date nor path, so that the same records under the
-    same options have the same header (PITFALLS.md 19).
+    same options have the same header, by whichever engine: the run report says which it was.
     """
     version = f"{__version__}+vrs-{VRS_VERSION}"
     texts = (version, command) if command else ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from itertools import accumulate
 
 from anyvar_step.models import Existing
 from anyvar_step.reference.base import Contig, Reference
@@ -50,8 +51,7 @@ class PythonEngine:
         self._attributes = attributes
         self._keep_alleles = keep_alleles
         self._existing = existing
-        #: Contigs by the name that the VCF uses; None = the reference does not have it.
-        self._contigs: dict[bytes, Contig | None] = {}
+        self._contigs = _Contigs(reference)
 
     @property
     def sequences(self) -> Mapping[str, str]:
@@ -67,7 +67,6 @@ class PythonEngine:
             except _Refused as refused:
                 raise record_error(index, *refused.args) from None
             lines.append(annotated)
-            done.add_line(annotated)
         return done.finish(lines)
 
     def _annotate(self, line: bytes, block: _Block) -> bytes:
@@ -115,7 +114,7 @@ class PythonEngine:
         reference has there, VRS_Error is the only field.
         """
         changes = self._changes(ref, alts, block.facts.kinds)
-        contig = self._contig(chrom)
+        contig = self._contigs[chrom]
         if contig is None:
             count(block.facts.unknown, chrom)
         if not changes:
@@ -157,18 +156,22 @@ class PythonEngine:
                     changes.append(None)
         return changes
 
-    def _contig(self, chrom: bytes) -> Contig | None:
-        """The contig that the VCF calls by that name; None where the reference does not have it."""
-        try:
-            return self._contigs[chrom]
-        except KeyError:
-            contig = self._contigs[chrom] = self._reference.contig(text_of(chrom))
-            return contig
-
     def _joined(self, ids: list[bytes], texts: list[fields.Texts]) -> bytes:
         """The fields with one value for each allele."""
         joined = fields.IDS + b"=" + b",".join(ids)
         return joined + fields.attributes(texts) if self._attributes else joined
+
+
+class _Contigs(dict[bytes, Contig | None]):
+    """Contigs by the name that the VCF uses; None = the reference does not have it."""
+
+    def __init__(self, reference: Reference) -> None:
+        super().__init__()
+        self._reference = reference
+
+    def __missing__(self, chrom: bytes) -> Contig | None:
+        contig = self[chrom] = self._reference.contig(text_of(chrom))
+        return contig
 
 
 class _Block:
@@ -177,8 +180,7 @@ class _Block:
     def __init__(self, *, keep_alleles: bool) -> None:
         self.facts = Annotated()
         self.alleles = AlleleCollector(keep=keep_alleles)
-        self._starts, self._ends, self._offsets = array("q"), array("q"), array("q")
-        self._offset = 0
+        self._starts, self._ends = array("q"), array("q")
         self._chrom, self._run, self._start = b"", 0, 0
 
     def add_place(self, chrom: bytes, start: int, ref: bytes, alts: bytes, info: bytes) -> None:
@@ -200,11 +202,6 @@ class _Block:
             self.facts.runs.append((self._chrom, self._run))
         self._run = 0
 
-    def add_line(self, line: bytes) -> None:
-        """Note where the annotated record begins in the text."""
-        self._offsets.append(self._offset)
-        self._offset += len(line) + 1
-
     def add_error(self, cause: str, example: bytes) -> None:
         """Count a record with VRS_Error, and keep it as an example if it is among the first."""
         number = self.facts.errors[cause] = self.facts.errors.get(cause, 0) + 1
@@ -215,10 +212,12 @@ class _Block:
         """All facts of the block that has become these lines."""
         self._end_run()
         facts = self.facts
-        facts.text = b"".join([line + b"\n" for line in lines])
+        facts.text = b"\n".join([*lines, b""])
         facts.records = len(lines)
         facts.ids = self.alleles.count
         if facts.plain:
-            facts.starts, facts.ends, facts.offsets = self._starts, self._ends, self._offsets
+            lengths = [len(line) + 1 for line in lines[:-1]]
+            facts.starts, facts.ends = self._starts, self._ends
+            facts.offsets = array("q", accumulate(lengths, initial=0))
         facts.alleles = self.alleles.kept()
         return facts
