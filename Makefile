@@ -40,7 +40,7 @@ demo: $(VENV)/.demo  ## annotate made-up VCFs with Snakemake, a private Redis an
 test: $(VENV)/.test $(ORACLE)/.done  ## all tests that need nothing but Python packages
 	$(VENV)/bin/python -m pytest -m "not services" --numprocesses 2 --dist loadfile
 
-test-services: $(VENV)/.test-services $(ORACLE)/.done $(ANYVAR)/.done $(TOOLS)/.done
+test-services: $(VENV)/.test-services $(VENV)/.docs $(ORACLE)/.done $(ANYVAR)/.done $(TOOLS)/.done
 	$(VENV)/bin/python -m pytest -m services
 
 test-all: test test-services  ## the tests, then those that need what .ci/run installs

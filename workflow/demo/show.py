@@ -1,4 +1,4 @@
-"""Shows what the demo made: some annotated records and the counts of each report.
+"""Shows what the demo made: some annotated records, the counts of each report, and where the report page is.
 
 python show.py FOLDER
 """
@@ -49,3 +49,6 @@ if __name__ == "__main__":
     results = Path(sys.argv[1]) / "results"
     show_records(min((results / "annotated").glob("*.vcf.gz")))
     show_reports(results / "reports")
+    print(
+        f"\nThe report page of all samples, for a browser:\n  {(results / 'summary.html').resolve().as_uri()}"
+    )
