@@ -1,6 +1,7 @@
 """The one tree of failures, each with its exit code and AnyVar error code, and the one table to foreign ones.
 
 StepError                     70   the run failed (RUN_FAILURE)
+├── InvalidUsage               2   an option has a value that cannot be, as only the input shows
 ├── InvalidInput              65   the input is not a VCF, is truncated, or its reference is another one
 ├── InputNotFound             66   the input does not exist or cannot be read
 ├── Unavailable               69   Redis, web API or workers cannot be reached
@@ -13,9 +14,10 @@ StepError                     70   the run failed (RUN_FAILURE)
 ├── RunCancelled             130   the run was cancelled (RUN_CANCELLED)
 └── Interrupted          130/143   the step got a signal
 
-Wrong usage is click's own exit code 2. The numbers are those of sysexits.h where one fits. A failure crosses
-process borders as a name (Celery's ``exc_type``), as an error code (AnyVar's web API), as an HTTP status code
-or as an exit code; ``from_name``, ``from_http_status`` and ``from_exit_code`` lead back to its class.
+All other wrong usage is click's, with the same exit code 2. The other numbers are those of sysexits.h where
+one fits. A failure crosses process borders as a name (Celery's ``exc_type``), as an error code (AnyVar's web
+API), as an HTTP status code or as an exit code; ``from_name``, ``from_http_status`` and ``from_exit_code``
+lead back to its class.
 """
 
 from __future__ import annotations
@@ -43,6 +45,12 @@ class StepError(Exception):
         # One argument, the whole line: Celery stores the arguments, and AnyVar's web API shows them.
         super().__init__(f"{what.removesuffix('.')}. {remedy}" if remedy else what)
         self.what, self.remedy = what, remedy
+
+
+class InvalidUsage(StepError):
+    """An option has a value that cannot be, as only the input shows."""
+
+    exit_code = 2
 
 
 class InvalidInput(StepError):

@@ -18,10 +18,7 @@ from typing import BinaryIO
 from anyvar_step.errors import InvalidInput
 from anyvar_step.vcf import check_input, count_records
 from anyvar_step.vcf.reader import VcfReader, damage_at_end, open_input
-from anyvar_step.vcf.select import HEAD, Selection, is_bcf, view
-
-#: The staged VCF is read once and then removed: compressed quickly.
-_FORM = ("-Oz1",)
+from anyvar_step.vcf.select import HEAD, Selection, is_bcf
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class InputSource:
             if not (self.selection or is_bcf(head)):
                 yield raw
                 return
-            with self._viewed(raw) as viewed:
+            with self.selection.of(raw, self.path, str(self.path) if self.path else self.name) as viewed:
                 yield viewed
 
     def count(self) -> int | None:
@@ -96,20 +93,6 @@ class InputSource:
         else:
             with open_input(self.path, str(self.path)) as raw:
                 yield raw
-
-    def _viewed(self, raw: BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:
-        if self.path is None:
-            return view([*_FORM, *self.selection.arguments(indexed=False), "-"], raw, self.name)
-        chosen = self.selection.arguments(indexed=_is_indexed(self.path))
-        return view([*_FORM, *chosen, str(self.path.absolute())], None, str(self.path))
-
-
-def _is_indexed(path: Path) -> bool:
-    """Whether an index stands beside the file and is not older, so that it is the file's own."""
-    for suffix in (".csi", ".tbi"):
-        with contextlib.suppress(FileNotFoundError):
-            return Path(f"{path}{suffix}").stat().st_mtime_ns >= path.stat().st_mtime_ns
-    return False
 
 
 class _Rejoined(io.RawIOBase):

@@ -6,7 +6,7 @@ Rules: VCF 4.3 §1.4 (meta-information) and §1.5 (the header line).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from anyvar_step import VRS_VERSION, __version__
 from anyvar_step.errors import InvalidInput
@@ -97,6 +97,23 @@ def contig_lengths(header: Iterable[bytes]) -> dict[str, int]:
             if re.fullmatch(rb"\d{1,18}", given.get(b"length", b"")) and b"ID" in given:
                 found.setdefault(given[b"ID"].decode("utf-8", "backslashreplace"), int(given[b"length"]))
     return found
+
+
+def contig_names(header: Iterable[bytes]) -> list[str]:
+    """The contigs that ##contig lines declare; bytes that are not UTF-8 as surrogates, as in file names."""
+    lines = (attributes_of(line) for line in header if line.startswith(b"##contig=<"))
+    return [line[b"ID"].decode("utf-8", "surrogateescape") for line in lines if line.get(b"ID")]
+
+
+def with_contigs(header: Sequence[bytes], contigs: Mapping[str, int]) -> list[bytes]:
+    """The header with ##contig lines for those it does not declare, before #CHROM; 0 bases = unknown."""
+    declared = set(contig_names(header))
+    lines = [
+        f"##contig=<ID={name}{f',length={length}' if length else ''}>".encode("utf-8", "surrogateescape")
+        for name, length in contigs.items()
+        if name not in declared
+    ]
+    return [*header[:-1], *lines, header[-1]]
 
 
 _OURS = (b"##anyvar_stepVersion=", b"##anyvar_stepCommand=")

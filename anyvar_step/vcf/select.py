@@ -1,149 +1,39 @@
-"""Which records and columns of an input are wanted, in the words of ``bcftools view``."""
+"""Selections of records, and BCF as input and output: what ``bcftools view`` does, in another process."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from anyvar_step.errors import InputNotFound, InvalidInput
+from anyvar_step.errors import InputNotFound, InvalidInput, InvalidUsage, StepError
 from anyvar_step.vcf.bgzf import EOF_BLOCK
-from anyvar_step.vcf.reader import open_input
+from anyvar_step.vcf.header import contig_names, with_contigs
+from anyvar_step.vcf.reader import VcfReader, open_input
 
+#: Names are bytes to htslib, UTF-8 or not. With this verbosity it writes errors and warnings.
 _PROGRAM = """
-import signal, sys
+import os, signal, sys
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 import pysam, pysam.bcftools
 pysam.set_verbosity(3)
 try:
-    pysam.bcftools.view(*sys.argv[1:], catch_stdout=False)
+    pysam.bcftools.view(*map(os.fsencode, sys.argv[1:]), catch_stdout=False)
 except pysam.SamtoolsError as error:
     sys.exit(str(error))
 """
 _CHUNK = 1 << 18
 _REMEDY = "Check it with `bcftools view`, or copy it again"
-
-
-@contextlib.contextmanager
-def view(arguments: Sequence[str], source: BinaryIO | None, name: str) -> Iterator[BinaryIO]:
-    """What ``bcftools view`` writes with these arguments, not seekable; ``source`` goes to its input.
-
-    Its end is reached only when bcftools has ended well. Raises InvalidInput, from reading, with what it
-    said of ``name``; leaving the block early ends it.
-    """
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM, "--no-version", *arguments],
-            stdin=subprocess.DEVNULL if source is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-        )
-        feeder = None if source is None else _Feeder(source, process.stdin)
-        try:
-            with io.BufferedReader(_Output(process, said, feeder, name), _CHUNK) as output:
-                yield output
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()  # type: ignore[union-attr]  # it was asked for
-
-
-def write_bcf(path: Path, output: IO[bytes], level: int, name: str) -> None:
-    """Write the VCF at ``path`` as BCF to the file ``output``; messages call it ``name``.
-
-    Raises InvalidInput with what bcftools said: contigs, filters and fields need their header lines.
-    """
-    with tempfile.TemporaryFile() as said:
-        arguments = ("--no-version", "-Ob", "-l", str(min(level, 9)), str(path.absolute()))
-        command = [sys.executable, "-P", "-c", _PROGRAM, *arguments]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=said, check=False)
-        if done.returncode:
-            raise InvalidInput(
-                f"{name} cannot be written as BCF: {_reason(said) or _last_words(said, done.returncode)}",
-                "Declare in the header what is used, correct the record, or write a VCF with -O z",
-            )
-
-
-class _Feeder(threading.Thread):
-    """Hands a stream over to bcftools; ``cut`` where it was BGZF without its end-of-file block."""
-
-    def __init__(self, source: BinaryIO, sink: IO[bytes] | None) -> None:
-        super().__init__(name="feed bcftools", daemon=True)
-        self.cut = False
-        self._source = source
-        self._sink = sink
-        self.start()
-
-    def run(self) -> None:
-        assert self._sink
-        head = tail = b""
-        # Once bcftools has gone, its exit code says why.
-        with contextlib.suppress(BrokenPipeError), self._sink as sink:
-            while chunk := self._source.read1(_CHUNK):  # type: ignore[attr-defined]  # as it comes
-                head = head or chunk[:2]
-                tail = (tail + chunk)[-len(EOF_BLOCK) :]
-                sink.write(chunk)
-            self.cut = head == EOF_BLOCK[:2] and tail != EOF_BLOCK
-
-
-class _Output(io.RawIOBase):
-    """The process's output, whose end raises an exception where the process has failed."""
-
-    def __init__(
-        self, process: subprocess.Popen[bytes], said: IO[bytes], feeder: _Feeder | None, name: str
-    ) -> None:
-        self._process = process
-        self._said = said
-        self._feeder = feeder
-        self._name = name
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what BufferedReader passes
-        data = self._process.stdout.read1(len(buffer))  # type: ignore[union-attr]  # a BufferedReader
-        buffer[: len(data)] = data
-        if not data:
-            self._check_end()
-        return len(data)
-
-    def _check_end(self) -> None:
-        if code := self._process.wait():
-            raise InvalidInput(f"bcftools cannot read {self._name}: {_last_words(self._said, code)}", _REMEDY)
-        if self._feeder:
-            self._feeder.join()
-            if self._feeder.cut:
-                raise InvalidInput(
-                    f"{self._name} is truncated: it does not end with the BGZF end-of-file block", _REMEDY
-                )
-
-
-def _last_words(said: IO[bytes], code: int) -> str:
-    """Why bcftools has ended badly: what it said last, or its exit code."""
-    lines = _lines(said)
-    words = lines[-1] if lines else f"it ended with {code}"
-    return (words.partition("stderr=")[2] or words).replace("\\n", "").strip(" .'")
-
-
-def _reason(said: IO[bytes]) -> str:
-    """What the header lacks first, or what BCF cannot hold, in htslib's words; empty where it is neither."""
-    known = ("not defined in the header", "not representable in BCF")
-    line = next((line for line in _lines(said) if any(words in line for words in known)), "")
-    return line.partition("] ")[2].partition(". Please")[0]
-
-
-def _lines(said: IO[bytes]) -> list[str]:
-    said.seek(0)
-    return said.read().decode("utf-8", "backslashreplace").strip().splitlines()
-
 
 #: Bytes in which a BGZF file's first block shows what it holds.
 HEAD = 512
@@ -167,7 +57,7 @@ def open_vcf(path: Path, name: str) -> Iterator[BinaryIO]:
         if not is_bcf(raw.peek(HEAD)):  # type: ignore[attr-defined]
             yield raw
             return
-    with view(["-Ov", str(path.absolute())], None, name) as text:
+    with _view(["-Ov", str(path.absolute())], None, name, path) as text:
         yield text
 
 
@@ -200,32 +90,61 @@ class Selection:
             what = "a directory" if path.is_dir() else "a pipe or device, which cannot be read again"
             raise InputNotFound(f"{option} {file} is {what}", "Name a file")
 
-    def arguments(self, indexed: bool) -> list[str]:
-        """For ``bcftools view``. Without an index, regions are looked for from the first record to the last.
+    @contextlib.contextmanager
+    def of(self, raw: BinaryIO, path: Path | None, name: str) -> Iterator[BinaryIO]:
+        """The selected records of a VCF or BCF as quickly compressed BGZF, not seekable.
 
-        Raises InvalidInput for regions and targets together where there is no index: bcftools can look for
-        one of them at a time.
+        ``raw`` is the input as it is stored, at its beginning, and buffered; ``path`` is its file, None for a
+        stream. Where regions are given and an index stands beside the file, only they are read.
+
+        Raises InvalidUsage where regions or targets are none; InvalidInput, also from reading, where the
+        input cannot be read, or has regions and targets and no index: bcftools can look for one of them at a
+        time.
         """
-        found = [*self._places(indexed)]
-        if self.pass_only:
-            found += ["-f", "PASS,."]
-        if self.drop_genotypes:
-            found += ["-G"]
-        return found
+        bcf = is_bcf(raw.peek(HEAD))  # type: ignore[attr-defined]
+        indexed = path is not None and _is_indexed(path)
+        if bcf or (indexed and self._regions):
+            arguments = ["-Oz1", *self._arguments(indexed, lambda: _names_of(path) if path else ())]
+            if path:
+                opened = _view([*arguments, str(path.absolute())], None, name, path)
+            else:
+                opened = _view([*arguments, "-"], _chunks(raw, name), name)
+        else:
+            reader = VcfReader(raw, name)
+            arguments = [
+                "-Oz1",
+                *self._arguments(indexed, lambda: contig_names(reader.header) or _indexed_names(path)),
+            ]
+            opened = _view([*arguments, "-"], _texts(reader, reader.header), name)
+        with opened as viewed:
+            yield viewed
 
-    def _places(self, indexed: bool) -> Iterator[str]:
-        regions, targets = self.regions or self.regions_file, self.targets or self.targets_file
+    @property
+    def _regions(self) -> str:
+        return self.regions or self.regions_file
+
+    def _arguments(self, indexed: bool, names: Callable[[], Collection[str]]) -> Iterator[str]:
+        """For ``bcftools view``. Without an index, regions are looked for from first record to last."""
+        regions, targets = self._regions, self.targets or self.targets_file
         if regions and targets and not indexed:
             raise InvalidInput(
                 "regions and targets together need an indexed file", "Index IN with `bcftools index`"
             )
+        if self.regions:
+            regions = parse_regions(self.regions, "--regions", names)
+        if self.targets:
+            left_out = "^" * self.targets.startswith("^")
+            targets = left_out + parse_regions(self.targets.removeprefix("^"), "--targets", names)
         if regions and indexed:
-            yield from ("-r", regions) if self.regions else ("-R", regions)
+            yield from ("-r" if self.regions else "-R", regions)
         elif regions:
-            yield from ("-t", regions) if self.regions else ("-T", regions)
-            yield from ("--targets-overlap", "1")
+            yield from ("-t" if self.regions else "-T", regions, "--targets-overlap", "1")
         if targets:
-            yield from ("-t", targets) if self.targets else ("-T", targets)
+            yield from ("-t" if self.targets else "-T", targets)
+        if self.pass_only:
+            yield from ("-f", "PASS,.")
+        if self.drop_genotypes:
+            yield "-G"
 
     def words(self) -> list[str]:
         """The command line that asks for it, files without their folders."""
@@ -233,8 +152,222 @@ class Selection:
         for option, text in (("--regions", self.regions), ("--targets", self.targets)):
             found += [option, text] if text else []
         for option, text in (("--regions-file", self.regions_file), ("--targets-file", self.targets_file)):
-            found += (
-                [option, text[: text.startswith("^")] + Path(text).name.removeprefix("^")] if text else []
-            )
+            name = text[: text.startswith("^")] + Path(text).name.removeprefix("^")
+            found += [option, name] if text else []
         flags = (("--pass-only", self.pass_only), ("--drop-genotypes", self.drop_genotypes))
         return found + [option for option, chosen in flags if chosen]
+
+
+#: What may follow a contig's name in a region: nothing, one position, or an interval whose end may be open.
+_INTERVAL = re.compile(r"(?::(\d+)(?:(-)(\d*))?)?(?=,|$)")
+#: A name that htslib understands without the header: in braces, or without colon and comma.
+_NAME = re.compile(r"\{([^{}]+)\}|([^{}:,]+)")
+#: What follows the first comma of a position with commas.
+_THOUSANDS = re.compile(r"\d{3}(-\d+)?")
+
+
+def parse_regions(text: str, option: str, names: Callable[[], Collection[str]]) -> str:
+    """Regions ``NAME[:POS|:FROM-[TO]],…`` for htslib, each name in braces (hts_parse_region, htslib 1.10).
+
+    A name may stand in braces already. Else the longest name of the input that fits is meant, since names may
+    have colons and commas. Raises InvalidUsage, with ``option``, where that leaves no region.
+    """
+    known = sorted(names(), key=len, reverse=True) if set(",:") & set(text) else ()
+    found, at, positions = [], 0, False
+    while at <= len(text):
+        name, interval = _region_at(text, at, known)
+        if interval is None:
+            raise InvalidUsage(
+                f"{option}: {text[at:] or text!r} is not a region",
+                "Write NAME, NAME:POSITION or NAME:FROM-TO, more of them after commas; a name with a colon "
+                "that the header does not declare in braces: {NAME}:FROM-TO",
+            )
+        if positions and _THOUSANDS.fullmatch(name):
+            raise InvalidUsage(f"{option}: {text} has commas in positions", "Write positions without commas")
+        start, dash, end = interval.groups("")
+        if end and int(start) > int(end):
+            raise InvalidUsage(
+                f"{option}: {start}-{end} of {name} ends before it begins", "Write the smaller position first"
+            )
+        found.append(f"{{{name}}}" + (f":{start}{dash}{end}" if start else ""))
+        at, positions = interval.end() + 1, bool(start)
+    return ",".join(found)
+
+
+def _region_at(text: str, at: int, known: Sequence[str]) -> tuple[str, re.Match[str] | None]:
+    """The contig's name and the interval of the region that begins there; None where there is none."""
+    for name in known:
+        if text.startswith(name, at) and (interval := _INTERVAL.match(text, at + len(name))):
+            return name, interval
+    plain = _NAME.match(text, at)
+    return (plain[1] or plain[2], _INTERVAL.match(text, plain.end())) if plain else ("", None)
+
+
+def _names_of(path: Path) -> Collection[str]:
+    """The contigs that the header of a file declares, else those that its index has."""
+    with open_vcf(path, str(path)) as raw:
+        return contig_names(VcfReader(raw, str(path)).header) or _indexed_names(path)
+
+
+def _indexed_names(path: Path | None) -> Collection[str]:
+    """The contigs that the index of a VCF has; none where there is no index."""
+    if path is None or not _is_indexed(path):
+        return ()
+    import pysam
+
+    with pysam.TabixFile(str(path)) as index:
+        return [str(name) for name in index.contigs]
+
+
+def _is_indexed(path: Path) -> bool:
+    """Whether an index stands beside the file and is not older, so that it is the file's own."""
+    for suffix in (".csi", ".tbi"):
+        with contextlib.suppress(FileNotFoundError):
+            return Path(f"{path}{suffix}").stat().st_mtime_ns >= path.stat().st_mtime_ns
+    return False
+
+
+def write_bcf(
+    path: Path, output: IO[bytes], level: int, name: str, undeclared: Mapping[str, int] | None = None
+) -> None:
+    """Write the VCF at ``path`` as BCF to the file ``output``; messages call it ``name``.
+
+    ``undeclared``: contigs that the header may lack, and their bases (0 = unknown); they are declared. Raises
+    InvalidInput with what htslib says: BCF numbers contigs, filters and fields by their header lines.
+    """
+    arguments = ["-Ob", "-l", str(min(level, 9))]
+    with contextlib.ExitStack() as stack:
+        feed = None
+        if undeclared:
+            reader = VcfReader(stack.enter_context(path.open("rb")), name)
+            feed = _texts(reader, with_contigs(reader.header, undeclared))
+        arguments.append("-" if feed else str(path.absolute()))
+        process = stack.enter_context(_Bcftools(arguments, feed, output))
+        if code := process.wait():
+            raise InvalidInput(
+                f"{name} cannot be written as BCF: {process.reason(code, name, path)}",
+                "Declare in the header what is used, correct the record, or write a VCF with -O z",
+            )
+
+
+@contextlib.contextmanager
+def _view(
+    arguments: Sequence[str], feed: Iterator[bytes] | None, name: str, path: Path | None = None
+) -> Iterator[BinaryIO]:
+    """What ``bcftools view`` writes with these arguments, not seekable; ``feed`` goes to its input.
+
+    Its end is reached only when bcftools has ended well. Raises InvalidInput, from reading, with what it said
+    of ``name``, the file at ``path``, and what ``feed`` raises; leaving the block early ends it.
+    """
+    with (
+        _Bcftools(arguments, feed, subprocess.PIPE) as process,
+        io.BufferedReader(_Output(process, name, path), _CHUNK) as output,
+    ):
+        yield output
+
+
+class _Bcftools:
+    """A ``bcftools view`` in a process of its own, which ends with the block."""
+
+    def __init__(
+        self, arguments: Sequence[str], feed: Iterator[bytes] | None, output: IO[bytes] | int
+    ) -> None:
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._feed = feed
+        self._problem: StepError | None = None
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _PROGRAM, "--no-version", *arguments],
+            stdin=subprocess.DEVNULL if feed is None else subprocess.PIPE,
+            stdout=output,
+            stderr=self._said,
+        )
+        self.stdout = self._process.stdout
+        self._feeder = threading.Thread(target=self._hand_over, name="feed bcftools", daemon=True)
+        self._feeder.start()
+
+    def __enter__(self) -> _Bcftools:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        if self.stdout:
+            self.stdout.close()
+        self._said.close()
+
+    def wait(self) -> int:
+        """Its exit code, when it has ended. Raises what its input raised."""
+        code = self._process.wait()
+        if code == 0 or self._problem:
+            self._feeder.join()
+        if self._problem:
+            raise self._problem
+        return code
+
+    def reason(self, code: int, name: str, path: Path | None) -> str:
+        """Why it has ended with that code, in htslib's words, with ``name`` for the ``path`` it was given.
+
+        htslib says an error first, and what follows from it after that. Where it cannot write a record it
+        has warned of what the header lacks.
+        """
+        self._said.seek(0)
+        lines = self._said.read().decode("utf-8", "backslashreplace").strip().splitlines()
+        errors = [line for line in lines if line.startswith("[E::")]
+        lacking = [line for line in lines if "not defined in the header" in line]
+        if lacking and (not errors or "Unchecked error" in errors[0]):
+            line = lacking[0].partition(". (Quick")[0].partition(", assuming")[0]
+        else:
+            last = (lines or [f"it ended with {code}"])[-1]
+            line = (errors or [last.partition("stderr=")[2] or last])[0]
+        line = re.sub(r"^\[[EW]::\w+\] ", "", line).partition(". Please")[0]
+        for shown in (path.absolute(), path) if path else ():
+            line = line.replace(os.fsencode(shown).decode("utf-8", "backslashreplace"), name)
+        return line.removesuffix("\\n'").strip(" .")
+
+    def _hand_over(self) -> None:
+        if self._feed is None or self._process.stdin is None:
+            return
+        # Where bcftools ends early, its exit code says why.
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as sink:
+            try:
+                for text in self._feed:
+                    sink.write(text)
+            except StepError as problem:
+                self._problem = problem
+
+
+class _Output(io.RawIOBase):
+    """The process's output, whose end raises an exception where the process has failed."""
+
+    def __init__(self, process: _Bcftools, name: str, path: Path | None) -> None:
+        self._process = process
+        self._name = name
+        self._path = path
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what BufferedReader passes
+        data = self._process.stdout.read1(len(buffer))  # type: ignore[union-attr]  # a BufferedReader
+        buffer[: len(data)] = data
+        if not data and (code := self._process.wait()):
+            reason = self._process.reason(code, self._name, self._path)
+            raise InvalidInput(f"bcftools cannot read {self._name}: {reason}", _REMEDY)
+        return len(data)
+
+
+def _texts(reader: VcfReader, header: Sequence[bytes]) -> Iterator[bytes]:
+    """A VCF as text."""
+    yield b"\n".join(header) + b"\n"
+    yield from reader.texts()
+
+
+def _chunks(raw: BinaryIO, name: str) -> Iterator[bytes]:
+    """A stream as it comes; InvalidInput at its end where it was BGZF without its end-of-file block."""
+    head = tail = b""
+    while chunk := raw.read1(_CHUNK):  # type: ignore[attr-defined]  # a BufferedReader
+        head = head or chunk[:2]
+        tail = (tail + chunk)[-len(EOF_BLOCK) :]
+        yield chunk
+    if head == EOF_BLOCK[:2] and tail != EOF_BLOCK:
+        raise InvalidInput(f"{name} is truncated: it does not end with the BGZF end-of-file block", _REMEDY)

@@ -1,10 +1,9 @@
-"""Join VCFs in order into one: the header once, BGZF blocks as they are, one end-of-file block."""
+"""Cut a VCF into pieces, and join VCFs into one: the header once, BGZF blocks as they are."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 _MAGIC = b"\x1f\x8b\x08\x04"
 #: Blocks that must follow each other before some bytes are believed to be the beginning of one.
 _BELIEVED = 3
+#: Bytes read at once where a line end or a block is looked for.
+_FOUND = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,18 @@ def cut(path: Path, name: str, pieces: int) -> list[Piece]:
     """
     with path.open("rb") as raw:
         reader = VcfReader(raw, name)
-        with mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            size = len(data)
-            header, borders = b"", list[_Border]()
-            if reader.kind == "text":
-                first = data.find(b"\n", data.find(b"\n#CHROM\t") + 1) + 1
-                header = data[:first]
-                borders = _in_order(_text_border(data, first, size * i // pieces) for i in range(1, pieces))
-            elif reader.kind == "bgzf":
-                header = compressed(b"\n".join(reader.header) + b"\n")
-                first = reader.consumed
-                targets = (max(first, size * i // pieces) for i in range(1, pieces))
-                borders = _in_order(_bgzf_border(data, target) for target in targets)
+        size = raw.seek(0, io.SEEK_END)
+        header, borders = b"", list[_Border]()
+        if reader.kind == "text":
+            first = _find(raw, b"\n", _find(raw, b"\n#CHROM\t", 0) + 1) + 1 or size
+            raw.seek(0)
+            header = raw.read(first)
+            places = (_find(raw, b"\n", max(first, size * i // pieces)) + 1 for i in range(1, pieces))
+            borders = _in_order(_Border(p, p, b"", b"") for p in places if 0 < p < size)
+        elif reader.kind == "bgzf":
+            header = compressed(b"\n".join(reader.header) + b"\n")
+            targets = (max(reader.consumed, size * i // pieces) for i in range(1, pieces))
+            borders = _in_order(_bgzf_border(raw, size, target) for target in targets)
     ends = [_Border(0, 0, b"", b""), *borders, _Border(size, size, b"", b"")]
     last = EOF_BLOCK if reader.kind == "bgzf" else b""
     return [
@@ -110,48 +111,54 @@ def _in_order(found: Iterator[_Border | None]) -> list[_Border]:
     return borders
 
 
-def _text_border(data: mmap.mmap, first: int, target: int) -> _Border | None:
-    """The first record border from ``target`` on that leaves records on both sides."""
-    place = data.find(b"\n", max(first, target)) + 1
-    return _Border(place, place, b"", b"") if 0 < place < len(data) else None
+def _find(raw: BinaryIO, what: bytes, start: int) -> int:
+    """The offset of the first ``what`` from ``start`` on, or -1."""
+    raw.seek(start)
+    held = b""
+    while chunk := raw.read(_FOUND):
+        held += chunk
+        if (at := held.find(what)) >= 0:
+            return raw.tell() - len(held) + at
+        held = held[len(held) - len(what) + 1 :]
+    return -1
 
 
-def _bgzf_border(data: mmap.mmap, target: int) -> _Border | None:
-    """The same in BGZF: the first line end in a block that begins at ``target`` or later."""
-    offset = _next_block(data, target)
-    while offset is not None and offset < len(data) - len(EOF_BLOCK):
-        size = block_size(data[offset : offset + 512])
-        if size is None:
+def _bgzf_border(raw: BinaryIO, size: int, target: int) -> _Border | None:
+    """The first line end in a block that begins at ``target`` or later, with records on both sides."""
+    offset = _next_block(raw, size, target)
+    while 0 <= offset < size - len(EOF_BLOCK):
+        raw.seek(offset)
+        block = raw.read(1 << 16)
+        length = block_size(block)
+        if length is None:
             return None
         try:
-            payload = block_payload(data[offset : offset + size])
+            payload = block_payload(block[:length])
         except ValueError:
-            return None  # whoever reads the piece says where the damage is
+            return None  # the reader of the piece names the damage
         if (place := payload.find(b"\n") + 1) > 0:
-            before, after = compressed(payload[:place]), compressed(payload[place:])
-            return _Border(offset, offset + size, before, after)
-        offset += size
+            return _Border(offset, offset + length, compressed(payload[:place]), compressed(payload[place:]))
+        offset += length
     return None
 
 
-def _next_block(data: mmap.mmap, target: int) -> int | None:
-    """Where the first block from ``target`` on begins."""
-    offset = data.find(_MAGIC, target)
-    while offset >= 0:
-        if _is_block(data, offset):
-            return offset
-        offset = data.find(_MAGIC, offset + 1)
-    return None
+def _next_block(raw: BinaryIO, size: int, target: int) -> int:
+    """Where the first block from ``target`` on begins, or -1."""
+    offset = _find(raw, _MAGIC, target)
+    while offset >= 0 and not _is_block(raw, size, offset):
+        offset = _find(raw, _MAGIC, offset + 1)
+    return offset
 
 
-def _is_block(data: mmap.mmap, offset: int) -> bool:
+def _is_block(raw: BinaryIO, size: int, offset: int) -> bool:
     """Whether blocks follow each other from there on: compressed data may hold the magic by chance."""
     for _ in range(_BELIEVED):
-        size = block_size(data[offset : offset + 512])
-        if size is None:
+        raw.seek(offset)
+        length = block_size(raw.read(512))
+        if length is None:
             return False
-        offset += size
-        if offset == len(data):
+        offset += length
+        if offset == size:
             return True
     return True
 

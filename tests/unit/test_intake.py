@@ -13,9 +13,9 @@ import pysam.bcftools
 import pytest
 
 from anyvar_step.client.source import InputSource
-from anyvar_step.errors import InputNotFound, InvalidInput
+from anyvar_step.errors import InputNotFound, InvalidInput, InvalidUsage
 from anyvar_step.vcf import VcfReader
-from anyvar_step.vcf.select import Selection
+from anyvar_step.vcf.select import Selection, parse_regions, write_bcf
 
 TEXT = """\
 ##fileformat=VCFv4.3
@@ -169,9 +169,134 @@ def test_a_file_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> None
         InputSource(folder / "in.bcf", Selection(regions_file=str(tmp_path / "pipe"))).check()
 
 
-def test_a_region_that_nobody_can_read_is_named(folder: Path) -> None:
-    with pytest.raises(InvalidInput, match="chr1:x"):
-        staged(InputSource(folder / "in.vcf.gz", Selection(regions="chr1:x-y")))
+@pytest.mark.parametrize("name", ["in.vcf.gz", "plain.vcf.gz", "in.bcf"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "chr1:x-y",
+        "chr1:",
+        "chr1:1-2-3",
+        "chr1:20-10",
+        "chr1,",
+        ",chr1",
+        "HLA:01:02",
+        "{chr1",
+        "chr1:1,000-2,000",
+    ],
+)
+@pytest.mark.parametrize("option", ["regions", "targets"])
+def test_what_is_no_region_is_wrong_usage_of_its_option(
+    folder: Path, name: str, text: str, option: str
+) -> None:
+    with pytest.raises(InvalidUsage, match=f"^--{option}: ") as refused:
+        staged(InputSource(folder / name, Selection(**{option: text})))
+    assert refused.value.exit_code == 2
+
+
+HLA = "HLA-A*01:01"
+ODD = [HLA, f"{HLA}:01:01", f"{HLA}:01:40-60", "JAK2::chr1:1000", "chr1"]
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Contigs with colons: declared.vcf.gz with an index, stream.vcf without, silent.vcf.gz undeclared."""
+    place = tmp_path_factory.mktemp("odd")
+    fixed = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    records = "".join(f"{name}\t{pos}\t.\tA\tC\t.\t.\t.\n" for name in ODD for pos in (1, 50, 1500))
+    contigs = "".join(f"##contig=<ID={name}>\n" for name in ODD)
+    (place / "stream.vcf").write_text(f"##fileformat=VCFv4.3\n{contigs}{fixed}{records}")
+    for name, declared in (("declared", contigs), ("silent", "")):
+        text = place / f"{name}.vcf"
+        text.write_text(f"##fileformat=VCFv4.3\n{declared}{fixed}{records}")
+        pysam.tabix_index(str(text), preset="vcf", force=True)
+    return place
+
+
+@pytest.mark.parametrize("name", ["declared.vcf.gz", "stream.vcf", "silent.vcf.gz"])
+@pytest.mark.parametrize("option", ["regions", "targets"])
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"{HLA}", [(HLA, 1), (HLA, 50), (HLA, 1500)]),
+        (f"{HLA}:40-60", [(HLA, 50)]),
+        (f"{HLA}:01:01:50", [(f"{HLA}:01:01", 50)]),
+        (f"{HLA}:01:40-60:1,chr1:1-50", [(f"{HLA}:01:40-60", 1), ("chr1", 1), ("chr1", 50)]),
+        ("JAK2::chr1:1000:1000-", [("JAK2::chr1:1000", 1500)]),
+        (f"{{{HLA}}}:1", [(HLA, 1)]),
+    ],
+)
+def test_contigs_with_colons_are_found_in_regions(
+    odd: Path, name: str, option: str, text: str, found: list[tuple[str, int]]
+) -> None:
+    lines = staged(InputSource(odd / name, Selection(**{option: text}))).splitlines()
+    places = [line.split("\t")[:2] for line in lines if not line.startswith("#")]
+    assert places == [[contig, str(pos)] for contig, pos in found]
+
+
+def test_a_stream_needs_no_declared_name_in_braces() -> None:
+    assert parse_regions("{a:b}:1-2,c", "-r", lambda: ()) == "{a:b}:1-2,{c}"
+    with pytest.raises(InvalidUsage, match=r"in braces"):
+        parse_regions("a:b:1-2", "-r", lambda: ())
+    assert parse_regions("c,omma:3,omma", "-r", lambda: ["c", "c,omma"]) == "{c,omma}:3,{omma}"
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n", ""])
+def test_line_ends_do_not_matter_under_a_selection(tmp_path: Path, end: str, compressed: bool) -> None:
+    text = TEXT.rstrip("\n").replace("\n", "\r\n" if "\r" in end else "\n") + end
+    path = tmp_path / "in.vcf"
+    path.write_bytes(text.encode())
+    if compressed:
+        pysam.tabix_compress(str(path), str(path := tmp_path / "in.vcf.gz"))
+    selected = staged(InputSource(path, Selection(pass_only=True)))
+    assert "chr2\t900\t.\tT\tTA\t1e+06\tPASS\t.\tGT\t0/1\t0/1\n" in selected
+    assert "\r" not in selected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("\tGT\t0/2\t1/2", "\tGT\t0/2", "Number of columns at chr1:102 does not match the number of samples"),
+        ("\tS1\tS2", "\tS1\tS1", "Duplicated sample name 'S1'"),
+    ],
+)
+def test_htslibs_telling_line_is_quoted_with_the_users_file_name(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    path = _written(tmp_path / "mine.vcf", TEXT.replace(old, new, 1))
+    with pytest.raises(InvalidInput) as refused:
+        staged(InputSource(path, Selection(pass_only=True)))
+    assert f"bcftools cannot read {path}: {said}" in str(refused.value)
+    pysam.tabix_compress(str(path), str(tmp_path / ".part.tmp"))
+    with (tmp_path / "o.bcf").open("wb") as out, pytest.raises(InvalidInput) as refused:
+        write_bcf(tmp_path / ".part.tmp", out, 6, "out.bcf")
+    assert f"out.bcf cannot be written as BCF: {said}" in str(refused.value)
+    assert ".part" not in str(refused.value)
+
+
+def test_contigs_that_a_header_lacks_are_declared_in_a_bcf(tmp_path: Path) -> None:
+    path = _written(tmp_path / "in.vcf", TEXT.replace("##contig=<ID=chr2,length=1000>\n", ""))
+    with (tmp_path / "o.bcf").open("wb") as out:
+        write_bcf(path, out, 6, "o.bcf", {"chr1": 999, "chr2": 1000, "chr3": 0})
+    made = viewed(tmp_path / "o.bcf")
+    header = [line for line in made.splitlines() if line.startswith("##contig")]
+    lines = ["##contig=<ID=chr1,length=1000>", "##contig=<ID=chr2,length=1000>", "##contig=<ID=chr3>"]
+    assert header == lines
+    assert "chr2\t900" in made
+
+
+def test_files_whose_names_are_not_utf8_are_read(folder: Path, tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/lat\xe9n.vcf.gz"
+    path, bed = Path(os.fsdecode(raw)), Path(os.fsdecode(raw.replace(b".vcf.gz", b".bed")))
+    path.write_bytes((folder / "plain.vcf.gz").read_bytes())
+    bed.write_text("chr1\t99\t100\n")
+    for selection in (Selection(regions_file=str(bed)), Selection(targets_file=str(bed))):
+        assert "chr1\t100\trs1" in staged(InputSource(path, selection))
+    pysam.tabix_index(str(path), preset="vcf", force=True)
+    assert "chr1\t100\trs1" in staged(InputSource(path, Selection(regions_file=str(bed))))
+    bcf = Path(os.fsdecode(raw.replace(b".vcf.gz", b".bcf")))
+    bcf.write_bytes((folder / "in.bcf").read_bytes())
+    assert staged(InputSource(bcf)) == staged(InputSource(folder / "in.bcf"))
 
 
 def test_a_bad_bcf_on_standard_input_ends_the_step_at_once(folder: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from anyvar_step.errors import FileTrouble
 from anyvar_step.files import file_sha256
-from anyvar_step.vcf import VcfReader
+from anyvar_step.vcf import VcfReader, split
 from anyvar_step.vcf.bgzf import EOF_BLOCK, BgzfWriter, read_blocks
 from anyvar_step.vcf.split import Joiner, cut
 
@@ -123,3 +123,26 @@ def test_a_piece_that_was_cut_off_is_not_joined(tmp_path: Path) -> None:
     pieces[1].write_bytes(whole.removesuffix(EOF_BLOCK))
     with pytest.raises(FileTrouble, match="piece-1 is truncated"):
         joined(pieces, "z", tmp_path)
+
+
+@pytest.mark.parametrize("stored", ["text", "bgzf"])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+def test_a_header_alone_is_one_piece_whatever_its_end(tmp_path: Path, stored: str, end: str) -> None:
+    path = write(tmp_path / "in.vcf", HEADER.rstrip("\n") + end, stored)
+    (piece,) = pieces_of(path, 4, tmp_path)
+    assert piece.read_bytes() == path.read_bytes()
+    assert records_of(joined([piece], "z", tmp_path)) == []
+
+
+def test_a_file_that_is_cut_short_while_it_is_cut_ends_no_process(tmp_path: Path, monkeypatch) -> None:
+    """As a memory map would."""
+    path = write(tmp_path / "in.vcf", text_of(20_000, 400), "text")
+    real = split.VcfReader
+
+    def truncated(*arguments: object) -> VcfReader:
+        reader = real(*arguments)
+        path.write_text(HEADER)
+        return reader
+
+    monkeypatch.setattr(split, "VcfReader", truncated)
+    assert len(cut(path, "in.vcf", 4)) == 1
