@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,24 @@ def dated(changelog: str, version: str, day: str) -> str:
     return changelog.replace("## [Unreleased]\n", f"## [Unreleased]\n\n## [{version}] - {day}\n", 1)
 
 
+def repository() -> str | None:
+    """The address of the repository's page, from the remote ``origin``; None where the clone has none."""
+    command = ["git", "-C", str(ROOT), "remote", "get-url", "origin"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.fullmatch(r"(?:https://|ssh://git@|git@)([\w.-]+)[/:]([\w./-]+?)(?:\.git)?\n", done.stdout)
+    return f"https://{found[1]}/{found[2]}" if found else None
+
+
+def with_urls(pyproject: str, page: str | None) -> str:
+    """pyproject.toml with the repository's addresses first under [project.urls]; unchanged without a page."""
+    if page is None:
+        return pyproject
+    ours = {"Source": page, "Issues": f"{page}/issues", "Changelog": f"{page}/blob/main/CHANGELOG.md"}
+    others = re.sub(rf"^(?:{'|'.join(ours)}) = .*\n", "", pyproject, flags=re.MULTILINE)
+    lines = "".join(f'{name} = "{address}"\n' for name, address in ours.items())
+    return others.replace("[project.urls]\n", f"[project.urls]\n{lines}", 1)
+
+
 def write(path: Path, text: str) -> None:
     """Replace the file's text where it differs, and say so."""
     if path.read_text(encoding="utf-8") != text:
@@ -75,6 +94,8 @@ def release(version: str) -> None:
     changelog = ROOT / "CHANGELOG.md"
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     write(changelog, dated(changelog.read_text(encoding="utf-8"), version, day))
+    pyproject = ROOT / "pyproject.toml"
+    write(pyproject, with_urls(pyproject.read_text(encoding="utf-8"), repository()))
     generate = ROOT / "docs" / "generate.py"
     text = generate.read_text(encoding="utf-8")
     write(generate, re.sub('^INSTALL_FROM = ".*"$', 'INSTALL_FROM = "anyvar-step"', text, flags=re.MULTILINE))

@@ -146,7 +146,13 @@ def test_every_file_of_an_installation_by_conda_is_among_those_that_a_release_wr
 
 
 def test_a_release_writes_its_version_everywhere_and_dates_the_changelog(tmp_path: Path) -> None:
-    for name in (*RELEASE["versions"](), "CHANGELOG.md", "docs/generate.py", "scripts/release.py"):
+    for name in (
+        *RELEASE["versions"](),
+        "CHANGELOG.md",
+        "docs/generate.py",
+        "pyproject.toml",
+        "scripts/release.py",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     unreleased = (ROOT / "CHANGELOG.md").read_text().partition("## [Unreleased]\n")[2].partition("\n## [")[0]
@@ -160,8 +166,30 @@ def test_a_release_writes_its_version_everywhere_and_dates_the_changelog(tmp_pat
     assert re.search(r"^## \[Unreleased\]\n\n## \[98\.7\.6rc5\] - \d{4}-\d\d-\d\d\n", changelog, re.MULTILINE)
     assert unreleased in changelog.partition("## [98.7.6rc5]")[2].partition(f"## [{__version__}]")[0]
     assert '\nINSTALL_FROM = "anyvar-step"\n' in (tmp_path / "docs" / "generate.py").read_text()
+    assert (tmp_path / "pyproject.toml").read_text() == (ROOT / "pyproject.toml").read_text(), (
+        "it has no origin"
+    )
     again = subprocess.run([sys.executable, script, "98.7.6rc5"], capture_output=True, text=True, timeout=60)
     assert (again.returncode, again.stdout) == (0, ""), "the second time there is nothing to write"
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://git.example.org/us/anyvar-step.git", "git@git.example.org:us/anyvar-step"]
+)
+def test_a_release_names_the_repository_where_the_clone_has_one(origin: str, tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "release.py", tmp_path / "scripts")
+    for arguments in (["init", "--quiet"], ["remote", "add", "origin", origin]):
+        subprocess.run(["git", "-C", tmp_path, *arguments], check=True, timeout=60)
+    page = runpy.run_path(str(tmp_path / "scripts" / "release.py"))["repository"]()
+    assert page == "https://git.example.org/us/anyvar-step"
+    before = (ROOT / "pyproject.toml").read_text()
+    once = RELEASE["with_urls"](before, page)
+    assert RELEASE["with_urls"](once, page) == once
+    urls = tomllib.loads(once)["project"]["urls"]
+    assert urls.items() >= tomllib.loads(before)["project"]["urls"].items()
+    assert urls["Source"] == page
+    assert urls["Issues"] == f"{page}/issues"
 
 
 @pytest.mark.parametrize("version", ["", "1.2", "v1.2.3", "1.2.3-rc1"])
