@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,10 @@ if TYPE_CHECKING:
     from anyvar_step.models import RunReport
 
 local = options.combined(
-    click.option("--local", is_flag=True, help="Run with a private Redis and worker: no server needed."),
+    click.option("--local", is_flag=True, help="Do the work in this process: no Redis, worker or work dir."),
+    options.threads,
     click.option(
-        "--workers", metavar="N", type=click.IntRange(min=1), default=1, help="Worker processes of --local."
+        "--workers", metavar="N", type=click.IntRange(min=1), help="An older name of --threads, with --local."
     ),
     click.option(
         "--store",
@@ -37,44 +37,46 @@ retries = click.option(
 )
 
 
-@contextlib.contextmanager
-def servers(
-    private: bool, workers: int, store: Path | None, reference: tuple[str, ...]
-) -> Iterator[dict[str, str] | None]:
-    """The environment to read the settings from: private servers' with --local, else this process's own."""
-    from anyvar_step.client.signals import interruptible
-
-    if not private:
-        if reference or store:
-            name = "--reference" if reference else "--store"
-            raise click.UsageError(f"{name} is the worker's: name it there, or add --local")
-        with interruptible():  # to the command's end: OUT may be there, and a report still to be written
-            yield None
-        return
-    from anyvar_step.embedded import embedded
-
-    environ = dict(os.environ)
-    if reference:
-        environ["ANYVAR_STEP_REFERENCE"] = ",".join(reference)
+def step_settings(
+    *,
+    local: bool,
+    threads: int | None,
+    workers: int | None,
+    store: Path | None,
+    reference: tuple[str, ...],
+    work_dir: Path | None,
+    broker_url: str | None,
+    latency_wait: float | None,
+) -> Settings:
+    """The settings of a step; what belongs to workers is wrong usage without ``local``."""
+    given = {"--reference": reference, "--store": store, "--threads": threads, "--workers": workers}
+    if not local and (name := next((name for name, value in given.items() if value), "")):
+        raise click.UsageError(f"{name} is the worker's: name it there, or add --local")
+    storage_uri = None
     if store:
         if "?" in str(store.absolute()):
             raise click.UsageError(f"--store {store}: a URI ends at a question mark, so choose another name")
-        environ["ANYVAR_STORAGE_URI"] = f"duckdb:///{store.absolute()}"
-    # Interrupted must be raised in here, so that the servers end with the step.
-    with interruptible(), embedded(workers=workers, environ=environ) as ours:
-        yield ours
+        storage_uri = f"duckdb:///{store.absolute()}"
+    return factories.load_settings(
+        work_dir,
+        broker_url,
+        latency_wait,
+        reference,
+        threads=threads or workers,
+        storage_uri=storage_uri,
+    )
 
 
 def files(store: Path | None, reference: tuple[str, ...]) -> dict[str, Path | None]:
-    """The files that private servers use, by what messages call them."""
+    """The files that --local uses, by what messages call them."""
     named = {f"--reference {value}": Path(value.partition("=")[2]) for value in reference}
     return {"--store": store, **named}
 
 
-def refuse_retries_of_a_stream(times: int, source: Path) -> None:
-    """Standard input is gone once it has been read."""
-    if times and str(source) == "-":
-        raise click.UsageError("--retries needs a file: standard input can be read only once")
+def refuse_retries_of_a_stream(times: int, source: InputSource) -> None:
+    """A stream is gone once it has been read."""
+    if times and source.is_stream:
+        raise click.UsageError(f"--retries needs a file: {source.name} can be read only once")
 
 
 def with_retries(times: int, step: Callable[[], RunReport]) -> RunReport:
@@ -160,7 +162,8 @@ def annotate_command(
     retries: int,
     via: str | None,
     local: bool,
-    workers: int,
+    threads: int | None,
+    workers: int | None,
     store: Path | None,
     reference: tuple[str, ...],
     work_dir: Path | None,
@@ -173,9 +176,10 @@ def annotate_command(
     IN (.vcf, .vcf.gz, .bcf, or - for standard input) is copied into the work dir that the workers share and
     queued; the command waits until its run ends.
     """
+    from anyvar_step.client.signals import interruptible
+
     if local and via == "http":
         raise click.UsageError("--local has no web API: leave out --via http")
-    refuse_retries_of_a_stream(retries, source)
     if request["run_id"] and chunks != 1:
         raise click.UsageError("--run-id names one run, and --chunks makes several")
     if ndjson and request["existing"] == "keep":
@@ -191,15 +195,41 @@ def annotate_command(
         factories.of_target(goal) | {"--report": report},
     )
     intake = factories.make_intake(source, request)
-    with servers(local, workers, store, reference) as environ:
-        settings = factories.load_settings(work_dir, broker_url, latency_wait, environ=environ)
+    refuse_retries_of_a_stream(retries, intake)
+    with interruptible():  # to the command's end: OUT may be there, and a report still to be written
+        settings = step_settings(
+            local=local,
+            threads=threads,
+            workers=workers,
+            store=store,
+            reference=reference,
+            work_dir=work_dir,
+            broker_url=broker_url,
+            latency_wait=latency_wait,
+        )
         level = 1 if goal.bcf else compress_level
         asked = factories.make_request(goal.output_format, level, intake, index=goal.tbi, **request)
-        # A private Redis that is gone does not come back.
-        patience = factories.make_patience(timeout, queue_timeout, 0.0 if local else outage, resubmit)
-        done = with_retries(retries, lambda: _step(settings, via, intake, goal, asked, patience, chunks))
+        patience = factories.make_patience(timeout, queue_timeout, outage, resubmit)
+        step: Callable[[], RunReport]
+        if local:
+            step = partial(_in_process, settings, intake, goal, asked, timeout)
+        else:
+            step = partial(_step, settings, via, intake, goal, asked, patience, chunks)
+        done = with_retries(retries, lambda: _noted(step(), intake))
         if report:
             factories.write_text(report, done.model_dump_json(indent=2))
+
+
+def _in_process(
+    settings: Settings, source: InputSource, goal: Target, asked: RunRequest, timeout: float | None
+) -> RunReport:
+    from anyvar_step.cli.progress import shown
+    from anyvar_step.client.local import annotate
+
+    with shown(source.name, lambda: None) as watch:
+        report = annotate(settings, source, goal, asked, timeout=timeout, watch=watch)
+        watch.done(report)
+        return report
 
 
 def _step(
@@ -221,9 +251,9 @@ def _step(
         ) as transport,
         shown(source.name, transport.queued) as watch,
     ):
-        if chunks != 1 and source.path is None:
-            _logger.warning("--chunks needs a file to cut: standard input is annotated as one")
-        if chunks != 1 and source.path:
+        if chunks != 1 and source.is_stream:
+            _logger.warning("--chunks needs a file to cut: %s is annotated as one", source.name)
+        if chunks != 1 and not source.is_stream:
             source.check()
             with source.as_file(goal.folder) as path:
                 if chunks == options.AUTO:
@@ -234,7 +264,7 @@ def _step(
         else:
             report = annotate(transport, source, goal, asked, patience=patience, watch=watch)
         watch.done(report)
-        return _noted(report, source)
+        return report
 
 
 def _noted(report: RunReport, source: InputSource) -> RunReport:
@@ -302,7 +332,8 @@ def ingest_command(
     resubmit: int,
     retries: int,
     local: bool,
-    workers: int,
+    threads: int | None,
+    workers: int | None,
     store: Path | None,
     reference: tuple[str, ...],
     work_dir: Path | None,
@@ -315,36 +346,66 @@ def ingest_command(
     the VRS fields say, and an allele whose id does not follow from them is left out. Needs the fields that
     `annotate --attributes` writes.
     """
-    from anyvar_step.cli.progress import shown
+    from anyvar_step.client.signals import interruptible
     from anyvar_step.client.source import InputSource
-    from anyvar_step.client.step import ingest
-    from anyvar_step.errors import ConfigurationError
     from anyvar_step.models import IngestOptions, RunRequest
 
-    refuse_retries_of_a_stream(retries, source)
+    path = InputSource(factories.path_or_stdin(source))
+    refuse_retries_of_a_stream(retries, path)
     factories.check(
         factories.of_input(source) | files(store, reference),
         {"--conflicts": conflicts, "--report": report},
     )
     chosen = IngestOptions(assembly=assembly, require_validation=require_validation)
     asked = RunRequest(options=chosen, run_id=run_id, force=force)
-    path = InputSource(factories.path_or_stdin(source))
-    with servers(local, workers, store, reference) as environ:
-        settings = factories.load_settings(work_dir, broker_url, latency_wait, environ=environ)
-        if factories.over_http(settings, None):
-            raise ConfigurationError(
-                "ingest reaches its run through Redis and the work dir only, and no work dir is set",
-                "Set ANYVAR_VCF_ASYNC_WORK_DIR, or send IN to the web API yourself: PUT /annotated_vcf",
-            )
-        patience = factories.make_patience(timeout, queue_timeout, 0.0 if local else outage, resubmit)
-        with factories.reached(settings, "celery", holder(conflicts)) as transport:
-
-            def step() -> RunReport:
-                with shown(path.name, transport.queued) as watch:
-                    report = ingest(transport, path, conflicts, asked, patience=patience, watch=watch)
-                    watch.done(report)
-                    return report
-
-            done = with_retries(retries, step)
+    with interruptible():
+        settings = step_settings(
+            local=local,
+            threads=threads,
+            workers=workers,
+            store=store,
+            reference=reference,
+            work_dir=work_dir,
+            broker_url=broker_url,
+            latency_wait=latency_wait,
+        )
+        patience = factories.make_patience(timeout, queue_timeout, outage, resubmit)
+        done = with_retries(retries, lambda: _ingestion(settings, path, conflicts, asked, patience, local))
         if report:
             factories.write_text(report, done.model_dump_json(indent=2))
+
+
+def _ingestion(
+    settings: Settings,
+    source: InputSource,
+    conflicts: Path | None,
+    asked: RunRequest,
+    patience: Patience,
+    local: bool,
+) -> RunReport:
+    from anyvar_step.cli.progress import shown
+    from anyvar_step.errors import ConfigurationError
+
+    if local:
+        from anyvar_step.client import local as in_process
+
+        with shown(source.name, lambda: None) as watch:
+            report = in_process.ingest(
+                settings, source, conflicts, asked, timeout=patience.timeout, watch=watch
+            )
+            watch.done(report)
+            return report
+    if factories.over_http(settings, None):
+        raise ConfigurationError(
+            "ingest reaches its run through Redis and the work dir only, and no work dir is set",
+            "Set ANYVAR_VCF_ASYNC_WORK_DIR, or send IN to the web API yourself: PUT /annotated_vcf",
+        )
+    from anyvar_step.client.step import ingest
+
+    with (
+        factories.reached(settings, "celery", holder(conflicts)) as transport,
+        shown(source.name, transport.queued) as watch,
+    ):
+        report = ingest(transport, source, conflicts, asked, patience=patience, watch=watch)
+        watch.done(report)
+        return report

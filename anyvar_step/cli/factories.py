@@ -145,9 +145,9 @@ def load_settings(
     latency_wait: float | None = None,
     reference: tuple[str, ...] = (),
     environ: dict[str, str] | None = None,
-    threads: int | None = None,
+    **others: Any,
 ) -> Settings:
-    """The settings, with the options that were given over all else."""
+    """The settings, with the options that were given over all else; ``others`` by the settings' fields."""
     from anyvar_step.settings import load
 
     return load(
@@ -156,7 +156,7 @@ def load_settings(
         broker_url=broker_url,
         latency_wait=latency_wait,
         references=",".join(reference) or None,
-        threads=threads,
+        **others,
     )
 
 

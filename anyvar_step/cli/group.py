@@ -31,7 +31,8 @@ SECTIONS = {
         "drop_genotypes",
     ),
     "Waiting": ("timeout", "queue_timeout", "outage", "resubmit", "retries", "progress"),
-    "Servers": ("via", "work_dir", "broker_url", "latency_wait", "local", "workers", "store", "reference"),
+    "Servers": ("via", "work_dir", "broker_url", "latency_wait"),
+    "Without servers": ("local", "threads", "workers", "store", "reference"),
     logs.TITLE: tuple(option.name or "" for option in logs.options()),
 }
 

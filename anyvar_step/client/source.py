@@ -8,14 +8,16 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from anyvar_step.errors import InvalidInput
+from anyvar_step.errors import InvalidInput, from_os
 from anyvar_step.vcf import check_input, count_records
 from anyvar_step.vcf.reader import VcfReader, damage_at_end, open_input
 from anyvar_step.vcf.select import HEAD, Selection, is_bcf
@@ -23,7 +25,10 @@ from anyvar_step.vcf.select import HEAD, Selection, is_bcf
 
 @dataclass(frozen=True)
 class InputSource:
-    """The VCF or BCF at ``path`` (None = standard input), and what is wanted of it."""
+    """The VCF or BCF at ``path`` (None = standard input), and what is wanted of it.
+
+    A named pipe (``mkfifo``, Snakemake's ``pipe()``, the shell's ``<(…)``) is a stream, as standard input is.
+    """
 
     path: Path | None
     selection: Selection = field(default_factory=Selection)
@@ -31,15 +36,25 @@ class InputSource:
     @property
     def name(self) -> str:
         """The file name, for messages."""
-        return self.path.name if self.path else "standard input"
+        if self.path is None:
+            return "standard input"
+        return str(self.path) if self.is_stream else self.path.name
+
+    @cached_property
+    def is_stream(self) -> bool:
+        """Whether the input can be read once only."""
+        try:
+            return self.path is None or stat.S_ISFIFO(self.path.stat().st_mode)
+        except OSError:  # opening it says why
+            return False
 
     def check(self) -> tuple[str, ...]:
-        """Notes on the file, found at its two ends; nothing of standard input.
+        """Notes on the file, found at its two ends; nothing of a stream.
 
         Raises InputNotFound or InvalidInput where it cannot be what it should be.
         """
         self.selection.check()
-        if self.path is None:
+        if self.path is None or self.is_stream:
             return ()
         with open_input(self.path, str(self.path)) as raw:
             head = raw.read(HEAD)
@@ -59,12 +74,13 @@ class InputSource:
             if not (self.selection or is_bcf(head)):
                 yield raw
                 return
-            with self.selection.of(raw, self.path, str(self.path) if self.path else self.name) as viewed:
+            path = None if self.is_stream else self.path
+            with self.selection.of(raw, path, str(path or self.name)) as viewed:
                 yield viewed
 
     def count(self) -> int | None:
         """The records of what was staged; None where it cannot be read again."""
-        if self.path is None:
+        if self.path is None or self.is_stream:
             return None
         with self.open() as raw:
             if raw.seekable():
@@ -90,6 +106,13 @@ class InputSource:
         if self.path is None:
             # Not sys.stdin: Python aborts at its end where a thread still waits for that.
             yield io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False))
+        elif self.is_stream:
+            try:
+                stream = self.path.open("rb")  # waits for the program that writes
+            except OSError as error:
+                raise from_os(error, f"cannot open {self.path}") from error
+            with stream:
+                yield stream
         else:
             with open_input(self.path, str(self.path)) as raw:
                 yield raw

@@ -53,7 +53,7 @@ def run(
                     report = collect(ticket, status)
                 return report.model_copy(update={"seconds": {**report.seconds, **took}})
             except (RunLost, RunCancelled):
-                if not found or source.path is None or attempt == SHARED_TRIES:
+                if not found or source.is_stream or attempt == SHARED_TRIES:
                     raise
     raise AssertionError("the loop returns or raises")
 

@@ -6,12 +6,14 @@ The checks that need the whole stream live here: records in = records out, known
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from anyvar_step.errors import InvalidInput, StepError
 from anyvar_step.models import AnnotateOptions, Counts, Existing, OutputFormat, Progress, Registered
@@ -19,7 +21,7 @@ from anyvar_step.pipeline.assembly import AssemblyCheck, notes_on
 from anyvar_step.pipeline.progress import Reporter, Stopwatch
 from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
-from anyvar_step.vcf.bgzf import BlockThreads
+from anyvar_step.vcf.bgzf import BlockThreads, Digest
 from anyvar_step.vcf.header import attributes_of, declared_fields, with_fields, with_provenance
 from anyvar_step.vcf.index import LiveIndex, write_tbi
 from anyvar_step.vcf.reader import VcfReader
@@ -113,7 +115,7 @@ class Outcome:
 
 
 def annotate_file(
-    source: Path,
+    source: Path | BinaryIO,
     target: Path,
     reference: Reference,
     options: AnnotateOptions,
@@ -129,9 +131,12 @@ def annotate_file(
     registration: Registration | None = None,
     threads: int = 1,
     engine: EngineChoice = "auto",
+    digest: Digest | None = None,
 ) -> Outcome:
     """Annotate ``source`` (VCF as text, BGZF or gzip; BCF) into ``target``, a temporary name of the caller's.
 
+    An open ``source`` is a VCF that may be read once only, and then ``name`` is needed. ``digest`` takes all
+    of its bytes as they are stored.
     ``name`` is what messages call the source. ``target`` is fsynced when this returns and gone when it
     raises. ``on_progress`` is called at the start, then between blocks, and may raise to cancel. ``check``
     judges whether the VCF is of the reference's assembly (None = as a whole VCF). ``existing`` says what
@@ -144,9 +149,10 @@ def annotate_file(
     Raises InvalidInput (not a VCF, damaged, a malformed record, another assembly, no known contig),
     InputNotFound, FileTrouble or AccessRefused, and what the store fails with.
     """
-    name, watch, later = name or source.name, Stopwatch(), options.allow_async_write
+    watch, later = Stopwatch(), options.allow_async_write
     with contextlib.ExitStack() as stack:
-        reader = VcfReader(stack.enter_context(open_vcf(source, name)), name)
+        reader, size = stack.enter_context(opened(source, name, digest))
+        name = reader.name
         header = heading(reader.header, options, existing, command, name)
         check = check or AssemblyCheck(reference.assembly, name)
         fitting = check.compare_lengths(reader.header, reference)
@@ -155,7 +161,7 @@ def annotate_file(
         made = make_engine(fitting, **wanted, existing=existing, choice=engine)
         pool = stack.enter_context(BlockThreads(threads)) if threads > 1 else None
         writer = stack.enter_context(VcfWriter(target, output_format, level=level, executor=pool))
-        report = Reporter(on_progress, source.stat().st_size)
+        report = Reporter(on_progress, size)
         live = LiveIndex(header) if index else None
         output = _Output(writer, live, registration, watch, report, check)
         with registering(registration, later=later, tick=report.again):
@@ -170,6 +176,18 @@ def annotate_file(
     stored, sequences = registered(registration, later=later), dict(made.sequences)
     done = output.counts, notes, watch.seconds, writer.size, writer.sha256
     return Outcome(*done, registered=stored, sequences=sequences, engine=made.name)
+
+
+@contextlib.contextmanager
+def opened(source: Path | BinaryIO, name: str, digest: Digest | None) -> Iterator[tuple[VcfReader, int]]:
+    """A reader of the source, and the source's bytes as it is stored; 0 where it is a pipe."""
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, Path):
+            name, size = name or source.name, source.stat().st_size if source.exists() else 0
+            raw = stack.enter_context(open_vcf(source, name))
+        else:
+            raw, size = source, os.fstat(source.fileno()).st_size if source.seekable() else 0
+        yield VcfReader(raw, name, digest), size
 
 
 @dataclass

@@ -11,16 +11,17 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from anyvar_step.errors import InvalidInput
 from anyvar_step.models import IngestOptions, Progress
-from anyvar_step.pipeline.annotate import Outcome, registered, registering
+from anyvar_step.pipeline.annotate import Outcome, opened, registered, registering
 from anyvar_step.pipeline.assembly import AssemblyCheck, count_contigs, notes_on
 from anyvar_step.pipeline.progress import Reporter, Stopwatch
 from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
+from anyvar_step.vcf.bgzf import Digest
 from anyvar_step.vcf.reader import VcfReader
-from anyvar_step.vcf.select import open_vcf
 from anyvar_step.vcf.writer import VcfWriter
 from anyvar_step.vrs import EngineChoice, RecordError
 from anyvar_step.vrs.validate import (
@@ -38,7 +39,7 @@ COLUMNS = ("vrs_id", "assembly", "chrom", "pos", "start", "end", "state", "new_v
 
 
 def ingest_file(
-    source: Path,
+    source: Path | BinaryIO,
     target: Path,
     reference: Reference,
     options: IngestOptions,
@@ -48,6 +49,7 @@ def ingest_file(
     on_progress: Callable[[Progress], None] | None = None,
     registration: Registration | None = None,
     engine: EngineChoice = "auto",
+    digest: Digest | None = None,
 ) -> Outcome:
     """Register the alleles that the VCF ``source`` names; the conflict log goes to ``target``.
 
@@ -56,19 +58,18 @@ def ingest_file(
     location and state are taken as they stand, and an allele whose identifier does not follow from them is
     a conflict and left out.
 
-    ``check`` judges whether the VCF is of the reference's assembly (None = as a whole VCF); REFs are compared
-    with validation only. ``target`` is fsynced when this returns and gone when it raises. ``engine`` is the
-    VRS engine that computes anew. Raises InvalidInput, also where the header lacks VRS fields, and what
-    annotate_file raises.
+    ``source``, ``name`` and ``digest`` are as annotate_file has them. ``check`` judges whether the VCF is
+    of the reference's assembly (None = as a whole VCF); REFs are compared with validation only. ``target``
+    is fsynced when this returns and gone when it raises. ``engine`` is the VRS engine that computes anew.
+    Raises InvalidInput, also where the header lacks VRS fields, and what annotate_file raises.
     """
-    name = name or source.name
     watch, later = Stopwatch(), options.allow_async_write
-    with open_vcf(source, name) as raw:
-        reader = VcfReader(raw, name)
+    with opened(source, name, digest) as (reader, size):
+        name = reader.name
         _check_header(reader)
         check = check or AssemblyCheck(reference.assembly, name)
         fitting = check.compare_lengths(reader.header, reference)
-        report = Reporter(on_progress, source.stat().st_size)
+        report = Reporter(on_progress, size)
         ingestion = _Ingestion(reader, fitting, options, registration, check, engine)
         with VcfWriter(target) as log:
             log.write([",".join(COLUMNS).encode()])

@@ -33,7 +33,7 @@ class Reporter:
 
     def __init__(self, on_progress: Callable[[Progress], None] | None, size: int) -> None:
         self._tell = on_progress
-        self._size = max(size, 1)
+        self._size = size
         self._begin = time.monotonic()
         self._due = self._begin
         self._latest = (0, 0)
@@ -45,7 +45,7 @@ class Reporter:
         if self._tell is None or now < self._due:
             return
         self._due = now + PROGRESS_EVERY
-        fraction = min(1.0, consumed / self._size)
+        fraction = min(1.0, consumed / self._size) if self._size else 0.0
         self._tell(Progress(records=records, fraction=fraction, seconds=now - self._begin))
 
     def again(self) -> None:

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from anyvar_step.errors import ConfigurationError
 from anyvar_step.models import KeptAllele
+from anyvar_step.settings import Settings
 
-__all__ = ["PATIENCE", "Store", "Tables", "open_store"]
+__all__ = ["PATIENCE", "Store", "Tables", "from_settings", "open_store"]
 
 #: Seconds for which a store that does not answer is tried again, unless the settings say otherwise.
 PATIENCE = 60.0
@@ -78,3 +79,13 @@ def open_store(uri: str, tables: Tables | None = None, patience: float = PATIENC
     raise ConfigurationError(
         f"ANYVAR_STORAGE_URI has the scheme {scheme!r}", "Use postgresql://… or duckdb:///path"
     )
+
+
+def from_settings(settings: Settings) -> Store:
+    """The store that the settings name, with their tables and patience; raises as ``open_store`` does."""
+    tables = Tables(
+        alleles=settings.alleles_table,
+        locations=settings.locations_table,
+        sequence_references=settings.sequence_references_table,
+    )
+    return open_store(settings.storage_uri, tables, settings.store_patience)

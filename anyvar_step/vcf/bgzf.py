@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
+from typing import BinaryIO, Protocol, Self
 
 import deflate
 
@@ -145,17 +145,21 @@ class BlockThreads(ThreadPoolExecutor):
         sys.setswitchinterval(self._before)
 
 
-if TYPE_CHECKING:
-    from hashlib import _Hash
-
 #: Bytes asked of the operating system at once.
 CHUNK = 1 << 18
+
+
+class Digest(Protocol):
+    """What takes bytes as they are read: a hash of hashlib, for one."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take the next bytes."""
 
 
 class Source:
     """Bytes of ``raw``; ``name`` is what messages call it, ``digest`` is fed every byte that is read."""
 
-    def __init__(self, raw: BinaryIO, name: str, digest: _Hash | None = None) -> None:
+    def __init__(self, raw: BinaryIO, name: str, digest: Digest | None = None) -> None:
         self.name = name
         self.position = 0
         self._raw = raw

@@ -6,13 +6,13 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import deflate
 from isal import igzip_lib
 
 from anyvar_step.errors import InputNotFound, InvalidInput, from_os
-from anyvar_step.vcf.bgzf import EOF_BLOCK, Source, peek_block_size, read_blocks
+from anyvar_step.vcf.bgzf import EOF_BLOCK, Digest, Source, peek_block_size, read_blocks
 from anyvar_step.vcf.header import check_columns, check_start
 
 #: Bytes of a line from which on it is found sooner than split off: ``find`` looks at many bytes at once.
@@ -96,9 +96,6 @@ def _skip_padding(source: Source) -> None:
             )
 
 
-if TYPE_CHECKING:
-    from hashlib import _Hash
-
 Kind = Literal["text", "bgzf", "gzip"]
 
 #: Bytes of text in a block, about, which is a block of BGZF; also what is read at once for the header.
@@ -123,7 +120,7 @@ class VcfReader:
     Raises InvalidInput, from construction and from both, with the line or byte offset at fault.
     """
 
-    def __init__(self, raw: BinaryIO, name: str, digest: _Hash | None = None) -> None:
+    def __init__(self, raw: BinaryIO, name: str, digest: Digest | None = None) -> None:
         self.name = name
         self.header: list[bytes] = []
         self.first_line = 0

@@ -41,29 +41,17 @@ from anyvar_step.runs.work_dir import (
     index_of,
 )
 from anyvar_step.settings import Settings, chosen
-from anyvar_step.store import Store, Tables, open_store
+from anyvar_step.store import from_settings
 from anyvar_step.store.registrar import Registrar, Registration
 
 _logger = logging.getLogger(__name__)
 
 
-def configured_store(settings: Settings) -> Store | None:
-    """The store that ANYVAR_STORAGE_URI names; None where it names none."""
-    if not settings.storage_uri:
-        return None
-    tables = Tables(
-        alleles=settings.alleles_table,
-        locations=settings.locations_table,
-        sequence_references=settings.sequence_references_table,
-    )
-    return open_store(settings.storage_uri, tables, settings.store_patience)
-
-
 def prepare_store(settings: Settings) -> None:
     """Make the tables before the first run, and find out now what would fail each run."""
-    store = configured_store(settings)
-    if store is None:
+    if not settings.storage_uri:
         return
+    store = from_settings(settings)
     begin = time.monotonic()
     store.prepare()
     store.close()
@@ -75,8 +63,8 @@ def look_at_store(settings: Settings) -> None:
 
     A DuckDB file belongs to the one process that has it open: asking for it here would disturb a run.
     """
-    store = configured_store(settings)
-    if store is not None and not settings.storage_uri.startswith("duckdb"):
+    if settings.storage_uri and not settings.storage_uri.startswith("duckdb"):
+        store = from_settings(settings)
         store.prepare()
         store.close()
 
@@ -94,13 +82,10 @@ class Registrations:
         if not self._settings.storage_uri:
             return None
         if self._registrar is None:
-            self._registrar = Registrar(self._open, patience=self._settings.store_patience)
+            self._registrar = Registrar(
+                lambda: from_settings(self._settings), patience=self._settings.store_patience
+            )
         return self._registrar.begin(f"run {run_id}")
-
-    def _open(self) -> Store:
-        store = configured_store(self._settings)
-        assert store is not None
-        return store
 
     def drain(self, **_: Any) -> None:
         """Write what runs with ``allow_async_write`` have left; Celery calls this when the process ends."""
