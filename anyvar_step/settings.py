@@ -316,6 +316,12 @@ class Settings(BaseModel):
         "ANYVAR_STEP_STORE_PATIENCE", 60.0, "Seconds for which a store that does not answer is tried again"
     )
 
+    broker_patience: Annotated[float, Field(gt=0)] = _variable(
+        "ANYVAR_STEP_BROKER_PATIENCE",
+        600.0,
+        "Seconds for which a worker waits for a Redis that is away or refuses commands; then it ends with 69",
+    )
+
     # Broker and backend.
     broker_url: RedisUrl = _variable(
         "CELERY_BROKER_URL", "redis://localhost:6379/0", "Redis that holds the queue", "broker_url", True

@@ -55,3 +55,14 @@ def run_id_for(digest: str, attempt: int) -> str:
 def remote_run_id_for(digest: str, attempt: int) -> str:
     """The same for a step that reaches no Redis and counts for itself: its ids differ from the others."""
     return f"{digest[:32]}-http-{attempt}"
+
+
+#: Entries that the list of malformed messages keeps, the newest ones.
+MALFORMED_KEPT = 1000
+#: Seconds for which the number of a message's returns to the queue is remembered.
+TASK_RETURNS_EXPIRE = 86_400
+
+
+def malformed_key(queue: str) -> str:
+    """The list, on the broker, of entries of that queue that are no messages."""
+    return f"{queue}.malformed"

@@ -14,12 +14,13 @@ from celery import Celery, bootsteps, signals
 from celery.worker.consumer.tasks import Tasks
 
 from anyvar_step import reference
-from anyvar_step.errors import StepError
+from anyvar_step.errors import StepError, Unavailable
 from anyvar_step.runs.connection import ping
 from anyvar_step.runs.queue import make_app
 from anyvar_step.runs.sweep import SWEEP_EVERY, sweep_if_due
 from anyvar_step.runs.work_dir import WorkDir
 from anyvar_step.settings import Settings
+from anyvar_step.worker import broker
 from anyvar_step.worker.inspect import answer_checks
 from anyvar_step.worker.job import Observe, prepare_store, unobserved
 from anyvar_step.worker.shutdown import Lifetime, limit
@@ -94,9 +95,13 @@ def serve(
     settings.require_reference()
     ping(settings.broker_url, "CELERY_BROKER_URL")
     ping(settings.backend_url, "CELERY_BACKEND_URL")
-    prepare_store(settings)
+    if settings.storage_uri:
+        prepare_store(settings)
+    else:
+        _logger.warning("ANYVAR_STORAGE_URI is not set: this worker registers alleles nowhere")
     _prepare_references(settings)
     app = make_app(settings)
+    broker.install(app, settings)
     # Gossip and mingle let workers talk to each other; ours have nothing to say, and each costs connections.
     talk = ["--without-gossip", "--without-mingle"]
     arguments = ["--concurrency", str(concurrency), "--hostname", name, "--loglevel", loglevel]
@@ -119,6 +124,11 @@ def _serve(app: Celery, arguments: list[str]) -> None:
     signals.worker_init.connect(note)
     signals.worker_process_init.connect(_share)
     app.worker_main(arguments)
+    if any(worker.exitcode == Unavailable.exit_code for worker in begun):
+        raise Unavailable(
+            "the broker has not served this worker for ANYVAR_STEP_BROKER_PATIENCE seconds",
+            "Check Redis and its replication, then start the worker again",
+        )
     if any(worker.exitcode for worker in begun):
         raise StepError("the worker has ended for the reason above", "Mend that and start it again")
 

@@ -17,7 +17,7 @@ from typing import Any
 from celery.signals import worker_process_shutdown
 
 from anyvar_step import pipeline, reference
-from anyvar_step.errors import ConfigurationError, RunCancelled, RunLost, from_os
+from anyvar_step.errors import ConfigurationError, InvalidInput, RunCancelled, RunLost, from_os
 from anyvar_step.files import remove_tree
 from anyvar_step.models import (
     AnnotateOptions,
@@ -48,11 +48,8 @@ _logger = logging.getLogger(__name__)
 
 
 def prepare_store(settings: Settings) -> None:
-    """Make the tables before the first run, and find out now what would fail each run."""
-    if not settings.storage_uri:
-        return
-    store = from_settings(settings)
-    begin = time.monotonic()
+    """Make the tables of the configured store before the first run, and raise what would fail each run."""
+    begin, store = time.monotonic(), from_settings(settings)
     store.prepare()
     store.close()
     _logger.info("the store is ready in %.1f s", time.monotonic() - begin)
@@ -121,6 +118,19 @@ class Task:
     work: Callable[[Path, Manifest | None, RunLock], pipeline.Outcome]
 
 
+def refuse_left_out(outcome: pipeline.Outcome) -> None:
+    """Raise InvalidInput where an ingestion without validation left alleles out.
+
+    Its caller is AnyVar's web API, which has no other way to report them (docs/anyvar.md).
+    """
+    if outcome.registered and (left_out := outcome.registered.conflicts):
+        raise InvalidInput(
+            f"{left_out} alleles were left out since their identifiers do not follow from their location and "
+            f"state; the other {outcome.registered.alleles} are registered",
+            "Ingest with require_validation=true, whose conflict log names them",
+        )
+
+
 class Job:
     """One delivery of one run."""
 
@@ -184,7 +194,7 @@ class Job:
                 raise ConfigurationError(
                     "the worker has no store to ingest into", "Start it with ANYVAR_STORAGE_URI"
                 )
-            return pipeline.ingest_file(
+            outcome = pipeline.ingest_file(
                 path,
                 part,
                 self._references(options.assembly),
@@ -195,6 +205,9 @@ class Job:
                 registration=registration,
                 engine=self._settings.engine,
             )
+            if manifest is None and not options.require_validation:
+                refuse_left_out(outcome)
+            return outcome
 
         log = with_suffix(path, CONFLICTS_SUFFIX)
         return self._held(Task(path, log, str(log) if options.require_validation else "", options, work))
@@ -246,6 +259,8 @@ class Job:
         part = self._workdir.new_part(task.output)
         index = Path(f"{part}.tbi")
         _logger.info("run %s: at work on %s", self._run_id, path)
+        if manifest is None and not self._settings.storage_uri:
+            _logger.warning("run %s of AnyVar's web API registers no alleles: no store", self._run_id)
         try:
             outcome = task.work(part, manifest, lock)
             lock.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -86,7 +87,9 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
         for_ref: bool,
         allow_async_write: bool,
         add_vrs_attributes: bool,
+        **newer: Any,
     ) -> str:
+        refuse_newer(newer)
         path, options = asked(
             AnnotateOptions,
             input_file_path,
@@ -106,7 +109,9 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
         assembly: str,
         allow_async_write: bool,
         require_validation: bool,
+        **newer: Any,
     ) -> str:
+        refuse_newer(newer)
         path, options = asked(
             IngestOptions,
             input_file_path,
@@ -127,6 +132,19 @@ def asked(kind: type[Options], path: object, **options: object) -> tuple[Path, O
         return Path(path), kind.model_validate(options)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"the task's arguments are wrong: {error}", "Who queued it?") from None
+
+
+def refuse_newer(arguments: Mapping[str, Any]) -> None:
+    """Pass over arguments of later versions of AnyVar that ask for nothing (false, None, empty).
+
+    Raises ConfigurationError for others: the run would differ from what its caller asked for.
+    """
+    if asking := [f"{name}={value!r}"[:100] for name, value in arguments.items() if value]:
+        raise ConfigurationError(
+            f"this worker does not know the task's arguments {', '.join(asking)}: AnyVar's web API is newer "
+            "than this worker",
+            "Leave out that option, update anyvar-step, or let AnyVar's own worker do the run",
+        )
 
 
 def delivered(work: Any, path: Path, options: Any, *, limit: int) -> str:
