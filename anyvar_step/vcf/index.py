@@ -7,6 +7,8 @@ import itertools
 import os
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from array import array
 from bisect import bisect_left
@@ -361,9 +363,9 @@ def _position(piece: Path, offset: int, *, to_the_end: bool = False) -> int:
     return int(line.split(b"\t", 2)[1])
 
 
-#: From here on the reach of a .csi depends on what lengths the header declares (htslib, tbx_index).
-FARTHEST = 1 << 31
+#: Fields of INFO that tell where a record ends: a position, or bases (VCF 4.5 §1.6.1.8).
 _END = re.compile(rb"(?:^|;)END=(\d{1,19})(?:;|$)")
+_SVLEN = re.compile(rb"(?:^|;)SVLEN=([^;]+)")
 #: Digits of the largest 64-bit position.
 _DIGITS = 19
 
@@ -435,33 +437,75 @@ def _build(path: Path, suffix: str) -> bool:
 def _why_not(path: Path, name: str) -> StepError:
     """The reason why no index could be built: htslib says it on stderr only."""
     try:
-        with open_vcf(path, name) as raw:
-            fault, remedy = _first_fault(VcfReader(raw, name))
+        with path.open("rb") as stored, open_vcf(path, name) as raw:
+            fault, remedy = _first_fault(VcfReader(raw, name), bcf=is_bcf(stored.read(HEAD)))
     except OSError as error:
         return from_os(error, f"cannot index {name}")
-    if fault:
-        return InvalidInput(f"{name} cannot be indexed: its {fault}", remedy)
-    return FileTrouble(f"cannot write the index of {name}", "Check the directory's mode and free space")
+    if not fault:
+        # htslib refuses a record by hts_idx_push or hts_idx_check_range.
+        command = [sys.executable, "-P", "-c", _PROGRAM, str(path), os.devnull]
+        said = subprocess.run(command, capture_output=True, check=False).stderr.decode("utf-8", "replace")
+        found = re.search(r"\[E::hts_idx_(?:push|check_range)\] (.+)", said)
+        if found is None:
+            return FileTrouble(
+                f"cannot write the index of {name}", "Check the directory's mode and free space"
+            )
+        fault, remedy = f"records cannot be placed: {found[1]}", "Correct them, or use --no-write-index"
+    return InvalidInput(f"{name} cannot be indexed: its {fault}", remedy)
 
 
-def _first_fault(reader: VcfReader) -> tuple[str, str]:
+_PROGRAM = """
+import sys, pysam
+pysam.set_verbosity(3)
+pysam.tabix_index(sys.argv[1], preset="vcf", force=True, keep_original=True, csi=True, index=sys.argv[2])
+"""
+
+
+def csi_reach(header: Sequence[bytes], *, bcf: bool) -> int:
+    """The bases of a contig that htslib lets a .csi address, by the longest contig of the header.
+
+    htslib, ``tbx_index`` (at least six levels of bins above 16 kb) and ``bcf_idx_init`` (none).
+    """
+    longest = max(contig_lengths(header).values(), default=0)
+    reach, longest = (1 << WINDOW, longest or (1 << 31) - 1) if bcf else (1 << 32, longest)
+    while reach < longest + 256:
+        reach <<= 3
+    return reach
+
+
+def _first_fault(reader: VcfReader, *, bcf: bool) -> tuple[str, str]:
     """The first record that is out of order, else the first that lies too far out, and the remedy.
 
-    Records count as in IN, whose header has fewer lines. Both are empty where an index could be built.
+    Of a BCF htslib takes a second record at POS 0 for one out of order (hts_idx_push). Records count as in
+    IN, whose header has fewer lines. Both are empty where an index could be built.
     """
-    contig, last, seen, too_far = b"", 0, set[bytes](), ""
+    contig, last, seen, other = b"", -1, set[bytes](), ""
+    reach = csi_reach(reader.header, bcf=bcf)
     records = (line for lines in reader.blocks() for line in lines)
     for number, line in enumerate(records, 1):
-        chrom, pos, *others = [*line.split(b"\t", 8), b""]
+        chrom, pos, *columns = [*line.split(b"\t", 8), *[b""] * 8][:8]
         position = int(pos) if pos.isdigit() and len(pos) <= _DIGITS else -1
         if (chrom != contig and chrom in seen) or (chrom == contig and position < last):
             fault = f"{_named(number, line)} is not in order of contig and position"
             return fault, "Sort it with `bcftools sort`, or use --no-write-index"
-        if not too_far and max(position, *map(int, _END.findall(b"".join(others[5:6]))), 0) >= FARTHEST:
-            too_far = f"{_named(number, line)} reaches beyond the positions that an index can hold"
+        if bcf and not other and chrom == contig and position == last == 0:
+            other = f"{_named(number, line)} is the second at POS 0, which the index of a BCF cannot hold"
+        if not other and max(position, _end(position, *columns)) > reach:
+            other = f"{_named(number, line)} reaches beyond the {reach:,} bases that its index can hold"
         contig, last = chrom, position
         seen.add(chrom)
-    return too_far, "Correct the record, or use --no-write-index"
+    return other, f"Correct the record, {'write a VCF with -O z, ' * bcf}or use --no-write-index"
+
+
+def _end(
+    position: int, _id: bytes, ref: bytes, alts: bytes, _qual: bytes, _filter: bytes, info: bytes
+) -> int:
+    """The last position of a record."""
+    ends = [position - 1 + len(ref), *map(int, _END.findall(info))]
+    if b"<" in alts and (lengths := _SVLEN.search(info)):
+        sizes = (size.lstrip(b"-") for size in lengths[1].split(b","))
+        ends += [position + int(size) for size in sizes if size.isdigit() and len(size) <= _DIGITS]
+    return max(ends)
 
 
 def _named(number: int, line: bytes) -> str:

@@ -20,6 +20,7 @@ from anyvar_step.errors import AccessRefused, FileTrouble, InputNotFound, Invali
 from anyvar_step.vcf import VcfReader, VcfWriter, check_input, count_records, write_index
 from anyvar_step.vcf.bgzf import BlockThreads
 from anyvar_step.vcf.header import contig_lengths, with_fields
+from anyvar_step.vcf.select import write_bcf
 
 CHROM = b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
 HEADER = [b"##fileformat=VCFv4.3", b"##contig=<ID=chr1,length=100000>", CHROM]
@@ -209,6 +210,36 @@ def test_a_position_that_no_index_can_hold_is_named(tmp_path, line, capfd):
         write_index(path, "OUT")
     assert [item.name for item in tmp_path.iterdir()] == ["out.vcf.gz"]
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([record(0), record(0)], r"record 2 \(chr1:0\) is the second at POS 0"),
+        ([record(5), record(17_000)], r"record 2 \(chr1:17000\) reaches beyond the 16,384 bases"),
+        ([record(7).replace(b"\t.\t.\t.", b"\t.\t.\tEND=20000")], r"record 1 \(chr1:7\) reaches beyond"),
+    ],
+)
+def test_a_bcf_that_htslib_cannot_index_is_bad_input_that_names_the_record(tmp_path, lines, said, capfd):
+    end = b'##INFO=<ID=END,Number=1,Type=Integer,Description="End">'
+    write(tmp_path / "in.vcf", [HEADER[0], b"##contig=<ID=chr1,length=1000>", end, CHROM, *lines], "v")
+    path = tmp_path / "out.bcf"
+    with path.open("wb") as out:
+        write_bcf(tmp_path / "in.vcf", out, 6, "OUT")
+    with pytest.raises(
+        InvalidInput, match=f"OUT cannot be indexed: its {said}.* -O z, or use --no-write-index"
+    ):
+        write_index(path, "OUT")
+    assert capfd.readouterr().err == ""
+
+
+def test_one_record_at_position_0_can_be_indexed_in_a_bcf(tmp_path):
+    write(
+        tmp_path / "in.vcf", [HEADER[0], b"##contig=<ID=chr1,length=1000>", CHROM, record(0), record(1)], "v"
+    )
+    with (tmp_path / "out.bcf").open("wb") as out:
+        write_bcf(tmp_path / "in.vcf", out, 6, "OUT")
+    assert write_index(tmp_path / "out.bcf").name == "out.bcf.csi"
 
 
 def test_text_is_not_indexed(tmp_path):
