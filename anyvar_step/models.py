@@ -195,12 +195,21 @@ class Counts(Model):
     unknown_contigs: dict[str, int] = Field(
         default_factory=dict, description="records on contigs that the reference lacks, by contig name"
     )
+    undeclared: dict[str, int] = Field(
+        default_factory=dict,
+        description="bases of contigs that records name and the header does not declare, 0 = unknown",
+    )
+    uneven: int = Field(
+        default=0, description="records whose genotype columns do not match those of the header"
+    )
 
     def add(self, other: Counts) -> None:
         """Count what another part of the same VCF counted."""
         self.records += other.records
         self.ids += other.ids
         self.kept += other.kept
+        self.uneven += other.uneven
+        self.undeclared.update(other.undeclared)
         for mine, theirs in (
             (self.alleles, other.alleles),
             (self.contigs, other.contigs),

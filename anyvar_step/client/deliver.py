@@ -177,7 +177,11 @@ def deliver(fetched: Fetched, ticket: Manifest, target: Target, expected: Expect
         if fetched.report is None and ticket.digest:  # of a run that only its id is known of, --force is not
             _judge(ticket, delivered.counts)
         drafts.fill(part, fetched.report)
-        return Delivered(*become_bcf(part, target), delivered.counts) if target.bcf else delivered
+        return (
+            Delivered(*become_bcf(part, target, delivered.counts), delivered.counts)
+            if target.bcf
+            else delivered
+        )
 
 
 def _judge(ticket: Manifest, counts: Counts) -> None:
@@ -280,15 +284,18 @@ def count(lines: Sequence[bytes], counts: Counts) -> None:
     count_contigs(counts, lines)
 
 
-def become_bcf(part: Path, target: Target) -> tuple[int, str]:
+def become_bcf(part: Path, target: Target, counts: Counts) -> tuple[int, str]:
     """Put a BCF in the place of the whole BGZF VCF ``part``; its bytes and hex SHA-256.
+
+    Contigs of records that its header does not declare are declared, with the bases that a worker counted.
 
     Raises InvalidInput where htslib cannot: BCF numbers contigs, filters and fields by their header lines.
     """
     bcf = part.with_name(f"{part.name}.bcf")
     try:
         with bcf.open("wb") as out:
-            write_bcf(part, out, target.level, str(target.path or "the output"))
+            contigs = {name: counts.undeclared.get(name, 0) for name in counts.contigs}
+            write_bcf(part, out, target.level, str(target.path or "the output"), contigs)
             os.fsync(out.fileno())
         bcf.replace(part)
     finally:

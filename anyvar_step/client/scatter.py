@@ -136,7 +136,7 @@ def _gather(
             os.fsync(out.fileno())
         index.write(Path(f"{part}.tbi"))
         drafts.fill(part, *reports)
-        size, sha256 = become_bcf(part, target) if target.bcf else (joiner.size, joiner.sha256)
+        size, sha256 = become_bcf(part, target, whole) if target.bcf else (joiner.size, joiner.sha256)
     return reports, size, sha256
 
 

@@ -22,7 +22,7 @@ from anyvar_step.pipeline.progress import Reporter, Stopwatch
 from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
 from anyvar_step.vcf.bgzf import BlockThreads, Digest
-from anyvar_step.vcf.header import attributes_of, declared_fields, with_fields, with_provenance
+from anyvar_step.vcf.header import attributes_of, contig_names, declared_fields, with_fields, with_provenance
 from anyvar_step.vcf.index import LiveIndex, write_tbi
 from anyvar_step.vcf.reader import VcfReader
 from anyvar_step.vcf.select import open_vcf
@@ -168,6 +168,7 @@ def annotate_file(
             writer.write(header)
             output.take(reader, _AnnotatedBlocks(reader, made, watch, pool, _AHEAD * threads))
             check.end(output.counts)
+        _note_undeclared(output.counts, reader.header, reference)
         watch.lap("register" if registration else "write")
     if live:
         write_tbi(target, live, writer.blocks)
@@ -190,6 +191,14 @@ def opened(source: Path | BinaryIO, name: str, digest: Digest | None) -> Iterato
         yield VcfReader(raw, name, digest), size
 
 
+def _note_undeclared(counts: Counts, header: Sequence[bytes], reference: Reference) -> None:
+    """Note the contigs of records that the header does not declare, and how long they are."""
+    declared = set(contig_names(header))
+    for name in (name for name in counts.contigs if name not in declared):
+        contig = reference.contig(name)
+        counts.undeclared[name] = contig.length if contig else 0
+
+
 @dataclass
 class _Output:
     """What takes annotated blocks: the writer, the index of what is written, the store, the counts."""
@@ -205,8 +214,10 @@ class _Output:
     def take(self, reader: VcfReader, blocks: Iterable[Annotated]) -> None:
         """Take all blocks of the reader."""
         self.report(0, reader.consumed)
+        columns = reader.header[-1].count(b"\t") + 1
         for block in blocks:
             block.add_to(self.counts)
+            self.counts.uneven += sum(number for n, number in block.columns.items() if n != columns)
             self.writer.write_text(block.text)
             if self.index:
                 places = block.starts, block.ends, block.offsets

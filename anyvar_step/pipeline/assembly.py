@@ -59,6 +59,16 @@ def notes_on(counts: Counts, assembly: str, name: str, *, annotated: bool = True
         )
     if counts.kept:
         yield f"{name} has {counts.kept:,} of {counts.records:,} records whose VRS fields were kept"
+    if counts.uneven:
+        yield (
+            f"{name} has {counts.uneven:,} of {counts.records:,} records whose genotype columns do not match "
+            "the header: htslib and most tools refuse such a file"
+        )
+    if unreadable := counts.alleles.get("other", 0):
+        yield (
+            f"{name} has {unreadable:,} ALT alleles that are no alleles of a VCF, or whose REF is none "
+            "(blanks, other characters); they have no VRS ids"
+        )
     carry = "; they carry VRS_Error" if annotated else "; they are not registered"
     if wrong := misfits(counts):
         yield (

@@ -238,9 +238,10 @@ def write_bcf(
     arguments = ["-Ob", "-l", str(min(level, 9))]
     with contextlib.ExitStack() as stack:
         feed = None
-        if undeclared:
-            reader = VcfReader(stack.enter_context(path.open("rb")), name)
-            feed = _texts(reader, with_contigs(reader.header, undeclared))
+        reader = VcfReader(stack.enter_context(path.open("rb")), name)
+        header = with_contigs(reader.header, undeclared or {})
+        if header != reader.header:
+            feed = _texts(reader, header)
         arguments.append("-" if feed else str(path.absolute()))
         process = stack.enter_context(_Bcftools(arguments, feed, output))
         if code := process.wait():

@@ -434,3 +434,34 @@ def test_contig_lengths_say_nothing_of_contigs_that_the_reference_lacks(tmp_path
     lengths = b"##contig=<ID=1,length=20000>\n##contig=<ID=HLA-A*01:01:01:01,length=3503>\n"
     outcome, _ = annotate(declaring(vcf(tmp_path / "in.vcf", records(3)), lengths), reference)
     assert (outcome.counts.ids, outcome.notes) == (6, ())
+
+
+def test_genotype_columns_that_do_not_match_the_header_are_noted_once(tmp_path, reference):
+    lines = records(5000)
+    lines[7], lines[4000] = lines[7] + b"\t0/1", lines[4000].rpartition(b"\t")[0]
+    outcome, _ = annotate(vcf(tmp_path / "in.vcf", lines), reference)
+    (note,) = outcome.notes
+    assert "has 2 of 5,000 records whose genotype columns do not match the header" in note
+    whole = Counts()
+    for _ in range(2):
+        whole.add(outcome.counts)
+    assert whole.uneven == 4
+
+
+@pytest.mark.parametrize(("ref", "alt"), [("{0} ", "{1}"), ("{0}", "{1}, {0}"), ("{0}", "{1}!"), ("", "{1}")])
+def test_alleles_that_are_none_get_no_id_and_one_note(tmp_path, reference, ref, alt):
+    here = SEQUENCE[0]
+    other = "ACGT"["ACGT".index(here) - 1]
+    line = f"chr1\t1\t.\t{ref}\t{alt}\t.\tPASS\tX\tGT\t0/1".format(here, other).encode()
+    outcome, target = annotate(vcf(tmp_path / "in.vcf", [line]), reference)
+    (note,) = outcome.notes
+    assert "has 1 ALT alleles that are no alleles of a VCF, or whose REF is none" in note
+    assert re.search(rb"VRS_Allele_IDs=(?:[^\t]*,)?\.[,;\t]", target.read_bytes())
+
+
+def test_contigs_that_the_header_lacks_are_reported_with_their_lengths(tmp_path, reference):
+    lines = [*records(3), *records(3, contig="chr9")]
+    source = vcf(tmp_path / "in.vcf", lines)
+    assert annotate(source, reference)[0].counts.undeclared == {"chr9": 0}
+    source.write_bytes(source.read_bytes().replace(b"##contig=<ID=chr1>\n", b""))
+    assert annotate(source, reference)[0].counts.undeclared == {"chr1": 20_000, "chr9": 0}
