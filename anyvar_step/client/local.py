@@ -195,7 +195,7 @@ def annotate(
             report = run.report(outcome, outcome.size, outcome.sha256)
             drafts.fill(part, report)
             if target.bcf:
-                size, sha256 = become_bcf(part, target)
+                size, sha256 = become_bcf(part, target, outcome.counts)
                 report = report.model_copy(update={"output_size": size, "output_sha256": sha256})
             before = time.monotonic()
     report = report.model_copy(update={"seconds": {**report.seconds, "collect": time.monotonic() - before}})
