@@ -16,10 +16,9 @@ from anyvar_step.embedded import private_redis
 from anyvar_step.runs.connection import redis_url
 
 #: Third-party packages that a step through Celery may load; whatever else one brings in is listed, too.
-A_STEP_LOADS = {"celery", "click", "deflate", "dotenv", "isal", "kombu", "pydantic", "pysam", "redis"}
+A_STEP_LOADS = {"click", "deflate", "dotenv", "isal", "pydantic", "pysam", "redis"}
 #: What those load in turn, the last four where they are installed.
 BEHIND_THEM = {
-    *("amqp", "billiard", "dateutil", "packaging", "six", "tzlocal", "vine"),  # celery, kombu
     *("annotated_types", "pydantic_core", "typing_extensions", "typing_inspection"),  # pydantic
     *("tzdata",),  # zoneinfo, where the system has no time zones
     *("async_timeout",),  # redis, before Python 3.11.3, which has asyncio.timeout as it needs it
@@ -27,8 +26,8 @@ BEHIND_THEM = {
 }
 #: What comes with the environment, and with `make coverage`.
 TESTS_LOAD = {"_distutils_hack", "coverage"}
-#: What the worker does, and Celery's own command line.
-NEVER = {"celery.apps", "celery.bin", "anyvar_step.pipeline", "anyvar_step.vrs", "anyvar_step.worker"}
+#: What the worker does, and Celery.
+NEVER = {"celery", "kombu", "anyvar_step.pipeline", "anyvar_step.vrs", "anyvar_step.worker"}
 
 WATCHED = """
 import runpy, sys
