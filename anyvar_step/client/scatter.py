@@ -22,6 +22,7 @@ from anyvar_step.client.step import annotate, report_of, tell
 from anyvar_step.client.wait import Patience, Watch, wait_all
 from anyvar_step.errors import CorruptFile, InvalidInput, StepError
 from anyvar_step.models import Counts, Manifest, Progress, RunReport, RunRequest, RunStatus, State
+from anyvar_step.text import escaped
 from anyvar_step.vcf import VcfReader, check_input, count_records
 from anyvar_step.vcf.index import JoinedIndex
 from anyvar_step.vcf.split import Joiner, Piece, cut
@@ -65,7 +66,7 @@ def annotate_in_pieces(
     with interruptible(), cancel_on_failure(transport):
         for number, piece in enumerate(pieces, 1):
             with piece.open(digest) as stream:
-                name = f"{source.name} (piece {number} of {len(pieces)})"
+                name = f"{escaped(source.name)} (piece {number} of {len(pieces)})"
                 asked = request.model_copy(update={"piece": number})
                 tickets.append(transport.submit(stream, name, asked)[0])
         staged = time.monotonic() - begin
@@ -77,7 +78,7 @@ def annotate_in_pieces(
 
     merged = RunReport.merged(
         reports,
-        input_name=source.name,
+        input_name=escaped(source.name),
         input_size=source.stat().st_size,
         input_sha256=digest.hexdigest(),
         output_size=size,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from anyvar_step.errors import InvalidInput, from_os
+from anyvar_step.text import escaped
 from anyvar_step.vcf import check_input, count_records
 from anyvar_step.vcf.reader import VcfReader, damage_at_end, open_input
 from anyvar_step.vcf.select import HEAD, Selection, is_bcf
@@ -35,10 +36,10 @@ class InputSource:
 
     @property
     def name(self) -> str:
-        """The file name, for messages."""
+        """The file name as messages and reports show it, one line of Unicode."""
         if self.path is None:
             return "standard input"
-        return str(self.path) if self.is_stream else self.path.name
+        return escaped(str(self.path) if self.is_stream else self.path.name)
 
     @cached_property
     def is_stream(self) -> bool:

@@ -285,6 +285,10 @@ def test_contigs_that_a_header_lacks_are_declared_in_a_bcf(tmp_path: Path) -> No
     assert "chr2\t900" in made
 
 
+def test_a_name_that_is_not_utf8_is_shown_escaped() -> None:
+    assert InputSource(Path(os.fsdecode(b"/x/lat\xe9n.vcf"))).name == "lat\\xe9n.vcf"
+
+
 def test_files_whose_names_are_not_utf8_are_read(folder: Path, tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path) + b"/lat\xe9n.vcf.gz"
     path, bed = Path(os.fsdecode(raw)), Path(os.fsdecode(raw.replace(b".vcf.gz", b".bed")))

@@ -413,3 +413,11 @@ def test_a_sequence_without_bases_is_left_out(tmp_path: Path) -> None:
     fasta = tmp_path / "ref.fa"
     fasta.write_text(">none\n>a\nACGT\n>empty\n>b\nA\n")
     assert [contig.name for contig in open_reference("GRCh38", fasta).contigs()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("blocked", [False, True], ids=["plain", "bgzipped"])
+def test_a_fasta_whose_name_is_not_utf8_is_a_reference(tmp_path: Path, blocked: bool) -> None:
+    made = bgzipped(tmp_path) if blocked else write_fasta(tmp_path / "ref.fa")
+    fasta = made.rename(tmp_path / os.fsdecode(b"r\xe9f" + os.fsencode(made.suffix)))
+    contig = open_reference("GRCh38", fasta).contig("2")
+    assert contig.accession == accession_of(SEQUENCES["2"])
