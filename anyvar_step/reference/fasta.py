@@ -153,7 +153,8 @@ def _build_fai(fasta: Path, drafts: list[Path]) -> None:
     # htslib writes its own lines to stderr; ours says the same with the remedy.
     verbosity = pysam.set_verbosity(0)
     try:
-        pysam.faidx(*map(os.fsencode, (*options, fasta)))  # names are bytes, UTF-8 or not
+        # Names are bytes, UTF-8 or not.
+        pysam.faidx(*map(os.fsencode, (*options, str(fasta))))  # type: ignore[arg-type]  # its stub has str
     except pysam.utils.SamtoolsError:
         raise ConfigurationError(
             f"{fasta} cannot be indexed: it is truncated or damaged, no FASTA, or the lines of a sequence "
