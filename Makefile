@@ -21,7 +21,7 @@ define measure
 		$(VENV)/bin/python benchmarks/$$name.py $(1) || exit 1; done
 endef
 
-.PHONY: help demo test test-services test-all coverage lint docs dist bench bench-small constraints image release clean
+.PHONY: aliases help demo test test-services test-all coverage lint docs dist bench bench-small constraints image release clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,10 @@ constraints: $(VENV)/.test-services  ## constraints.txt anew, from the newest ve
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make constraints' \
 		--output-file constraints.txt pyproject.toml
+
+aliases: $(VENV)/.test  ## the names of the human assemblies' sequences anew, from bioutils
+	$(VENV)/bin/python -m pip install --quiet --upgrade bioutils
+	$(VENV)/bin/python scripts/aliases.py
 
 release: $(VENV)/.test  ## make release VERSION=1.2.3: that version in every file that has it, and in the changelog
 	$(VENV)/bin/python scripts/release.py $(VERSION)

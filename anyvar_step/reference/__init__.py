@@ -42,7 +42,7 @@ def open_reference(assembly: str, place: Path | str, *, aliases: Path | None = N
     window, contigs = open_fasta(path)
     refget.assign(path, contigs)
     return FastaReference(
-        assembly, window, contigs, ContigAliases((contig.name for contig in contigs), aliases)
+        assembly, window, contigs, ContigAliases({c.name: c.length for c in contigs}, aliases)
     )
 
 

@@ -1,11 +1,14 @@
-"""Other names of contigs: chr1 and 1, chrM and MT, and what a table of aliases says (RefSeq, GenBank …).
+"""Other names of contigs: those that a table gives, chr1 and 1, chrM and MT, and those of human assemblies.
 
 A table has all names of one sequence in a row, tab-separated: UCSC chromAlias, NCBI assembly_report.
+``assemblies.tsv`` has the GenBank, RefSeq, NCBI and UCSC names of GRCh37, GRCh38 and T2T-CHM13v2.0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.resources import files
 from pathlib import Path
 
 from anyvar_step.errors import ConfigurationError
@@ -14,37 +17,70 @@ from anyvar_step.errors import ConfigurationError
 _NAME_COLUMNS = frozenset({"sequence-name", "genbank-accn", "refseq-accn", "ucsc-style-name"})
 _NO_NAME = frozenset({"", "na", "n/a", "."})
 _MITOCHONDRION = ("M", "MT")
+#: Bases of the mitochondrion of GRCh37, GRCh38 and T2T-CHM13v2.0, whose sequences differ, and of hg19's chrM
+#: (NC_001807), which no other assembly calls MT.
+_MT, _HG19_M = 16569, 16571
 
 
 class ContigAliases:
-    """Maps a name that a VCF uses to the contig's name in the FASTA."""
+    """Maps a name that a VCF uses to the contig's name in the reference.
 
-    def __init__(self, contigs: Iterable[str], table: Path | None = None) -> None:
-        self._contigs = frozenset(contigs)
-        self._aliases = _read(table, self._contigs) if table else {}
+    ``contigs``: their names and bases. ``table``: a file of further names. Raises ConfigurationError where
+    the table cannot be read, or names none of them.
+    """
+
+    def __init__(self, contigs: Mapping[str, int], table: Path | None = None) -> None:
+        self._contigs = contigs
+        self._aliases = _read(table, contigs) if table else {}
 
     def resolve(self, name: str) -> str | None:
-        """The contig's own name; the table goes before the habits of chr1/1 and M/MT. None = unknown."""
+        """The contig's own name; None where no contig is known by that name.
+
+        Its own name goes before the table, that before chr1/1 and M/MT, and the human assemblies come last.
+        """
         if name in self._contigs:
             return name
-        known = self._aliases.get(name)
-        return known or next((other for other in _habits(name) if other in self._contigs), None)
+        return self._aliases.get(name) or self._by_habit(name) or self._of_assemblies.get(name)
 
-    def of(self, contig: str) -> list[str]:
-        """The names that the table gives a contig."""
-        return [alias for alias, known in self._aliases.items() if known == contig]
+    def _by_habit(self, name: str) -> str | None:
+        """chr1 for 1 and 1 for chr1; all names of the mitochondrion for each other, the nearest first."""
+        bare = name.removeprefix("chr")
+        for other in dict.fromkeys((bare, *_MITOCHONDRION)) if bare in _MITOCHONDRION else (bare,):
+            for own in (other, f"chr{other}"):
+                if own in self._contigs and (other == bare or self._contigs[own] != _HG19_M):
+                    return own
+        return None
+
+    @cached_property
+    def _of_assemblies(self) -> dict[str, str]:
+        """Alias to contig by the human assemblies; read when a name is not found otherwise.
+
+        A contig is a sequence of an assembly where one of its names and the bases agree, and an assembly
+        counts where a contig of the nucleus is of it: mitochondria of one length differ.
+        """
+        found: dict[str, set[str]] = {}
+        text = (files("anyvar_step.reference") / "assemblies.tsv").read_text(encoding="utf-8")
+        rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
+        matches = [
+            (assembly, int(bases), names, own)
+            for assembly, bases, *names in rows
+            for own in names
+            if self._contigs.get(own) == int(bases)
+        ]
+        confirmed = {assembly for assembly, bases, _, _ in matches if bases != _MT}
+        for assembly, _, names, own in matches:
+            for name in names if assembly in confirmed else ():
+                found.setdefault(name, set()).add(own)
+        return _unique(found)
 
 
-def _habits(name: str) -> Iterable[str]:
-    """chr1 for 1 and 1 for chr1; all four names of the mitochondrion for each other."""
-    bare = name.removeprefix("chr")
-    for other in _MITOCHONDRION if bare in _MITOCHONDRION else (bare,):
-        yield other
-        yield f"chr{other}"
+def _unique(owners: Mapping[str, set[str]]) -> dict[str, str]:
+    """Alias to contig. A name that two contigs share is no name: left out."""
+    return {name: next(iter(own)) for name, own in owners.items() if len(own) == 1}
 
 
-def _read(table: Path, contigs: frozenset[str]) -> dict[str, str]:
-    """Alias to contig name. A name that two contigs share is no name: left out."""
+def _read(table: Path, contigs: Mapping[str, int]) -> dict[str, str]:
+    """Alias to contig by a table."""
     try:
         lines = table.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -59,7 +95,7 @@ def _read(table: Path, contigs: frozenset[str]) -> dict[str, str]:
             continue
         cells = [cell.strip() for cell in line.split("\t")]
         names = set(cells if columns is None else (cells[i] for i in columns if i < len(cells))) - _NO_NAME
-        own = names & contigs
+        own = names & contigs.keys()
         if len(own) == 1:
             for name in names - own:
                 found.setdefault(name, set()).update(own)
@@ -68,7 +104,7 @@ def _read(table: Path, contigs: frozenset[str]) -> dict[str, str]:
             f"{table} gives no further name to any contig of the reference",
             "Use a tab-separated table with all names of one sequence in a row",
         )
-    return {name: next(iter(owners)) for name, owners in found.items() if len(owners) == 1}
+    return _unique(found)
 
 
 def _columns(header: str) -> list[int] | None:

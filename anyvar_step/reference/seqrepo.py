@@ -105,7 +105,9 @@ def open_seqrepo(assembly: str, uri: str, aliases: Path | None = None) -> SeqRep
             f"the SeqRepo {root} has no sequence named {assembly}:…",
             "Name the assembly as the SeqRepo does: `seqrepo --root-directory DIR export` lists its names",
         )
-    return SeqRepoReference(assembly, root, sequences, ContigAliases((s.name for s in sequences), aliases))
+    return SeqRepoReference(
+        assembly, root, sequences, ContigAliases({s.name: s.length for s in sequences}, aliases)
+    )
 
 
 def check(uri: str) -> None:
