@@ -134,10 +134,15 @@ def _size(value: object) -> object:
     return int(match[1]) * 1000 ** " KMGT".index(match[2] or " ")
 
 
-def _http_url(value: str) -> str:
+def _address(value: str) -> str:
     parts = _split(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("use an http:// or https:// URL")
+    return value
+
+
+def _http_url(value: str) -> str:
+    parts = _split(_address(value))
     if parts.query or parts.fragment:
         raise ValueError("use a URL without ? and #; write them in a password as %3F and %23")
     return value.rstrip("/")
@@ -154,6 +159,13 @@ def _tokens(value: object) -> object:
     """Comma-separated words as a tuple, empty ones dropped, as AnyVar does."""
     if isinstance(value, str):
         return tuple(_token(part) for part in filter(None, (part.strip() for part in value.split(","))))
+    return value
+
+
+def _words(value: object) -> object:
+    """Comma-separated values as a tuple, without blanks around them and without empty ones."""
+    if isinstance(value, str):
+        return tuple(filter(None, (part.strip() for part in value.split(","))))
     return value
 
 
@@ -192,11 +204,13 @@ StorageUri = Annotated[str, AfterValidator(_storage_uri)]
 #: A table's name; AnyVar takes it for one identifier, so that a dot in it names no schema.
 TableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$")]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Address = Annotated[str, AfterValidator(_address)]
 Bytes = Annotated[int, Field(gt=0), BeforeValidator(_size)]
 Seconds = Annotated[int, Field(gt=0)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 FileMode = Annotated[int, BeforeValidator(_octal)]
 Tokens = Annotated[tuple[str, ...], BeforeValidator(_tokens)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Token = Annotated[str, AfterValidator(_token)]
 References = Annotated[dict[str, str], BeforeValidator(_references)]
 
@@ -282,6 +296,27 @@ class Settings(BaseModel):
         (),
         "Bearer tokens that the web API accepts, comma-separated; none = no token is asked for",
         secret=True,
+    )
+    auth_issuer_url: str = _variable(
+        "ANYVAR_AUTH_ISSUER_URL",
+        "",
+        "Issuer (iss) of the JWTs that the web API accepts",
+    )
+    auth_jwks_uri: Address = _variable("ANYVAR_AUTH_JWKS_URI", "", "Where the issuer publishes its keys")
+    auth_audiences: Words = _variable(
+        "ANYVAR_AUTH_AUDIENCES", (), "Audiences (aud), comma-separated, one of which a JWT must have"
+    )
+    auth_appids: Words = _variable(
+        "ANYVAR_AUTH_APPIDS", (), "Application ids (appid), comma-separated, one of which a JWT must have"
+    )
+    auth_scopes: Words = _variable(
+        "ANYVAR_AUTH_SCOPES", (), "Scopes (scope), comma-separated, one of which a JWT must have"
+    )
+    auth_emails: Words = _variable(
+        "ANYVAR_AUTH_EMAILS", (), "E-mail addresses (email), in any case, one of which a JWT must have"
+    )
+    auth_subjects: Words = _variable(
+        "ANYVAR_AUTH_SUBJECTS", (), "Subjects (sub), comma-separated, one of which a JWT must have"
     )
     expected_vrs_ids_per_second: Annotated[int, Field(gt=0)] = _variable(
         "ANYVAR_EXPECTED_VRS_IDS_PER_SECOND", 500, "Speed from which the web API's Retry-After is computed"
@@ -585,13 +620,17 @@ def _keep_secrets(value: str) -> None:
         keep_secret(unquote(part))
 
 
+#: Families of variables in which an unknown one is reported.
+_FAMILIES = ("ANYVAR_STEP_", "ANYVAR_AUTH_")
+
+
 def _mistyped(layers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Variables that begin with ANYVAR_STEP_ and are no settings, each with the remedy."""
+    """Variables of ``_FAMILIES`` that are no settings, each with the remedy."""
     known = set[str]()
     for field in Settings.model_fields.values():
         extra: Any = field.json_schema_extra
         known |= {str(field.alias), *([f"{field.alias}_FILE"] if extra["secret"] else [])}
-    given = {name for layer in layers for name in layer if name.startswith("ANYVAR_STEP_")}
+    given = {name for layer in layers for name in layer if name.startswith(_FAMILIES)}
     remedies = {}
     for name in sorted(given - known):
         near = " or ".join(get_close_matches(name, known))

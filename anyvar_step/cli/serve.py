@@ -14,7 +14,7 @@ from anyvar_step.cli import factories, options
     epilog="""\b
 Examples:
   anyvar-step serve
-  ANYVAR_AUTH_TOKEN_LIST=secret anyvar-step serve --host 0.0.0.0 --workers 4"""
+  ANYVAR_AUTH_TOKEN_LIST=a-long-random-word anyvar-step serve --host 0.0.0.0 --workers 4"""
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
 @click.option(

@@ -20,7 +20,7 @@ from anyvar_step.errors import ConfigurationError, RunLost, StepError, Unavailab
 from anyvar_step.settings import Settings, load
 from anyvar_step.web import routes
 from anyvar_step.web import runs as answers
-from anyvar_step.web.auth import BearerTokens
+from anyvar_step.web.auth import BearerAuthentication, check_configuration, is_on
 from anyvar_step.web.runs import Refusal, Refused, Runs, refusal
 
 #: Seconds that requests may take to end once the server is told to stop.
@@ -31,11 +31,12 @@ LONGEST_HEADERS = 1 << 15
 
 def serve(settings: Settings, host: str, port: int, *, processes: int, insecure: bool) -> None:
     """Serve until told to stop. Raises ConfigurationError before the first request for what is wrong."""
+    check_configuration(settings)
     addresses = _addresses(host, port)
-    if not (settings.auth_tokens or insecure or all(map(_is_loopback, addresses))):
+    if not (is_on(settings) or insecure or all(map(_is_loopback, addresses))):
         raise ConfigurationError(
             f"{host} can be reached from other hosts, and no token is asked for",
-            "Set ANYVAR_AUTH_TOKEN_LIST, or --insecure where something else guards the port",
+            "Set ANYVAR_AUTH_TOKEN_LIST or ANYVAR_AUTH_JWKS_URI, or --insecure behind a proxy that asks",
         )
     _check_free(addresses[0], port)
     import uvicorn
@@ -94,9 +95,12 @@ def create(settings: Settings) -> FastAPI:
         docs_url="/",
         redoc_url=None,
         lifespan=_lifespan,
-        # Described only: BearerTokens asks for it before anything is routed.
-        dependencies=[Security(HTTPBearer(auto_error=False))] if settings.auth_tokens else [],
+        # Described only: BearerAuthentication asks for it before anything is routed.
+        dependencies=[Security(HTTPBearer(auto_error=False))]
+        if settings.auth_tokens or settings.auth_jwks_uri
+        else [],
     )
+    check_configuration(settings)
     runs = Runs(settings)
     app.state.settings = settings
     app.state.runs = runs
@@ -107,7 +111,7 @@ def create(settings: Settings) -> FastAPI:
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(StepError, _failed)
     app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_middleware(BearerTokens, tokens=settings.auth_tokens)
+    app.add_middleware(BearerAuthentication, settings=settings)
     return app
 
 

@@ -247,11 +247,11 @@ def test_the_worst_error_decides_what_no_retry_mends_first(codes: tuple[int, ...
 
 
 def test_over_http_the_web_api_its_workers_and_the_token_are_looked_at(site: Site) -> None:
-    tokens = {"ANYVAR_AUTH_TOKEN_LIST": "open-sesame"}
+    tokens = {"ANYVAR_AUTH_TOKEN_LIST": "open-sesame-open-sesame"}
     with site.web(**tokens) as api:
         reach = {"ANYVAR_VCF_ASYNC_WORK_DIR": "", "ANYVAR_STEP_URL": api.url}
         with site.worker():
-            site.extra = {**reach, "ANYVAR_STEP_TOKEN": "open-sesame"}
+            site.extra = {**reach, "ANYVAR_STEP_TOKEN": "open-sesame-open-sesame"}
             code, findings = check(site)
             assert code == 0
             assert "1 processes serve the queue" in found(findings, "ok", "workers")

@@ -317,7 +317,7 @@ def test_nobody_there_is_69_once_patience_ends(site: Site, vcf: Path, tmp_path: 
 
 
 def test_tokens(site: Site, vcf: Path, tmp_path: Path) -> None:
-    with site.worker(), site.web(ANYVAR_AUTH_TOKEN_LIST="alpha") as api:
+    with site.worker(), site.web(ANYVAR_AUTH_TOKEN_LIST="alpha-alpha-alpha") as api:
         place = far(site, api.url, tmp_path)
         for token in ("", "beta"):
             place.extra["ANYVAR_STEP_TOKEN"] = token
@@ -325,7 +325,7 @@ def test_tokens(site: Site, vcf: Path, tmp_path: Path) -> None:
             assert done.returncode == 77
             assert "ANYVAR_STEP_TOKEN" in done.stderr
         secret = tmp_path / "token"
-        secret.write_text("alpha\n")
+        secret.write_text("alpha-alpha-alpha\n")
         place.extra |= {"ANYVAR_STEP_TOKEN": "", "ANYVAR_STEP_TOKEN_FILE": str(secret)}
         assert place.run("annotate", vcf, "-o", tmp_path / "out.vcf").returncode == 0
     shown = place.run("config").stdout + place.run("--debug", "config", "--json").stdout
