@@ -21,12 +21,13 @@ define measure
 		$(VENV)/bin/python benchmarks/$$name.py $(1) || exit 1; done
 endef
 
-.PHONY: aliases help demo test test-services test-all coverage lint docs dist bench bench-small constraints image release clean
+.PHONY: aliases help demo native test test-services test-all coverage fuzz lint docs dist bench bench-small constraints image \
+	release clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-demo: $(VENV)/.demo  ## annotate made-up VCFs with Snakemake, a private Redis and real workers
+demo: $(VENV)/.demo native  ## annotate made-up VCFs with Snakemake, a private Redis and real workers
 	@echo "== Make a small genome and three VCFs in $(DEMO)"
 	@rm -rf $(DEMO)
 	@$(VENV)/bin/python workflow/demo/make_demo.py $(DEMO)
@@ -37,25 +38,37 @@ demo: $(VENV)/.demo  ## annotate made-up VCFs with Snakemake, a private Redis an
 	@echo "== What came out"
 	@$(VENV)/bin/python workflow/demo/show.py $(DEMO)
 
-test: $(VENV)/.test $(ORACLE)/.done  ## all tests that need nothing but Python packages
+native:  ## build the compiled VRS engine in place, where cargo is; say which engines there are
+	@$(PYTHON) hatch_build.py
+
+# Unit tests of the crate are built without Python.
+test: $(VENV)/.test $(ORACLE)/.done native  ## all tests that need nothing but Python packages
+	@if command -v cargo >/dev/null && [ -e anyvar_step/_native.abi3.so ]; then \
+		cd native && cargo test --quiet --locked --no-default-features; fi
 	$(VENV)/bin/python -m pytest -m "not services" --numprocesses 2 --dist loadfile
 
-test-services: $(VENV)/.test-services $(VENV)/.docs $(ORACLE)/.done $(ANYVAR)/.done $(TOOLS)/.done
+test-services: $(VENV)/.test-services $(VENV)/.docs $(ORACLE)/.done $(ANYVAR)/.done $(TOOLS)/.done native
 	$(VENV)/bin/python -m pytest -m services
 
 test-all: test test-services  ## the tests, then those that need what .ci/run installs
 
-coverage: $(VENV)/.test $(ORACLE)/.done  ## how much of the package `make test` runs: 90 % at least
+fuzz: $(VENV)/.test native  ## compare the two VRS engines on a million records, mutated ones among them
+	FUZZ_CASES=25000 $(VENV)/bin/python -m pytest --timeout 0 tests/unit/test_vrs_native.py -k mutated
+
+coverage: $(VENV)/.test $(ORACLE)/.done native  ## how much of the package `make test` runs: 90 % at least
 	$(VENV)/bin/coverage erase
 	$(VENV)/bin/coverage run -m pytest -m "not services" --numprocesses 2 --dist loadfile
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report
 
-lint: $(VENV)/.lint  ## ruff, mypy, snakefmt
+lint: $(VENV)/.lint  ## ruff, mypy, snakefmt; rustfmt and clippy where they are
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" snakefmt --check workflow  # it calls shfmt
+	@if cargo clippy --version >/dev/null 2>&1; then cd native && cargo fmt --check && \
+		PYO3_NO_PYTHON=1 PYO3_BUILD_EXTENSION_MODULE=1 cargo clippy --quiet --locked --all-targets -- -D warnings; \
+		else echo "no clippy: native/ is not linted"; fi
 
 docs: $(VENV)/.docs  ## the documentation as a site, in site/
 	$(VENV)/bin/python docs/generate.py
@@ -80,16 +93,16 @@ release: $(VENV)/.test  ## make release VERSION=1.2.3: that version in every fil
 	$(VENV)/bin/python scripts/release.py $(VERSION)
 	$(VENV)/bin/python docs/generate.py
 
-bench: $(VENV)/.test $(ORACLE)/.done $(ANYVAR)/.done  ## measure speed and memory, for docs/performance.md (half an hour)
+bench: $(VENV)/.test $(ORACLE)/.done $(ANYVAR)/.done native  ## measure speed and memory, for docs/performance.md (half an hour)
 	$(call measure,)
 	$(VENV)/bin/python benchmarks/report.py --docs
 
-bench-small: $(VENV)/.test $(ORACLE)/.done $(ANYVAR)/.done  # whether the benchmarks run; CI's
+bench-small: $(VENV)/.test $(ORACLE)/.done $(ANYVAR)/.done native  # whether the benchmarks run; CI's
 	$(call measure,--small --results benchmarks/results/small)
 	$(VENV)/bin/python benchmarks/report.py --results benchmarks/results/small
 
 clean:  ## remove environments, demo and caches
-	rm -rf $(VENV) $(ORACLE) $(ANYVAR) $(TOOLS) $(DEMO) dist site .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .snakemake
+	rm -rf $(VENV) $(ORACLE) $(ANYVAR) $(TOOLS) $(DEMO) anyvar_step/_native.abi3.so native/target dist site .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .snakemake
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 %/bin/python:

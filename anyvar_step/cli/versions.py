@@ -30,4 +30,9 @@ def show(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
         f"Python {platform.python_version()}",
     )
     click.echo(f"anyvar-step {__version__} ({', '.join(parts)})")
+    if engine == "native":
+        from anyvar_step.vrs import native_engine
+
+        if native_engine.is_stale():
+            click.echo("The native engine is not that of the sources in native/: run `make native`", err=True)
     ctx.exit()

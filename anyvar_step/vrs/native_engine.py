@@ -6,7 +6,9 @@ plain FASTA by position itself; other references are the Python engine's.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from anyvar_step import _native
@@ -24,6 +26,22 @@ def usable(reference: Reference) -> bool:
 def instructions() -> str:
     """The instructions that digests are computed with: ``avx512``, ``avx2`` or ``scalar``."""
     return _native.instructions()
+
+
+def is_stale() -> bool:
+    """Whether the library was built from other sources than those beside the package, as in a clone.
+
+    ``hatch_build.py`` builds it, and gives it the digest of its sources.
+    """
+    native = Path(__file__).parents[2] / "native"
+    files = [native / "Cargo.toml", native / "Cargo.lock", *native.glob("src/*.rs")]
+    digest = hashlib.sha256()
+    try:
+        for file in sorted(files):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    except OSError:
+        return False  # an installed wheel has no sources
+    return digest.hexdigest() != _native.SOURCES
 
 
 class NativeEngine:

@@ -89,6 +89,7 @@ class PythonEngine:
             if self._existing == "error":
                 raise _Refused("existing", b"")
             if self._existing == "keep":
+                self._contig(chrom)  # ``sequences`` has the contigs of kept records, too
                 block.facts.kept += 1
                 block.add_place(chrom, start, ref, alts, info)
                 return line

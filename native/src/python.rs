@@ -207,12 +207,16 @@ fn instructions() -> &'static str {
     lanes().name()
 }
 
+/// What tells the state of `native/` that this was built from; None where cargo was called by hand.
+const SOURCES: Option<&str> = option_env!("ANYVAR_STEP_NATIVE_SOURCES");
+
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // A panic becomes an exception; its report on stderr would come on top of that.
     std::panic::set_hook(Box::new(|_| {}));
     module.add_class::<Engine>()?;
     module.add_function(wrap_pyfunction!(instructions, module)?)?;
+    module.add("SOURCES", SOURCES)?;
     module.add("Refused", module.py().get_type::<Refused>())?;
     module.add("Changed", module.py().get_type::<Changed>())?;
     module.add("Unreadable", module.py().get_type::<Unreadable>())

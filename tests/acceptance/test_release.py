@@ -21,7 +21,13 @@ from support import ROOT, write_genome, write_vcf
 
 from anyvar_step import __version__
 
-BUILT = {"wheel": f"anyvar_step-{__version__}-py3-none-any.whl", "sdist": f"anyvar_step-{__version__}.tar.gz"}
+BUILT = ("wheel", "sdist")
+
+
+def built(kind: str, folder: Path) -> Path:
+    """What was built there. The wheel is that of this platform where cargo is, else any platform's."""
+    [file] = folder.glob(f"anyvar_step-{__version__}" + ("-*.whl" if kind == "wheel" else ".tar.gz"))
+    return file
 
 
 def run(*command: object, cwd: Path) -> str:
@@ -61,7 +67,7 @@ def test_it_installs_into_an_empty_environment_and_annotates_there(
 ) -> None:
     home = tmp_path / "venv"
     venv.create(home, with_pip=False)
-    run(*installing(home), f"{dist / BUILT[kind]}[local]", cwd=tmp_path)
+    run(*installing(home), f"{built(kind, dist)}[local]", cwd=tmp_path)
     program = home / "bin" / "anyvar-step"
     assert run(program, "--version", cwd=tmp_path).startswith(f"anyvar-step {__version__} ")
     genome = write_genome(tmp_path / "genome.fa")
@@ -98,7 +104,7 @@ def test_the_pages_install_what_they_say(block: Block, dist: Path, tmp_path: Pat
 def test_the_oldest_versions_that_it_asks_for_are_new_enough(dist: Path, tmp_path: Path) -> None:
     home = tmp_path / "venv"
     venv.create(home, with_pip=False)
-    extras = f"{dist / BUILT['wheel']}[duckdb,http,local,postgres,web]"
+    extras = f"{built('wheel', dist)}[duckdb,http,local,postgres,web]"
     run(*installing(home), "--resolution", "lowest-direct", extras, cwd=tmp_path)
     genome = write_genome(tmp_path / "genome.fa")
     write_vcf(tmp_path / "in.vcf", genome)
@@ -112,14 +118,22 @@ def test_the_oldest_versions_that_it_asks_for_are_new_enough(dist: Path, tmp_pat
 
 @pytest.mark.services
 def test_the_wheel_holds_the_package_alone_and_the_sdist_all_that_is_needed_to_work_on_it(dist: Path) -> None:
-    with zipfile.ZipFile(dist / BUILT["wheel"]) as wheel:
+    with zipfile.ZipFile(built("wheel", dist)) as wheel:
         names = wheel.namelist()
     assert {name.split("/")[0] for name in names} == {"anyvar_step", f"anyvar_step-{__version__}.dist-info"}
     for name in ("anyvar_step/py.typed", "anyvar_step/store/sql/postgres.sql"):
         assert name in names
-    with tarfile.open(dist / BUILT["sdist"]) as sdist:
+    with tarfile.open(built("sdist", dist)) as sdist:
         kept = {name.split("/", 1)[1] for name in sdist.getnames()}
-    for name in ("README.md", "LICENSE", "CHANGELOG.md", "Makefile", "docs/tutorial.md", "tests/support.py"):
+    for name in (
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "Makefile",
+        "docs/tutorial.md",
+        "tests/support.py",
+        "native/Cargo.lock",
+    ):
         assert name in kept
 
 
