@@ -85,18 +85,18 @@ class PythonEngine:
         if not pos.isdigit() or len(pos) > DIGITS:
             raise _Refused("position", pos)
         start = int(pos) - 1
+        contig = self._contigs[chrom]  # of records that are kept, too, since ``sequences`` names it
         if fields.PREFIX in info and (others := fields.without_ours(info)) != info:
             if self._existing == "error":
                 raise _Refused("existing", b"")
             if self._existing == "keep":
-                self._contig(chrom)  # ``sequences`` has the contigs of kept records, too
                 block.facts.kept += 1
                 block.add_place(chrom, start, ref, alts, info)
                 return line
         else:
             others = info
         block.add_place(chrom, start, ref, alts, info)
-        added = self._fields(chrom, start, ref.upper(), alts.upper().split(b","), block)
+        added = self._fields(chrom, contig, start, ref.upper(), alts.upper().split(b","), block)
         if not added:
             columns[7] = others
         elif others in (b"", b"."):
@@ -107,7 +107,15 @@ class PythonEngine:
             columns[7] = others + b";" + added
         return b"\t".join(columns)
 
-    def _fields(self, chrom: bytes, start: int, ref: bytes, alts: list[bytes], block: _Block) -> bytes:
+    def _fields(
+        self,
+        chrom: bytes,
+        contig: Contig | None,
+        start: int,
+        ref: bytes,
+        alts: list[bytes],
+        block: _Block,
+    ) -> bytes:
         """The record's VRS fields; empty where no allele gets a value.
 
         REF and ALT are upper-case. An allele that has no sequence gets ``.``, and ALT ``.`` by itself is no
@@ -115,7 +123,6 @@ class PythonEngine:
         reference has there, VRS_Error is the only field.
         """
         changes = self._changes(ref, alts, block.facts.kinds)
-        contig = self._contigs[chrom]
         if contig is None:
             count(block.facts.unknown, chrom)
         if not changes:
