@@ -22,7 +22,7 @@ from anyvar_step.errors import AccessRefused, ConfigurationError, FileTrouble, S
 from anyvar_step.runs.connection import connect, translated
 from anyvar_step.runs.keys import step_key
 from anyvar_step.runs.liveness import UNACKED
-from anyvar_step.runs.registry import Known, Look, Server, Trouble, ask, gather, servers
+from anyvar_step.runs.registry import ProbeAnswer, WorkerRecord, WorkerRegistry
 from anyvar_step.runs.work_dir import Probe, WorkDir, check_answer, probe
 from anyvar_step.settings import Settings, masked
 
@@ -395,181 +395,194 @@ SKEW = 30.0
 
 def look_at_workers(settings: Settings, assemblies: tuple[str, ...]) -> Iterator[Finding]:
     """Findings about each worker on the queue, and about all of them together."""
+    registry, queue = WorkerRegistry(settings), settings.task_default_queue
     try:
-        found = servers(settings)
+        ours = registry.workers_of(queue)
+        others = [] if ours else registry.others()
+        served = sorted(
+            {name for worker in others for name in worker.queues}
+            | {name for name in registry.queues() if not ours and registry.workers_of(name)}
+        )
     except StepError as error:
         yield failed("workers", error)
         return
-    serving = [server for server in found if settings.task_default_queue in server.queues]
-    if not serving:
-        yield _nobody(settings, found)
+    others = [worker for worker in others if queue in worker.queues]
+    if not (ours or others):
+        yield _unserved(queue, served)
         return
-    for server in serving:
-        yield from _who(server)
-    ours = [server.name for server in serving if server.version]
+    for record in ours:
+        yield _version(record)
+    for worker in others:
+        yield Finding(
+            "workers",
+            "note",
+            f"{_processes(worker.processes)} of another program, such as AnyVar: it registers nothing",
+            "To have work dir, references and store checked, start anyvar-step worker in its place",
+            worker=worker.name,
+        )
     if ours:
-        yield from _surroundings(settings, ours, assemblies)
+        yield from _surroundings(settings, registry, ours, assemblies)
 
 
-def _nobody(settings: Settings, found: list[Server]) -> Finding:
-    queue = settings.task_default_queue
-    if not found:
+def _unserved(queue: str, served: list[str]) -> Finding:
+    if not served:
         return failed("workers", Unavailable("no worker answers", "Start one: anyvar-step worker"))
-    others = sorted({name for server in found for name in server.queues})
     return failed(
         "workers",
         Unavailable(
-            f"{len(found)} workers answer, and none of them serves {queue}: they serve {', '.join(others)}",
+            f"no worker serves {queue}: those here serve {', '.join(served)}",
             "Give steps and workers the same CELERY_TASK_DEFAULT_QUEUE",
         ),
     )
 
 
-def _who(server: Server) -> Iterator[Finding]:
-    number = f"{server.processes} process{'es' if server.processes > 1 else ''}"
-    if server.version is None:
-        yield Finding(
-            "workers",
-            "note",
-            f"{number} of another program, such as AnyVar: it cannot be asked what it sees",
-            "To have work dir, references and store looked at, start anyvar-step worker in its place",
-            worker=server.name,
-        )
-    elif server.version != __version__:
-        yield Finding(
-            "workers",
-            "warning",
-            f"{number} of anyvar-step {server.version}, and this is {__version__}",
-            "Install one version on all hosts: VRS ids of different versions may differ",
-            worker=server.name,
-        )
-    else:
-        what = f"{number} of anyvar-step {server.version}"
-        yield Finding("workers", "ok", what, worker=server.name)
+def _processes(number: int) -> str:
+    return f"{number} process{'es' if number > 1 else ''}"
 
 
-def _surroundings(settings: Settings, ours: list[str], assemblies: tuple[str, ...]) -> Iterator[Finding]:
-    """What our workers see, one by one and compared."""
+def _version(record: WorkerRecord) -> Finding:
+    what = f"{_processes(record.processes)} of anyvar-step {record.version}"
+    if record.version == __version__:
+        engine = f", {record.engine} engine" if record.engine else ""
+        return Finding("workers", "ok", f"{what}{engine}", worker=record.name)
+    return Finding(
+        "workers",
+        "warning",
+        f"{what}, and this is {__version__}",
+        "Install one version on all hosts: VRS ids of different versions may differ",
+        worker=record.name,
+    )
+
+
+def _surroundings(
+    settings: Settings, registry: WorkerRegistry, ours: list[WorkerRecord], assemblies: tuple[str, ...]
+) -> Iterator[Finding]:
+    """What our workers are and can use, one by one and compared."""
     workdir = WorkDir(
         settings.required_work_dir(),
         worker_root=settings.worker_work_dir,
         mode=settings.work_dir_mode,
         latency_wait=min(settings.latency_wait, PATIENCE),
     )
-    token = secrets.token_hex(8)
+    token, records = secrets.token_hex(8), {record.id: record for record in ours}
     try:
         with probe(workdir, token) as laid:
-            refused = ask(settings, ours, token)
-            asked = [name for name in ours if name not in refused]
-            looks = gather(settings, token, len(asked), PATIENCE)
-            for each in looks:
-                yield from _work_dir(settings, workdir, laid, each)
+            for record in ours:
+                registry.request_answer(record, token)
+            answers = {
+                answer.id: answer
+                for answer in registry.gather_answers(token, len(ours), PATIENCE)
+                if answer.id in records
+            }
+            for worker_id, answer in answers.items():
+                yield from _work_dir(settings, workdir, laid, records[worker_id], answer)
     except StepError as error:
         yield failed("workers", error)
         return
-    silent = dict.fromkeys(set(asked) - {each.worker for each in looks}, "it has not looked in time")
-    for name, why in sorted({**refused, **silent}.items()):
-        trouble = Unavailable(f"it did not say what it sees: {why}", "See its log; is a filesystem hanging?")
-        yield failed("workers", trouble, name)
+    for record in ours:
+        if record.id not in answers:
+            trouble = Unavailable("it did not answer in time", "See its log; is a file system hanging?")
+            yield failed("workers", trouble, record.name)
     if laid.folder.exists():
         left = AccessRefused(
             f"what the workers wrote in {laid.folder} cannot be removed from here",
             "Give step and workers a common group: chmod 2770 on the work dir",
         )
         yield failed("work dir", left)
-    for each in looks:
-        yield from references(each, assemblies)
-        yield from store(each)
-        yield from clock(each)
-    yield from _together(settings, looks)
+    for record in ours:
+        answer = answers.get(record.id, ProbeAnswer(id=record.id))
+        yield from references(record, answer, assemblies)
+        yield from store(record, answer)
+        yield from clock(record, answer)
+    yield from _together(settings, ours)
 
 
-def _work_dir(settings: Settings, workdir: WorkDir, laid: Probe, seen: Look) -> Iterator[Finding]:
+def _work_dir(
+    settings: Settings, workdir: WorkDir, laid: Probe, record: WorkerRecord, answer: ProbeAnswer
+) -> Iterator[Finding]:
     expected = str(settings.worker_work_dir or settings.required_work_dir())
     remedy = "Step, web API and workers must share ANYVAR_VCF_ASYNC_WORK_DIR"
-    if seen.work_dir_trouble:
-        what = f"as {seen.user} on {seen.host} it does not see our probe in {seen.work_dir}: "
-        kind = errors.from_name(seen.work_dir_trouble.kind)
+    if answer.work_dir_trouble:
+        what = f"as {record.user} on {record.host} it does not see our probe in {record.work_dir}: "
+        kind = errors.from_name(answer.work_dir_trouble.kind)
         # A file that never shows is another directory, most likely; what is refused or full says so.
         kind = ConfigurationError if kind is FileTrouble else kind
-        trouble = kind(what + seen.work_dir_trouble.what, seen.work_dir_trouble.remedy or remedy)
-        yield failed("work dir", trouble, seen.worker)
+        trouble = kind(what + answer.work_dir_trouble.what, answer.work_dir_trouble.remedy or remedy)
+        yield failed("work dir", trouble, record.name)
         return
     try:
-        check_answer(workdir, laid, seen.answer)
+        check_answer(workdir, laid, answer.answer)
     except StepError as error:
-        yield failed("work dir", error, seen.worker)
+        yield failed("work dir", error, record.name)
         return
-    if seen.work_dir != expected:
+    if record.work_dir != expected:
         trouble = ConfigurationError(
-            f"it knows the work dir as {seen.work_dir}, and would refuse our paths below {expected}",
-            f"Set ANYVAR_STEP_WORKER_WORK_DIR={seen.work_dir} for the steps",
+            f"it knows the work dir as {record.work_dir}, and would refuse our paths below {expected}",
+            f"Set ANYVAR_STEP_WORKER_WORK_DIR={record.work_dir} for the steps",
         )
-        yield failed("work dir", trouble, seen.worker)
+        yield failed("work dir", trouble, record.name)
         return
-    what = f"{seen.user} on {seen.host} reads what we write, and we what it writes"
-    yield Finding("work dir", "ok", what, worker=seen.worker)
+    what = f"{record.user} on {record.host} reads what we write, and we what it writes"
+    yield Finding("work dir", "ok", what, worker=record.name)
 
 
-def references(seen: Look, assemblies: tuple[str, ...]) -> Iterator[Finding]:
+def references(record: WorkerRecord, answer: ProbeAnswer, assemblies: tuple[str, ...]) -> Iterator[Finding]:
     """Each reference that the worker has, and those that it should have."""
-    for assembly, known in sorted(seen.references.items()):
-        if isinstance(known, Trouble):
-            error = errors.from_name(known.kind)(f"{assembly}: {known.what}", known.remedy)
-            yield failed("reference", error, seen.worker)
+    for assembly, found in sorted(record.references.items()):
+        if wrong := answer.reference_troubles.get(assembly):
+            error = errors.from_name(wrong.kind)(f"{assembly}: {wrong.what}", wrong.remedy)
+            yield failed("reference", error, record.name)
         else:
-            yield Finding("reference", "ok", f"{assembly}: {known.contigs} contigs", worker=seen.worker)
-    if seen.seqrepo_trouble:
-        trouble = seen.seqrepo_trouble
-        yield failed("reference", errors.from_name(trouble.kind)(trouble.what, trouble.remedy), seen.worker)
-    elif seen.seqrepo:
-        yield Finding("reference", "ok", f"other assemblies from {seen.seqrepo}", worker=seen.worker)
+            yield Finding("reference", "ok", f"{assembly}: {found.contigs} contigs", worker=record.name)
+    if trouble := answer.seqrepo_trouble:
+        yield failed("reference", errors.from_name(trouble.kind)(trouble.what, trouble.remedy), record.name)
+    elif record.seqrepo:
+        yield Finding("reference", "ok", f"other assemblies from {record.seqrepo}", worker=record.name)
     for assembly in assemblies:
-        if assembly not in seen.references and not seen.seqrepo:
+        if assembly not in record.references and not record.seqrepo:
             yield failed(
                 "reference",
                 ConfigurationError(
-                    f"it has no {assembly}; it has {', '.join(sorted(seen.references)) or 'none'}",
+                    f"it has no {assembly}; it has {', '.join(sorted(record.references)) or 'none'}",
                     f"Start it with --reference {assembly}=FASTA, or ANYVAR_STEP_REFERENCE",
                 ),
-                seen.worker,
+                record.name,
             )
 
 
-def store(seen: Look) -> Iterator[Finding]:
+def store(record: WorkerRecord, answer: ProbeAnswer) -> Iterator[Finding]:
     """Whether the worker can register alleles."""
-    if seen.store_trouble:
-        trouble = seen.store_trouble
-        yield failed("store", errors.from_name(trouble.kind)(trouble.what, trouble.remedy), seen.worker)
+    if trouble := answer.store_trouble:
+        yield failed("store", errors.from_name(trouble.kind)(trouble.what, trouble.remedy), record.name)
     else:
-        what = f"it registers alleles in {seen.store}" if seen.store else "it registers no alleles"
-        yield Finding("store", "ok", what, worker=seen.worker)
+        what = f"it registers alleles in {record.store}" if record.store else "it registers no alleles"
+        yield Finding("store", "ok", what, worker=record.name)
 
 
-def clock(seen: Look) -> Iterator[Finding]:
+def clock(record: WorkerRecord, answer: ProbeAnswer) -> Iterator[Finding]:
     """Leases go by Redis's clock, folders and the sweep by the hosts'."""
-    if abs(seen.clock) > SKEW:
-        what = f"the clock of {seen.host} is {seen.clock:+.0f} s from that of Redis"
+    if abs(answer.clock) > SKEW:
+        what = f"the clock of {record.host} is {answer.clock:+.0f} s from that of Redis"
         yield Finding(
-            "workers", "warning", what, "Let its host keep time: chrony or ntpd", worker=seen.worker
+            "workers", "warning", what, "Let its host keep time: chrony or ntpd", worker=record.name
         )
 
 
-def _together(settings: Settings, looks: list[Look]) -> Iterator[Finding]:
+def _together(settings: Settings, records: list[WorkerRecord]) -> Iterator[Finding]:
     """What all must agree on."""
     ours = settings.limits()
-    for seen in looks:
-        other = [f"{name}={value}" for name, value in seen.limits.items() if ours.get(name) != value]
+    for record in records:
+        other = [f"{name}={value}" for name, value in record.limits.items() if ours.get(name) != value]
         if other:
             what = f"it has {', '.join(other)}, which is not what we have"
             remedy = "Give steps and workers the same values: the shortest visibility timeout counts for all"
-            yield Finding("settings", "warning", what, remedy, worker=seen.worker)
-    for assembly in sorted({name for seen in looks for name in seen.references}):
-        known = [seen.references.get(assembly) for seen in looks]
-        if len({each.digest for each in known if isinstance(each, Known)}) > 1:
+            yield Finding("settings", "warning", what, remedy, worker=record.name)
+    for assembly in sorted({name for record in records for name in record.references}):
+        digests = {record.references[assembly].digest for record in records if assembly in record.references}
+        if len(digests) > 1:
             what = f"the workers have different sequences as {assembly}"
             yield failed("reference", ConfigurationError(what, "Name the same FASTA on all of them"))
-    if len({seen.store for seen in looks}) > 1:
+    if len({record.store for record in records}) > 1:
         what = "some workers register alleles elsewhere, or nowhere"
         yield Finding("store", "warning", what, "Give all workers the same ANYVAR_STORAGE_URI")
 

@@ -30,6 +30,7 @@ from anyvar_step.runs.connection import NO_RETRY
 from anyvar_step.runs.keys import ANNOTATE_VCF, INGEST_ANNOTATED_VCF, run_id_for
 from anyvar_step.runs.manifest import content_digest, manifest_of, with_run_id
 from anyvar_step.runs.queue import Queue
+from anyvar_step.runs.registry import WorkerRegistry
 from anyvar_step.runs.state import RunState, run_status
 from anyvar_step.runs.work_dir import CONFLICTS_SUFFIX, OUTPUT_SUFFIX, Staged, WorkDir, index_of
 from anyvar_step.settings import Settings
@@ -104,6 +105,7 @@ class Deployment:
         )
         self.state = RunState(settings)
         self.queue = Queue(settings)
+        self.workers = WorkerRegistry(settings)
         self._held: dict[str, Manifest] = {}
 
     def close(self) -> None:
@@ -138,20 +140,20 @@ class Deployment:
         return status.status_code == 200
 
     def served(self) -> bool:
-        """Whether any worker answers that it consumes the queue."""
-        return self.queue.served()
+        """Whether a worker serves the queue."""
+        return self.workers.served()
 
     def queued(self) -> int | None:
-        """How many runs stand in the queue."""
+        """The number of runs in the queue; cancelled ones are not among them."""
         return self.queue.length()
 
     def unknown(self, run_ids: Sequence[str]) -> Collection[str]:
-        """Those runs that no worker says it has, once the queue is empty."""
-        return self.queue.unknown(run_ids)
+        """Those runs that no worker has received, once the queue is empty."""
+        return self.workers.unreceived(run_ids)
 
     def capacity(self) -> int:
-        """How many worker processes consume the queue."""
-        return self.queue.capacity()
+        """The number of worker processes that serve the queue."""
+        return self.workers.capacity()
 
     def find(self, run_id: str) -> Manifest:
         """The ticket of the run in the work dir."""

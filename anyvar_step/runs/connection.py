@@ -13,7 +13,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from anyvar_step.errors import AccessRefused, ConfigurationError, Unavailable
+from anyvar_step.errors import AccessRefused, ConfigurationError, StepError, Unavailable
 from anyvar_step.settings import masked
 
 #: Seconds for which a lost connection, or a Redis that refuses commands for now, is tried again: not at all
@@ -66,26 +66,35 @@ def translated(url: str, variable: str) -> Iterator[None]:
     """Translate redis-py's exceptions into ours, with the masked URL and the name of its variable."""
     try:
         yield
-    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        raise AccessRefused(
-            f"Redis at {masked(url)} refused us: {error}", _rights(error, variable)
-        ) from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:
+    except redis.RedisError as error:
+        raise _failure(error, url, variable) from error
+
+
+def _failure(error: redis.RedisError, url: str, variable: str) -> StepError:
+    """Our exception for one of redis-py's."""
+    if is_refusal(error):
+        return AccessRefused(f"Redis at {masked(url)} refused us: {error}", _rights(error, variable))
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         if (trouble := _with_tls(url, variable, str(error))) is not None:
-            raise trouble from error
-        raise Unavailable(
+            return trouble
+        return Unavailable(
             f"no Redis answers at {masked(url)}: {error}",
             f"Start it, or set {variable}{_PORT if url.startswith('rediss:') else ''}; without any server, "
             "use --local",
-        ) from error
-    except redis.RedisError as error:
-        refuses = "refuses commands for now" if is_outage(error) else "failed"
-        raise Unavailable(f"Redis at {masked(url)} {refuses}: {error}", "See its log") from error
+        )
+    refuses = "refuses commands for now" if is_outage(error) else "failed"
+    return Unavailable(f"Redis at {masked(url)} {refuses}: {error}", "See its log")
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether Redis denies the user its password, or the command or a key in it, also within a script."""
+    refusals = (redis.AuthenticationError, redis.exceptions.NoPermissionError)
+    return isinstance(error, refusals) or "The user executing the script can't" in str(error)
 
 
 def _rights(error: redis.RedisError, variable: str) -> str:
     """What helps a user whom Redis does not know, or knows and denies something."""
-    if isinstance(error, redis.exceptions.NoPermissionError):
+    if not isinstance(error, redis.AuthenticationError):
         return f"Give the user in {variable} the rights in docs/security.md; ACL LOG tells which it lacks"
     return f"Check user and password in {variable}"
 
@@ -124,7 +133,7 @@ def is_outage(error: BaseException) -> bool:
 
     A wrong password and a missing right do not.
     """
-    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
+    if is_refusal(error):
         return False
     if isinstance(error, _OUTAGES):
         return True

@@ -13,6 +13,17 @@ sent        by run id: bytes of the result that were sent over HTTP, from 0 on
 told        sorted set of delivered runs by the time of the delivery
 turn        by digest of the work dir's path: when it was swept last
 ==========  =========================================================================================
+
+The registry of workers, which 1.1.0 does not know:
+
+============  ===================================================================================
+worker        by worker id: its record as JSON; expires without a heartbeat
+workers       by queue: set of worker ids
+queues        set of queues
+worker-names  set of the names in Celery of all workers that ever registered
+probe         by worker id: list of tokens of probes that it is to answer
+answers       by token: list of answers
+============  ===================================================================================
 """
 
 from __future__ import annotations
@@ -22,11 +33,6 @@ from anyvar_step.models import NAME
 #: AnyVar's task names; its workers and ours serve them alike.
 ANNOTATE_VCF = "anyvar.queueing.celery_worker.annotate_vcf"
 INGEST_ANNOTATED_VCF = "anyvar.queueing.celery_worker.ingest_annotated_vcf"
-
-#: The remote-control command by which our workers are asked what they see; AnyVar's do not know it.
-LOOK = "anyvar_step_look"
-#: The attribute of our workers' tasks that holds their version, by which they are told from AnyVar's.
-VERSION_MARK = "anyvar_step"
 
 #: Before every key in the result backend.
 KEY_PREFIX = "anyvar_"

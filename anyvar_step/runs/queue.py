@@ -7,9 +7,11 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import redis
 
 from anyvar_step.errors import Unavailable
 from anyvar_step.runs.connection import CONNECT_TIMEOUT, celery_url, connect, ping, translated
@@ -82,7 +84,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     }
 
 
-#: Seconds for which workers may answer a question to all of them.
+#: Seconds for which workers may answer a question that Celery's ``inspect`` broadcasts.
 ANSWER_SECONDS = 1.0
 #: Messages of the queue that are searched at once.
 _PAGE = 1000
@@ -148,8 +150,7 @@ def encode_message(queue: str, task: str, arguments: dict[str, Any], run_id: str
 class Queue:
     """The queue of runs on the broker.
 
-    Each act makes a Celery app and closes it: a waiting step holds one Redis connection, not Celery's four
-    (PITFALLS.md 6). All raise Unavailable or AccessRefused where the broker cannot be reached.
+    Each method opens a connection and closes it, and raises Unavailable or AccessRefused where it cannot.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -157,7 +158,7 @@ class Queue:
         self.name = settings.task_default_queue
 
     def ping(self) -> None:
-        """Raise at once where the broker is dead; publishing would take 19 s to find out (PITFALLS.md 7)."""
+        """Raise within seconds where the broker cannot be reached."""
         ping(self._settings.broker_url, "CELERY_BROKER_URL")
 
     def publish(self, task: str, arguments: dict[str, Any], run_id: str) -> None:
@@ -170,7 +171,7 @@ class Queue:
                 client.close()
 
     def length(self) -> int:
-        """How many runs wait in the queue; those that workers have reserved are not among them."""
+        """The number of runs in the queue; those that workers have received are not among them."""
         with translated(self._settings.broker_url, "CELERY_BROKER_URL"):
             client = connect(self._settings.broker_url)
             try:
@@ -196,33 +197,9 @@ class Queue:
             finally:
                 client.close()
 
-    def served(self) -> bool:
-        """Whether any worker answers that it consumes the queue."""
-        with self.celery() as app:
-            return bool(self._servers(app))
-
-    def unknown(self, run_ids: Sequence[str]) -> set[str]:
-        """Those that no worker answers it has received; none while runs are queued, which may be they."""
-        if self.length():
-            return set()
-        with self.celery() as app:
-            answers = app.control.inspect(timeout=ANSWER_SECONDS).query_task(*run_ids) or {}
-        return {*run_ids}.difference(*answers.values())
-
-    def capacity(self) -> int:
-        """How many worker processes consume the queue."""
-        with self.celery() as app:
-            stats = app.control.inspect(self._servers(app), timeout=ANSWER_SECONDS).stats() or {}
-        return sum(int(each.get("pool", {}).get("max-concurrency", 1)) for each in stats.values())
-
-    def _servers(self, app: Any) -> list[str]:
-        """The names of the workers that consume the queue."""
-        answers = app.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
-        return [worker for worker, queues in answers.items() if any(q["name"] == self.name for q in queues)]
-
     @contextmanager
     def celery(self) -> Iterator[Any]:
-        """A Celery app; kombu's words for a dead broker differ by version, ours is one (PITFALLS.md 7)."""
+        """A Celery app, with kombu's exceptions translated (docs/contract.md#celery-messages)."""
         from kombu.exceptions import OperationalError  # 0.2 s that most looks at a run never need
 
         with translated(self._settings.broker_url, "CELERY_BROKER_URL"), make_app(self._settings) as app:
@@ -231,5 +208,7 @@ class Queue:
             try:
                 yield app
             except (OperationalError, RuntimeError) as error:
+                if isinstance(error.__cause__, redis.RedisError):
+                    raise error.__cause__ from error
                 self.ping()  # says it better, where it fails too
                 raise Unavailable(f"the broker failed: {error}", "Run it again; see its log") from error

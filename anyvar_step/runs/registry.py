@@ -1,74 +1,132 @@
-"""Asking workers what they see: who serves the queue, and what ours answer to a look at their surroundings.
+"""The registry of workers: what each one is, under a key that it renews and that expires without it.
 
-Remote control, not a task: every worker answers at once, however busy and long its queue is, and AnyVar's
-workers, who do not know our question, are never sent it. The answers come back through the result backend,
-since a look at a slow filesystem must not stop a worker's event loop.
+Steps, ``check``, web API and metrics ask the registry who serves a queue: one command, no broadcast. Workers
+of AnyVar, and ours before this version, register nothing: they are asked by Celery's ``inspect``, only where
+kombu's bindings name a worker that never registered (docs/contract.md#redis-keys).
+
+``check`` asks a worker to answer a probe in the work dir by a list on which the worker's heartbeat waits.
 """
 
 from __future__ import annotations
 
+import logging
 import re
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
+import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from anyvar_step.errors import AccessRefused, StepError
 from anyvar_step.runs.connection import connect, translated
-from anyvar_step.runs.keys import LOOK, VERSION_MARK, step_key
+from anyvar_step.runs.keys import step_key
 from anyvar_step.runs.queue import ANSWER_SECONDS, Queue
 from anyvar_step.settings import Settings
 
-#: Seconds for which an answer that nobody fetches is kept.
-_KEPT = 120
+_logger = logging.getLogger(__name__)
+
+#: Seconds between two renewals of a worker's record, and for which it stands without one.
+HEARTBEAT_SECONDS, EXPIRES_SECONDS = 5, 15
+#: Seconds for which the answers to Celery's ``inspect`` are used again.
+INSPECT_CACHED = 5.0
+#: Seconds for which the names of workers are kept, and an answer or a request that is not fetched.
+_NAMES_KEPT, _ANSWER_KEPT = 14 * 86_400, 120
+#: kombu's set of bindings for remote control; each member ends with ``<worker name>.celery.pidbox``.
+_PIDBOX = "_kombu.binding.celery.pidbox"
 _TOKEN = re.compile(r"[0-9a-f]{16}")
-_MARK = re.compile(rf"\[{VERSION_MARK}=(\S+)\]")
+
+#: KEYS: record, queues, names, one set for each queue. ARGV: record, seconds, id, name, seconds, each queue.
+_REGISTER = """
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+redis.call('SADD', KEYS[3], ARGV[4])
+redis.call('EXPIRE', KEYS[3], ARGV[5])
+for i = 4, #KEYS do
+  redis.call('SADD', KEYS[2], ARGV[i + 2])
+  redis.call('SADD', KEYS[i], ARGV[3])
+  redis.call('EXPIRE', KEYS[i], ARGV[5])
+end
+redis.call('EXPIRE', KEYS[2], ARGV[5])
+"""
+#: KEYS: the queue's set, queues. ARGV: the name of a record without its id, the queue. Returns the records.
+_WORKERS = """
+local records = {}
+for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local record = redis.call('GET', ARGV[1] .. id)
+  if record then records[#records + 1] = record else redis.call('SREM', KEYS[1], id) end
+end
+if #records == 0 then redis.call('SREM', KEYS[2], ARGV[2]) end
+return records
+"""
 
 
-@dataclass(frozen=True)
-class Server:
-    """A worker: its name, the queues it consumes, its processes, and our version where it is one of ours."""
+class ReferenceRecord(BaseModel):
+    """A reference of a worker: the number of contigs, and a digest over their names and accessions."""
 
-    name: str
-    queues: tuple[str, ...]
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    contigs: int
+    digest: str
+
+
+class WorkerRecord(BaseModel):
+    """What one worker is. A newer worker may say more; that is ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str  # of this process: a restarted worker has another
+    name: str  # in Celery
+    host: str
+    user: str
+    pid: int
     processes: int
-    version: str | None
+    queues: tuple[str, ...]
+    tasks: tuple[str, ...]
+    version: str
+    engine: str = ""
+    celery: str
+    work_dir: str
+    references: dict[str, ReferenceRecord]
+    seqrepo: str = ""  # the source of other assemblies
+    store: str = ""  # the URI without its password
+    limits: dict[str, int]  # by variable
+    runs: tuple[str, ...] = ()  # run ids that it has received and not finished
 
 
 class Trouble(BaseModel):
-    """A StepError on its way from a worker: the name of its class, and its words."""
+    """A StepError in an answer: the name of its class, and its message."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: str
     what: str
     remedy: str = ""
 
 
-class Known(BaseModel):
-    """A reference that a worker can use: its contigs, and a digest over their names and accessions."""
-
-    contigs: int
-    digest: str
-
-
-class Look(BaseModel):
-    """What one worker sees. A newer worker may say more; that is passed over."""
+class ProbeAnswer(BaseModel):
+    """A worker's answer to ``check``: whether it sees the probe and can use its references and store."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    worker: str
-    host: str
-    user: str
-    celery: str
-    work_dir: str
+    id: str  # of the worker
     answer: str = ""  # the file that it wrote beside the probe
     work_dir_trouble: Trouble | None = None
-    free: int | None = None  # bytes
-    references: dict[str, Known | Trouble]
-    seqrepo: str = ""  # where it looks for other assemblies
+    reference_troubles: dict[str, Trouble] = {}
     seqrepo_trouble: Trouble | None = None
-    store: str = ""  # the URI without its password
     store_trouble: Trouble | None = None
-    limits: dict[str, int]  # by variable
-    clock: float  # of its host, minus Redis's; seconds
+    clock: float = 0.0  # of its host, minus Redis's; seconds
+
+
+class OtherWorker(BaseModel):
+    """A worker without a record, as Celery's ``inspect`` shows it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    queues: tuple[str, ...]
+    processes: int
 
 
 def is_token(text: object) -> bool:
@@ -76,63 +134,231 @@ def is_token(text: object) -> bool:
     return isinstance(text, str) and _TOKEN.fullmatch(text) is not None
 
 
-def servers(settings: Settings) -> list[Server]:
-    """All workers on the broker. Takes a second; raises Unavailable or AccessRefused."""
-    with Queue(settings).celery() as app:
-        queues = app.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
-        if not queues:
-            return []
-        inspect = app.control.inspect(list(queues), timeout=ANSWER_SECONDS)
-        tasks, stats = inspect.registered(VERSION_MARK) or {}, inspect.stats() or {}
-    found = []
-    for name, consumed in sorted(queues.items()):
-        mark = _MARK.search(" ".join(map(str, tasks.get(name) or ())))
-        pool = (stats.get(name) or {}).get("pool", {})
-        found.append(
-            Server(
-                name,
-                tuple(str(queue["name"]) for queue in consumed),
-                int(pool.get("max-concurrency", 1)),
-                mark[1] if mark else None,
-            )
-        )
-    return found
+class WorkerRegistry:
+    """The registry in one result backend. Each question opens a connection and closes it.
 
+    All methods raise Unavailable or AccessRefused where Redis cannot be asked.
+    """
 
-def ask(settings: Settings, workers: list[str], token: str) -> dict[str, str]:
-    """Have workers of ours look; what those say that refuse, by their names."""
-    with Queue(settings).celery() as app:
-        replies = app.control.broadcast(
-            LOOK, arguments={"token": token}, destination=workers, reply=True, timeout=2 * ANSWER_SECONDS
-        )
-    said = {name: reply for each in replies or () for name, reply in each.items()}
-    refused = {name: str(reply["error"]) for name, reply in said.items() if "error" in reply}
-    return refused | {name: "it did not answer" for name in workers if name not in said}
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._queue = Queue(settings)
+        self._inspected: tuple[float, list[OtherWorker]] | None = None
 
+    # -- the worker's side -------------------------------------------------------------------------------
 
-def post(settings: Settings, token: str, look: Look) -> None:
-    """A worker's answer, for whoever asked."""
-    key = step_key("look", token)
-    with translated(settings.backend_url, "CELERY_BACKEND_URL"), connect(settings.backend_url) as redis:
-        pipe = redis.pipeline()
-        pipe.rpush(key, look.model_dump_json())
-        pipe.expire(key, _KEPT)
-        pipe.execute()
+    def register(self, record: WorkerRecord, client: redis.Redis | None = None) -> None:
+        """Write or renew the record, for EXPIRES_SECONDS."""
+        keys = [step_key("worker", record.id), step_key("queues", ""), step_key("worker-names", "")]
+        keys += [step_key("workers", queue) for queue in record.queues]
+        values = [record.model_dump_json(), EXPIRES_SECONDS, record.id, record.name, _NAMES_KEPT]
+        with self._backend(client) as backend:
+            backend.register_script(_REGISTER)(keys, [*values, *record.queues])
 
+    def unregister(self, record: WorkerRecord) -> None:
+        """Delete the record; the sets that name it are tidied by whoever reads them."""
+        with self._backend() as backend:
+            backend.delete(step_key("worker", record.id))
 
-def gather(settings: Settings, token: str, number: int, seconds: float) -> list[Look]:
-    """The answers, once so many have come or the seconds have passed."""
-    key, deadline = step_key("look", token), time.monotonic() + seconds
-    looks: list[Look] = []
-    with translated(settings.backend_url, "CELERY_BACKEND_URL"), connect(settings.backend_url) as redis:
-        while len(looks) < number and time.monotonic() < deadline:
-            raw = redis.lpop(key)
-            if raw is None:
-                time.sleep(0.05)
-                continue
+    # -- who is there ------------------------------------------------------------------------------------
+
+    def workers_of(self, queue: str) -> list[WorkerRecord]:
+        """The records of the live workers that serve the queue."""
+        keys = [step_key("workers", queue), step_key("queues", "")]
+        with self._backend() as backend:
+            found = backend.register_script(_WORKERS)(keys, [step_key("worker", ""), queue])
+        records = []
+        for raw in found:
             try:
-                looks.append(Look.model_validate_json(str(raw)))
-            except ValidationError:
-                number -= 1  # whoever put it there, it is no answer
-        redis.delete(key)
-    return looks
+                records.append(WorkerRecord.model_validate_json(raw))
+            except ValidationError as error:
+                _logger.debug("a worker's record cannot be read: %s", error)
+        return sorted(records, key=lambda record: (record.host, record.name, record.id))
+
+    def queues(self) -> list[str]:
+        """The queues that registered workers serve, or served lately."""
+        with self._backend() as backend:
+            return sorted(str(queue) for queue in backend.smembers(step_key("queues", "")))
+
+    def others(self) -> list[OtherWorker]:
+        """Workers that never registered, of all queues, by Celery's ``inspect``: a second, cached for a few.
+
+        Costs one command where kombu's bindings name none. Raises AccessRefused where this user may not
+        broadcast.
+        """
+        if not self._unregistered_names():
+            return []
+        if self._inspected is None or time.monotonic() - self._inspected[0] > INSPECT_CACHED:
+            self._inspected = (time.monotonic(), self._inspect())
+        return self._inspected[1]
+
+    def served(self) -> bool:
+        """Whether a worker serves the queue; True also where only a broadcast could tell, and is denied."""
+        if self.workers_of(self._queue.name):
+            return True
+        try:
+            return any(self._queue.name in worker.queues for worker in self.others())
+        except AccessRefused:
+            return True
+
+    def capacity(self) -> int:
+        """The number of worker processes that serve the queue; 0 without a worker."""
+        if records := self.workers_of(self._queue.name):
+            return sum(record.processes for record in records)
+        try:
+            return sum(worker.processes for worker in self.others() if self._queue.name in worker.queues)
+        except AccessRefused:
+            return 1
+
+    def unreceived(self, run_ids: Sequence[str]) -> Collection[str]:
+        """Those runs that no worker has received, once the queue is empty.
+
+        None while runs are queued, which may be they, and none where workers cannot be asked.
+        """
+        if self._queue.length():
+            return set()
+        received = {run for record in self.workers_of(self._queue.name) for run in record.runs}
+        missing = {*run_ids} - received
+        if not (missing and self._unregistered_names()):
+            return missing
+        try:
+            with self._queue.celery() as app:
+                answers = app.control.inspect(timeout=ANSWER_SECONDS).query_task(*missing) or {}
+        except AccessRefused:
+            return set()
+        return missing.difference(*answers.values())
+
+    def _unregistered_names(self) -> set[str]:
+        """The names in kombu's bindings, of live or dead workers, that never registered here."""
+        url = self._settings.broker_url
+        with translated(url, "CELERY_BROKER_URL"), connect(url) as broker:
+            bound = {str(member) for member in broker.smembers(_PIDBOX)}
+        names = {member.rpartition("\x16")[2].removesuffix(".celery.pidbox") for member in bound}
+        with self._backend() as backend:
+            return names - {str(name) for name in backend.smembers(step_key("worker-names", ""))}
+
+    def _inspect(self) -> list[OtherWorker]:
+        with self._queue.celery() as app:
+            queues: dict[str, Any] = app.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
+            with self._backend() as backend:
+                ours = {str(name) for name in backend.smembers(step_key("worker-names", ""))}
+            names = sorted(set(queues) - ours)
+            stats = app.control.inspect(names, timeout=ANSWER_SECONDS).stats() or {} if names else {}
+        return [
+            OtherWorker(
+                name=name,
+                queues=tuple(str(queue["name"]) for queue in queues[name]),
+                processes=int((stats.get(name) or {}).get("pool", {}).get("max-concurrency", 1)),
+            )
+            for name in names
+        ]
+
+    # -- probes ------------------------------------------------------------------------------------------
+
+    def request_answer(self, record: WorkerRecord, token: str) -> None:
+        """Ask the worker to answer the probe of that token; it does so at once."""
+        key = step_key("probe", record.id)
+        with self._backend() as backend:
+            pipe = backend.pipeline()
+            pipe.rpush(key, token)
+            pipe.expire(key, _ANSWER_KEPT)
+            pipe.execute()
+
+    def post_answer(self, token: str, answer: ProbeAnswer) -> None:
+        """A worker's answer, for the ``check`` that asked."""
+        key = step_key("answers", token)
+        with self._backend() as backend:
+            pipe = backend.pipeline()
+            pipe.rpush(key, answer.model_dump_json())
+            pipe.expire(key, _ANSWER_KEPT)
+            pipe.execute()
+
+    def gather_answers(self, token: str, number: int, seconds: float) -> list[ProbeAnswer]:
+        """The answers, once there are so many or the seconds have passed."""
+        key, deadline = step_key("answers", token), time.monotonic() + seconds
+        answers: list[ProbeAnswer] = []
+        with self._backend() as backend:
+            while len(answers) < number and time.monotonic() < deadline:
+                raw = backend.lpop(key)
+                if raw is None:
+                    time.sleep(0.05)
+                    continue
+                try:
+                    answers.append(ProbeAnswer.model_validate_json(str(raw)))
+                except ValidationError:
+                    number -= 1  # from another program
+            backend.delete(key)
+        return answers
+
+    @contextmanager
+    def _backend(self, client: redis.Redis | None = None) -> Iterator[Any]:
+        url = self._settings.backend_url
+        with translated(url, "CELERY_BACKEND_URL"):
+            if client is not None:
+                yield client
+                return
+            with connect(url) as opened:
+                yield opened
+
+
+class RegistryHeartbeat:
+    """Keeps a worker's record alive from a thread, and hands the tokens of probes to ``answer``.
+
+    ``runs`` gives the ids that the worker has received and not finished. ``answer`` must return at once: a
+    file system that hangs must not make the worker look dead.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        record: WorkerRecord,
+        runs: Callable[[], Sequence[str]],
+        answer: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._record = record
+        self._runs = runs
+        self._answer = answer
+        self._registry = WorkerRegistry(settings)
+        self._stopped = threading.Event()
+        self._turn = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
+
+    def start(self, name: str) -> None:
+        """Register now under that name in Celery, and stay registered until ``stop``."""
+        self._record = self._record.model_copy(update={"name": name})
+        try:
+            self._registry.register(self._record)
+        except StepError as trouble:
+            _logger.warning("the worker is not registered yet: %s", trouble)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Unregister. A Redis that does not answer is no failure: the record expires."""
+        with self._turn:
+            self._stopped.set()
+        try:
+            self._registry.unregister(self._record)
+        except StepError as trouble:
+            _logger.debug("not unregistered: %s", trouble)
+
+    def _run(self) -> None:
+        with connect(self._settings.backend_url) as client:
+            while not self._stopped.is_set():
+                try:
+                    self._beat(client)
+                except StepError as trouble:
+                    _logger.warning("the worker's record was not renewed: %s", trouble)
+                    self._stopped.wait(HEARTBEAT_SECONDS / 5)
+
+    def _beat(self, client: redis.Redis) -> None:
+        """Renew the record, then wait for a probe until the next renewal."""
+        with self._turn:
+            if self._stopped.is_set():
+                return
+            record = self._record.model_copy(update={"runs": tuple(self._runs())})
+            self._registry.register(record, client)
+        with translated(self._settings.backend_url, "CELERY_BACKEND_URL"):
+            found: Any = client.blpop([step_key("probe", self._record.id)], timeout=HEARTBEAT_SECONDS)
+        if found and is_token(found[1]):
+            self._answer(found[1])

@@ -17,12 +17,13 @@ from anyvar_step import reference
 from anyvar_step.errors import StepError, Unavailable
 from anyvar_step.runs.connection import ping
 from anyvar_step.runs.queue import make_app
+from anyvar_step.runs.registry import ReferenceRecord
 from anyvar_step.runs.sweep import SWEEP_EVERY, sweep_if_due
 from anyvar_step.runs.work_dir import WorkDir
 from anyvar_step.settings import Settings
 from anyvar_step.worker import broker
-from anyvar_step.worker.inspect import answer_checks
 from anyvar_step.worker.job import Observe, prepare_store, unobserved
+from anyvar_step.worker.registration import join_registry, reference_record
 from anyvar_step.worker.shutdown import Lifetime, limit
 from anyvar_step.worker.tasks import register
 
@@ -71,7 +72,7 @@ class SweepScheduler:
             _logger.warning("cannot sweep the work dir: %s", trouble)
 
 
-#: Seconds for which a look waits for a shared filesystem to show a probe.
+#: Seconds for which an answer to a probe waits for a shared file system to show it.
 LATENCY = 10.0
 
 
@@ -99,7 +100,7 @@ def serve(
         prepare_store(settings)
     else:
         _logger.warning("ANYVAR_STORAGE_URI is not set: this worker registers alleles nowhere")
-    _prepare_references(settings)
+    references = _prepare_references(settings)
     app = make_app(settings)
     broker.install(app, settings)
     # Gossip and mingle let workers talk to each other; ours have nothing to say, and each costs connections.
@@ -110,7 +111,7 @@ def serve(
         register(app, settings, observe)
         limit(app, lifetime)
         keep_house(app, settings, workdir)
-        answer_checks(settings, workdir)
+        join_registry(app, settings, workdir, processes=concurrency, references=references)
         _serve(app, [*plain, "worker", *arguments, *talk, "--pool", "prefork"])
 
 
@@ -149,16 +150,19 @@ def _observed(
     return metrics(settings, *metrics_at, processes=processes)
 
 
-def _prepare_references(settings: Settings) -> None:
-    """Index and digest each FASTA once, so that the worker's processes find it done.
+def _prepare_references(settings: Settings) -> dict[str, ReferenceRecord]:
+    """Index and digest each FASTA once, so that the worker's processes find it done; what they are.
 
     A SeqRepo for whatever assembly is asked for has nothing to prepare: it only must be there.
     """
     if not settings.references:
         reference.check(settings.seqrepo_uri)
+    records = {}
     for assembly in settings.references:
         opened = reference.for_assembly(settings.references, assembly, aliases=settings.reference_aliases)
         begin = time.monotonic()
         contigs = opened.contigs()
         opened.close()
+        records[assembly] = reference_record(contigs)
         _logger.info("%s: %d contigs, ready in %.1f s", assembly, len(contigs), time.monotonic() - begin)
+    return records

@@ -13,10 +13,10 @@ from billiard.exceptions import TimeLimitExceeded
 from celery import Celery, Task
 from celery.exceptions import Ignore
 
-from anyvar_step import __version__, reference
+from anyvar_step import reference
 from anyvar_step.errors import ConfigurationError, StepError, TimeLimitReached
 from anyvar_step.models import AnnotateOptions, IngestOptions
-from anyvar_step.runs.keys import ANNOTATE_VCF, INGEST_ANNOTATED_VCF, VERSION_MARK
+from anyvar_step.runs.keys import ANNOTATE_VCF, INGEST_ANNOTATED_VCF
 from anyvar_step.settings import Settings
 from anyvar_step.worker.job import Job, NothingToDo, Observe, Registrations
 
@@ -77,7 +77,7 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
     """Make the app serve AnyVar's tasks; ``observe`` is told of what each run did."""
     references, registrations, limit = References(settings), Registrations(settings), SoftLimit()
     # Celery logs what a task says it throws in one line; all else with a traceback.
-    told = {"throws": (StepError,), VERSION_MARK: __version__}
+    told = {"throws": (StepError,)}
 
     @app.task(name=ANNOTATE_VCF, bind=True, **told)  # type: ignore[untyped-decorator]
     def annotate_vcf(

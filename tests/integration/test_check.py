@@ -15,8 +15,7 @@ from anyvar_step import check as checks
 from anyvar_step.check import Finding, exit_code
 from anyvar_step.embedded import private_redis
 from anyvar_step.runs.connection import connect
-from anyvar_step.runs.queue import make_app
-from anyvar_step.runs.registry import Known, Look, Trouble, ask, gather
+from anyvar_step.runs.registry import ProbeAnswer, ReferenceRecord, Trouble, WorkerRecord, WorkerRegistry
 from anyvar_step.runs.work_dir import WorkDir, probe
 from anyvar_step.settings import load
 
@@ -165,21 +164,22 @@ def test_workers_of_another_queue_are_named(site: Site) -> None:
         site.extra = {"CELERY_TASK_DEFAULT_QUEUE": "elsewhere"}
         code, findings = check(site)
     assert code == 69
-    assert f"none of them serves elsewhere: they serve {site.queue}" in found(findings, "error", "workers")
+    assert f"no worker serves elsewhere: those here serve {site.queue}" in found(findings, "error", "workers")
 
 
-def test_only_a_token_is_taken_from_the_message(site: Site) -> None:
+def test_only_a_token_is_taken_from_the_list_of_probes(site: Site) -> None:
     """Whoever may write to Redis must not be able to have a worker write where he likes."""
     with site.worker():
         settings = load(site.environ)
-        with make_app(settings) as app:
-            until(lambda: app.control.ping(timeout=0.5))
-            [name] = [each for reply in app.control.ping(timeout=1) for each in reply]
+        registry = WorkerRegistry(settings)
+        [record] = registry.workers_of(site.queue)
         for bad in ("../../../tmp/x", "x" * 16, "", "0" * 17):
-            assert ask(settings, [name], bad) == {name: "that is no token"}
+            registry.request_answer(record, bad)
         with probe(WorkDir(site.work_dir), "0" * 16):
-            assert ask(settings, [name], "0" * 16) == {}
-            assert len(gather(settings, "0" * 16, 1, 30)) == 1
+            registry.request_answer(record, "0" * 16)
+            assert len(registry.gather_answers("0" * 16, 1, 30)) == 1
+        with connect(site.redis_url) as redis:
+            assert list(redis.scan_iter("anyvar_step-answers-*")) == []
     assert list(site.work_dir.iterdir()) == []
 
 
@@ -216,26 +216,32 @@ def test_what_redis_says_of_itself_is_judged() -> None:
 
 
 def test_what_a_worker_says_of_its_store_reference_and_clock_is_judged() -> None:
-    look = Look(
-        worker="w",
+    record = WorkerRecord(
+        id="h-1",
+        name="w",
         host="h",
         user="u",
+        pid=1,
+        processes=1,
+        queues=("q",),
+        tasks=(),
+        version="2",
         celery="5",
         work_dir="/work",
-        references={"GRCh38": Trouble(kind="InputNotFound", what="gone", remedy="r"), "b": _known("1")},
+        references={name: ReferenceRecord(contigs=1, digest="1") for name in ("GRCh38", "b")},
         store="postgresql://x",
-        store_trouble=Trouble(kind="Unavailable", what="no Postgres answers", remedy="r"),
         limits={},
+    )
+    answer = ProbeAnswer(
+        id="h-1",
+        reference_troubles={"GRCh38": Trouble(kind="InputNotFound", what="gone", remedy="r")},
+        store_trouble=Trouble(kind="Unavailable", what="no Postgres answers", remedy="r"),
         clock=-90.0,
     )
-    assert [each.exit_code for each in checks.store(look)] == [69]
-    assert [each.exit_code for each in checks.references(look, ())] == [66, 0]
-    assert "-90 s" in next(checks.clock(look)).what
-    assert not list(checks.clock(look.model_copy(update={"clock": 1.0})))
-
-
-def _known(digest: str) -> Known:
-    return Known(contigs=1, digest=digest)
+    assert [each.exit_code for each in checks.store(record, answer)] == [69]
+    assert [each.exit_code for each in checks.references(record, answer, ())] == [66, 0]
+    assert "-90 s" in next(checks.clock(record, answer)).what
+    assert not list(checks.clock(record, answer.model_copy(update={"clock": 1.0})))
 
 
 @pytest.mark.parametrize(

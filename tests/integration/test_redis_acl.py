@@ -14,11 +14,15 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+from kombu.exceptions import OperationalError
 from pages import blocks
 from servers import tcp_redis
 from support import ROOT, Site, until, write_vcf
 
 from anyvar_step.runs.liveness import SETTLED_SECONDS, UNACKED
+from anyvar_step.runs.queue import make_app
+from anyvar_step.runs.registry import WorkerRegistry
+from anyvar_step.settings import load
 
 pytestmark = pytest.mark.services  # a minute
 
@@ -131,24 +135,17 @@ def test_the_web_api_is_a_step(guarded: Guarded, vcf: Path, long_vcf: Path, tmp_
     assert guarded.denied() == set()
 
 
-def test_what_a_killed_worker_held_is_put_back_by_step_and_worker(
+def test_what_a_killed_worker_held_is_put_back_by_a_worker(
     guarded: Guarded, vcf: Path, long_vcf: Path, tmp_path: Path
 ) -> None:
-    """Kombu does it in whoever listens; the run's message is made as old as the visibility timeout."""
+    """Kombu does it in a worker; the run's message is made as old as the visibility timeout."""
     admin, ticket = guarded.admin, tmp_path / "ticket"
-
-    def killed_at_work() -> None:
-        with guarded.worker() as worker:
-            until(lambda: admin.hlen(UNACKED) == 1)
-            os.killpg(worker.pid, signal.SIGKILL)
-        [held] = admin.hkeys(UNACKED)
-        admin.zadd("unacked_index", {held: 0})
-
     guarded.run("submit", long_vcf, "--ticket", ticket)
-    killed_at_work()
-    guarded.site.run("check")  # finds no worker, and waited for their answers
-    assert (admin.llen(QUEUE), admin.hlen(UNACKED)) == (1, 0)
-    killed_at_work()
+    with guarded.worker() as worker:
+        until(lambda: admin.hlen(UNACKED) == 1)
+        os.killpg(worker.pid, signal.SIGKILL)
+    [held] = admin.hkeys(UNACKED)
+    admin.zadd("unacked_index", {held: 0})
     with guarded.worker():
         until(lambda: "200" in guarded.run("status", ticket), 60)
     guarded.run("collect", ticket, "-o", tmp_path / "out.vcf")
@@ -158,11 +155,43 @@ def test_what_a_killed_worker_held_is_put_back_by_step_and_worker(
 def test_a_step_can_take_no_run_from_the_queue_nor_see_other_keys(guarded: Guarded) -> None:
     guarded.admin.set("others", "1")
     with redis.Redis.from_url(guarded.url("anyvar-step", "PASSWORD-OF-STEPS")) as step:
-        for command in (("BRPOP", QUEUE, 1), ("DEL", QUEUE), ("GET", "others"), ("KEYS", "*")):
+        for command in (
+            ("BRPOP", QUEUE, 1),
+            ("RPOP", QUEUE),
+            ("DEL", QUEUE),
+            ("GET", "others"),
+            ("KEYS", "*"),
+            ("SUBSCRIBE", "/0.celery.pidbox"),
+            ("PUBLISH", "/0.celery.pidbox", "{}"),
+            ("PUBLISH", "anything", "{}"),
+            ("LPUSH", "x.reply.celery.pidbox", "{}"),
+        ):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 step.execute_command(*command)
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            step.execute_command("SUBSCRIBE", "/0.celery.pidbox")
+
+
+def test_a_step_can_neither_end_workers_nor_change_their_pools(
+    guarded: Guarded, vcf: Path, tmp_path: Path
+) -> None:
+    with guarded.worker() as worker:
+        with make_app(load(guarded.site.environ)) as app:
+            for order in (app.control.shutdown, app.control.pool_grow, app.control.purge):
+                with pytest.raises((OperationalError, redis.exceptions.NoPermissionError)):
+                    order()
+            with pytest.raises((OperationalError, redis.RedisError)):
+                app.control.inspect(timeout=0.5).active_queues()
+        guarded.run("annotate", vcf, "-o", tmp_path / "out.vcf")
+        assert worker.poll() is None
+
+
+def test_steps_wait_for_workers_of_anyvars_without_asking_them(guarded: Guarded) -> None:
+    """A name in kombu's bindings that never registered may be a worker: it is taken for one."""
+    registry = WorkerRegistry(load(guarded.site.environ))
+    assert not registry.served()
+    guarded.admin.sadd("_kombu.binding.celery.pidbox", "\x06\x16\x06\x16celery@other.celery.pidbox")
+    assert registry.served()
+    assert registry.unreceived(["a-run"]) == set()
+    assert guarded.denied() != set()
 
 
 @pytest.mark.parametrize("lacking", ["-@all", "resetkeys", "-set"])
