@@ -49,12 +49,15 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 MinJobAge=3600
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 KillWait={kill_wait}
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
 NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory={memory}
-PartitionName=tests Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PartitionName=tests Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime={kill_wait}
+PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 """
 
 
@@ -93,10 +96,21 @@ class Slurm:
         """PENDING, RUNNING, COMPLETED, CANCELLED, TIMEOUT …, also of a job that has ended."""
         return self.run("squeue", "--noheader", "--jobs", job, "--states", "all", "--format", "%T")
 
+    def restarts(self, job: str) -> int:
+        """How often Slurm has started the job again."""
+        return int(self._shown(job, "Restarts"))
+
+    def job_id(self, job: str) -> str:
+        """The number of a task of an array, as its processes know it."""
+        return self._shown(job, "JobId")
+
+    def _shown(self, job: str, key: str) -> str:
+        shown = self.run("scontrol", "--oneliner", "show", "job", job)
+        return next(word for word in shown.split() if word.startswith(f"{key}=")).partition("=")[2]
+
     def exit_code(self, job: str) -> int:
         """The exit code of an ended job's script, 128+n where signal n ended it."""
-        shown = self.run("scontrol", "--oneliner", "show", "job", job).partition(" ExitCode=")[2]
-        code, number = map(int, shown.split()[0].split(":"))
+        code, number = map(int, self._shown(job, "ExitCode").split(":"))
         return code or (128 + number if number else 0)
 
     def ended(self, job: str, seconds: float = 60) -> str:
@@ -137,6 +151,27 @@ class Slurm:
                 daemon.kill()
                 daemon.wait()
 
+    def lose_node(self, job: str) -> None:
+        """Kill slurmd and all processes of the job at once, as a power cut does; the node is down then."""
+        self.daemons.pop().kill()
+        for process in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                number = int(process.name)
+                variables = (process / "environ").read_bytes().split(b"\0")
+                shown = (process / "cmdline").read_bytes()
+                if f"SLURM_JOB_ID={job}".encode() in variables or f"[{job}.".encode() in shown:
+                    os.kill(number, signal.SIGKILL)
+        self.run("scontrol", "update", f"NodeName={self.node}", "State=DOWN", "Reason=lost")
+
+    def return_node(self) -> None:
+        """Start slurmd again and take the node back."""
+        self._spawn("slurmd", "-D")
+        self.run("scontrol", "update", f"NodeName={self.node}", "State=RESUME")
+
+    @property
+    def node(self) -> str:
+        return socket.gethostname().partition(".")[0]
+
     def log(self) -> str:
         """The end of the daemons' logs, for the message of a failed test."""
         texts = [(path.name, path.read_text(errors="replace")) for path in sorted(self.folder.glob("*.out"))]
@@ -153,7 +188,7 @@ class Slurm:
         ports = _free_ports(2)
         config.write_text(
             CONFIG.format(
-                host=socket.gethostname().partition(".")[0],
+                host=self.node,
                 folder=self.folder,
                 user=_user(),
                 controller_port=ports[0],

@@ -514,14 +514,14 @@ def test_a_module_refuses_options_that_it_cannot_serve(
 def test_collect_writes_what_its_options_ask_for(
     nextflow: Nextflow, vcfs: list[Path], site: Site, tmp_path: Path
 ) -> None:
-    config = tmp_path / "bcf.config"
-    config.write_text("process { withName: 'ANYVAR_STEP_COLLECT' { ext.args3 = '-O b' } }\n")
+    config = tmp_path / "csi.config"
+    config.write_text("process { withName: 'ANYVAR_STEP_COLLECT' { ext.args3 = '--csi' } }\n")
     arguments = ["--input", nextflow.sheet(vcfs[0]), "--outdir", "results", "--submit_first"]
     with site.worker():
         done = nextflow.run(*arguments, "-c", config)
     assert done.returncode == 0, done.stdout
     annotated = [name for name in nextflow.made() if name.startswith("annotated")]
-    assert annotated == ["annotated/alice.vrs.bcf", "annotated/alice.vrs.bcf.csi"]
+    assert annotated == ["annotated/alice.vrs.vcf.gz", "annotated/alice.vrs.vcf.gz.csi"]
 
 
 #: Stands for a container engine: runs the command here, but in the image's environment and what was passed.

@@ -117,6 +117,43 @@ def test_scancel_revokes_the_run_and_removes_its_files(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("how", ["requeue", "preemption", "node loss"])
+def test_a_job_that_starts_again_writes_the_same_output(
+    cluster: Cluster, genome: Path, tmp_path: Path, how: str
+) -> None:
+    """After SIGTERM (requeue, preemption) its run was revoked; after a node's loss the same run goes on."""
+    slurm, site = cluster.slurm, cluster.site
+    listed = write_list(tmp_path, write_vcf(tmp_path / "a.vcf", genome))
+    job = cluster.sbatch("annotate.sbatch", listed, tmp_path / "out", options=("--array=1", "--mem=100M"))
+    until(lambda: any(path.name == "manifest.json" for path in site.left_over()), 40, "a run")
+    [folder] = [path for path in site.left_over() if path.is_dir()]
+    until(lambda: "SENT" in site.run("status", folder.name).stdout)
+    if how == "requeue":
+        slurm.run("scontrol", "requeue", f"{job}_1")
+    elif how == "preemption":
+        urgent = slurm.run(
+            "sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true"
+        )
+        assert slurm.ended(urgent) == "COMPLETED"
+    else:
+        slurm.lose_node(slurm.job_id(f"{job}_1"))
+        until(lambda: slurm.state(f"{job}_1") == "PENDING", 60, "the requeued job")
+        slurm.return_node()
+    until(lambda: slurm.state(f"{job}_1") in ("PENDING", "RUNNING"), 60, "the requeued job")
+    if slurm.state(f"{job}_1") == "PENDING":  # Slurm holds a requeued job back for two minutes
+        slurm.run("scontrol", "update", f"JobId={job}_1", "StartTime=now")
+    if how == "node loss":
+        until(lambda: cluster.log(f"{job}_1").count(folder.name) > 1, 60, "the same run again")
+    else:
+        assert "interrupted by SIGTERM. The run was revoked" in cluster.log(f"{job}_1")
+    with site.worker():
+        assert slurm.ended(f"{job}_1") == "COMPLETED", cluster.log(f"{job}_1")
+    assert slurm.restarts(f"{job}_1") == 1
+    made = ["a.json", "a.vcf.gz", "a.vcf.gz.tbi"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == made
+    until(lambda: site.left_over() == [], 30, "an empty work dir")
+
+
 def test_near_the_end_of_their_time_a_step_cleans_up_and_a_pilot_goes_home(
     cluster: Cluster, genome: Path, tmp_path: Path, slurm: Slurm
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,29 @@ rule call:
     assert "results/annotated/alice.vcf.gz.tbi" in outputs(project / "vrs")
 
 
+def test_a_module_that_fails_leaves_its_page(project: Path) -> None:
+    """The outer workflow includes failed.smk, as docs/snakemake.md says."""
+    (project / "vcf/bela.vcf").write_text("this is no VCF\n")
+    outer = project / "Snakefile"
+    outer.write_text(
+        f"""
+module anyvar:
+    snakefile: "{SNAKEFILE}"
+    config: dict(samples="config/samples.tsv", assembly="demo", reference="resources/genome.fa", local=True)
+    prefix: "vrs"
+
+use rule * from anyvar as anyvar_*
+
+include: "{SNAKEFILE.parent}/rules/failed.smk"
+"""
+    )
+    done = snakemake("--cores", "1", "--keep-going", "vrs/results/summary.html", snakefile=outer)
+    assert done.returncode == 1
+    assert "vrs/results/summary.html names what failed: 1 of 3 samples" in done.stderr, done.stderr
+    assert "<li>bela</li>" in (project / "vrs/results/summary.html").read_text()
+    assert (project / "vrs/results/multiqc/failed_anyvar_step_mqc.json").exists()
+
+
 def test_the_demos_data_are_small_and_the_same_each_time(demo_data: Path, project: Path) -> None:
     subprocess.run([sys.executable, str(ROOT / "workflow/demo/make_demo.py"), str(project)], check=True)
     assert outputs(project) == outputs(demo_data)
@@ -113,6 +137,35 @@ def test_the_demos_data_are_small_and_the_same_each_time(demo_data: Path, projec
 def test_lint_finds_nothing(project: Path) -> None:
     done = snakemake("--lint")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def readme_rule(folder: Path) -> Path:
+    """A Snakefile with the rule of the README."""
+    [rule] = re.findall(r"^```python\n(rule vrs:.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    snakefile = folder / "Snakefile"
+    snakefile.write_text(rule)
+    return snakefile
+
+
+def test_lint_finds_nothing_in_the_readmes_rule(project: Path) -> None:
+    done = snakemake("--lint", snakefile=readme_rule(project))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["plain", "two words", "it's", 'say "x"', "$HOME & (b); #1", "ä*?"])
+def test_the_readmes_rule_takes_any_file_name(project: Path, name: str) -> None:
+    (project / "calls").mkdir()
+    pysam.tabix_compress(str(project / "vcf/alice.vcf"), str(project / f"calls/{name}.vcf.gz"))
+    snakefile = readme_rule(project)
+    rule = snakefile.read_text().replace("--retries 3", "--retries 0 --local --assembly demo")
+    snakefile.write_text(rule)
+    done = snakemake("--cores", "1", f"vrs/{name}.vcf.gz", snakefile=snakefile)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert outputs(project / "vrs") == [f"{name}.vcf.gz", f"{name}.vcf.gz.tbi"]
+    assert outputs(project / "logs") == [f"vrs/{name}.log"]
+    assert (
+        gzip.decompress((project / f"vrs/{name}.vcf.gz").read_bytes()).count(b"VRS_Allele_IDs=ga4gh:VA.") > 99
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,6 +187,10 @@ def test_lint_finds_nothing(project: Path) -> None:
             "reference: is missing: with local: true the private worker needs it",
         ),
         (CONFIG + "annotate: {pieces: 0}\n", "annotate.pieces: 0 is less than the minimum of 1"),
+        (
+            CONFIG + "annotate: {pieces: 2000}\n",
+            "annotate.pieces: 2000 is greater than the maximum of 1024",
+        ),
         (CONFIG + "annotate: {submit_first: 1}\n", "annotate.submit_first: 1 is not of type 'boolean'"),
         (
             CONFIG + "local: true\nannotate: {submit_first: true}\n",
@@ -150,10 +207,6 @@ def test_lint_finds_nothing(project: Path) -> None:
             "annotate.attributes: must be true, since the step ingest reads them",
         ),
         (CONFIG + "annotate: {extra: --force}\n", "annotate.extra: '--force' is not of type 'array'"),
-        (
-            CONFIG + "annotate: {pieces: 2, extra: [--regions, chr1]}\n",
-            "annotate.extra.0: cannot choose records of a VCF in pieces, they are counted against its index",
-        ),
         (
             CONFIG + "ingest: {require_validation: maybe}\n",
             "ingest.require_validation: 'maybe' is not of type 'boolean'",

@@ -82,8 +82,6 @@ def test_the_workflows_commands_work_one_after_the_other(reader: Path, demo_site
     assert (reader / "report.html").stat().st_size > 100_000
     assert sorted(path.name for path in (reader / "logs").iterdir()) == [
         "annotate",
-        "cut",
-        "gather",
         "submit",
         "summary.log",
         "wait",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 import yaml
 from smk import CONFIG, only, outputs, snakemake, text
 from support import ROOT, Site
+
+from anyvar_step import __version__
 
 pytestmark = pytest.mark.services  # several minutes, for `make test-all`
 
@@ -78,7 +81,7 @@ def test_every_form_gives_the_same_records_counts_and_index(
         assert reports[0]["counts"] == reports[1]["counts"]
         assert reports[0]["sequences"] == reports[1]["sequences"] != {}
         assert [note.replace(".vcf.gz ", ".vcf ") for note in reports[0]["notes"]] == reports[1]["notes"]
-        assert {"wait", "annotate", "collect"} <= reports[0]["seconds"].keys()
+        assert {"wait", "annotate"} <= reports[0]["seconds"].keys()
         with pysam.VariantFile(str(project / f"results/annotated/{sample}.vcf.gz")) as vcf:
             assert (
                 sum(1 for contig in vcf.header.contigs for _ in vcf.fetch(contig))
@@ -102,60 +105,24 @@ def test_extra_options_reach_the_run(project: Path, demo_site: Site, submit_firs
     assert not any(line.startswith(b"##anyvar_step") for line in lines)
 
 
-def test_more_pieces_than_records_and_records_outside_the_contigs_ends(
-    project: Path, demo_site: Site
-) -> None:
-    """Pieces may be empty, or have no known contig; whatever lies at a border goes where it was."""
-    head = "##fileformat=VCFv4.2\n##contig=<ID=chr1,length=90000>\n##contig=<ID=chrM>\n##contig=<ID=decoy>\n"
-    rows = [
-        ("chr1", 0, "N", "A"), ("chr1", 5, "ACGTACGTACGT", "A"), ("chr1", 6, "A", "C"),
-        ("chr1", 6, "A", "G"),
-        ("chr1", 45000, "A", "<DEL>"), ("chr1", 99999, "A", "C"), ("chrM", 7, "A", "C"),
-        ("chrM", 900, "A", "C"), ("decoy", 5, "A", "C"),
-    ]  # fmt: skip
-    records = "".join(f"{c}\t{p}\té\t{r}\t{a}\t50.00\tPASS\tEND=90000;x=007\n" for c, p, r, a in rows)
+def test_the_whole_is_judged_not_its_pieces(project: Path, demo_site: Site) -> None:
+    """A VCF of another assembly is refused as without pieces, and leaves no output."""
+    only(project, "alice")
     vcf = project / "vcf/alice.vcf"
-    vcf.write_text(head + "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n" + records, encoding="latin-1")
-    bgzip_all(project)
-    results = []
-    for pieces in (1, 12):
-        options = json.dumps({"pieces": pieces})
-        (project / "config/config.yaml").write_text(CONFIG + f"annotate: {options}\n")
-        target = "results/annotated/alice.vcf.gz"
-        with demo_site.worker():
-            done = snakemake("--cores", "2", target, environ=demo_site.environ)
-        assert done.returncode == 0, done.stderr
-        results.append(text(project / target))
-        (project / target).unlink()
-    assert results[0] == results[1]
-    assert len([line for line in results[0].splitlines() if line[:1] != b"#"]) == len(rows)
-
-
-def test_pieces_need_an_index(project: Path) -> None:
-    (project / "config/config.yaml").write_text(CONFIG + "annotate: {pieces: 4}\n")
-    plain = snakemake("--dry-run")
-    assert "config/samples.tsv, line 2: annotate.pieces needs a bgzipped VCF" in plain.stdout + plain.stderr
-    bgzip_all(project)
-    (project / "vcf/carol.vcf.gz.tbi").unlink()
-    unindexed = snakemake("--dry-run")
-    assert unindexed.returncode == 1
-    assert "vcf/carol.vcf.gz.tbi" in unindexed.stdout
-
-
-def test_a_truncated_piece_does_not_become_a_result(project: Path, demo_site: Site) -> None:
-    """An index that does not belong to the VCF: the pieces are not the whole."""
-    bgzip_all(project)
-    alice = project / "vcf/alice.vcf.gz"
-    lines = text(alice).splitlines(keepends=True)
-    stale = Path(f"{alice}.tbi").read_bytes()
-    with pysam.BGZFile(str(alice), "wb") as out:
-        out.write(b"".join(lines[:-100]))
-    Path(f"{alice}.tbi").write_bytes(stale)
-    (project / "config/config.yaml").write_text(CONFIG + "annotate: {pieces: 3}\n")
+    lines = []
+    for line in vcf.read_text().splitlines(keepends=True):
+        fields = line.split("\t")
+        if line[0] != "#" and len(fields[3]) == 1:
+            fields[3] = {"A": "C", "C": "G", "G": "T", "T": "A"}.get(fields[3], fields[3])
+        lines.append("\t".join(fields))
+    vcf.write_text("".join(lines))
+    (project / "config/config.yaml").write_text(CONFIG + "annotate: {pieces: 4, retries: 0}\n")
     with demo_site.worker():
-        done = snakemake("--cores", "1", "results/annotated/alice.vcf.gz", environ=demo_site.environ)
+        done = snakemake("--cores", "1", environ=demo_site.environ)
     assert done.returncode == 1
+    assert "non-zero exit status 65" in done.stderr
     assert not (project / "results/annotated/alice.vcf.gz").exists()
+    assert demo_site.left_over() == []
 
 
 @pytest.fixture
@@ -234,8 +201,9 @@ def test_the_wrapper_annotates_as_its_own_test_says_whatever_the_files_are_calle
     meta = yaml.safe_load((WRAPPER / "meta.yaml").read_text())
     assert {"name", "description", "url", "authors", "input", "output", "params"} <= meta.keys()
     environment = yaml.safe_load((WRAPPER / "environment.yaml").read_text())
-    ours = yaml.safe_load((ROOT / "workflow/envs/anyvar-step.yaml").read_text())
-    assert environment == ours
+    *conda, pip = environment["dependencies"]
+    assert all(re.fullmatch(r"[a-z]+ =[0-9.]+", package) for package in conda), "each with its version"
+    assert pip == {"pip": [f"anyvar-step[local]=={__version__}"]}
 
 
 def test_a_report_shows_each_samples_counts_with_a_caption(project: Path) -> None:
@@ -266,6 +234,18 @@ def test_the_catalogue_finds_what_it_asks_for() -> None:
     assert shown["software-stack-deployment"]["conda"] is True
     for path in ("workflow/Snakefile", "config/README.md", "config/config.yaml", "README.md", "LICENSE"):
         assert (ROOT / path).is_file()
+
+
+def test_the_catalogues_test_data_run_without_any_server(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the template's CI: --directory .test, which brings its own config and data."""
+    folder = tmp_path / ".test"
+    shutil.copytree(ROOT / ".test", folder)
+    monkeypatch.delenv("ANYVAR_STEP_REFERENCE")
+    done = snakemake("--cores", "1", "--directory", str(folder), "--show-failed-logs")
+    assert done.returncode == 0, done.stderr
+    assert text(folder / "results/annotated/example.vcf.gz").count(b"VRS_Allele_IDs=ga4gh:VA.") == 3
 
 
 def test_each_key_of_the_config_is_explained() -> None:

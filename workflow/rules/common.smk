@@ -1,4 +1,4 @@
-# Config and sample sheet: read, checked against the schemas, and what the rules ask of them.
+# Config and sample sheet: read, checked against the schemas, and turned into paths and options for the rules.
 
 import csv
 import difflib
@@ -9,7 +9,7 @@ from snakemake.utils import validate
 
 
 def check(data, schema, where):
-    """Fill in defaults; WorkflowError says in one line where which key is wrong, and why."""
+    """Fill in defaults; raise WorkflowError with one line: the file, the wrong key, the reason."""
     try:
         validate(data, schema=schema)
     except WorkflowError as error:
@@ -17,9 +17,9 @@ def check(data, schema, where):
 
 
 def explained(error):
-    """A jsonschema.ValidationError as key and reason."""
+    """The key and the reason of a jsonschema.ValidationError."""
     path, schema, reason = list(error.absolute_path), error.schema, error.message
-    if "allOf" in error.absolute_schema_path:  # keys that do not go together
+    if "allOf" in error.absolute_schema_path:  # keys that exclude each other
         reason = schema["description"]
     elif error.validator == "required":
         path += [key for key in schema["required"] if key not in error.instance][:1]
@@ -34,14 +34,9 @@ def explained(error):
 
 check(config, "../schemas/config.schema.yaml", "config")
 
-# What one run annotates: a sample's VCF, or a piece of it (scatter.smk).
-IN_PIECES = config["annotate"]["pieces"] > 1
-UNIT = "{sample}/{piece}" if IN_PIECES else "{sample}"
-MADE = "results/pieces" if IN_PIECES else "results"
-
 
 def read_samples(sheet):
-    """Paths of the VCFs by sample name; WorkflowError names the sheet, the line and what is wrong."""
+    """Paths of the VCFs by sample name; raise WorkflowError with the sheet, the line and the reason."""
     try:
         with open(sheet, newline="", encoding="utf-8-sig") as stream:
             lines = list(csv.reader(stream, delimiter="\t"))
@@ -68,10 +63,6 @@ def check_row(row, samples, where):
     check(row, "../schemas/samples.schema.yaml", where)
     if row["sample"] in samples:
         raise WorkflowError(f"{where}: duplicate sample {row['sample']}")
-    if IN_PIECES and not row["vcf"].endswith((".gz", ".bgz")):
-        raise WorkflowError(
-            f"{where}: annotate.pieces needs a bgzipped VCF with its index, not {row['vcf']}"
-        )
 
 
 SAMPLES = read_samples(config["samples"])
@@ -103,41 +94,18 @@ def reports():
 
 
 def vcf_of(wildcards):
-    """The sample's VCF, from a file or another rule; a module's prefix is for what this workflow makes alone."""
+    """The sample's VCF, a file or the output of another rule; the prefix of a module does not apply to it."""
     return local(SAMPLES[wildcards.sample])
 
 
-def unit_of(wildcards):
-    """The VCF that one run annotates."""
-    if IN_PIECES:
-        return f"results/pieces/cut/{wildcards.sample}/{wildcards.piece}.vcf.gz"
-    return vcf_of(wildcards)
-
-
-def unit_made(path):
-    """An output of one run; a piece's is gone when the whole is made."""
-    return temp(path) if IN_PIECES else path
-
-
-def unit_report(path):
-    """The JSON report of one run; a piece's goes into that of the whole."""
-    return temp(path) if IN_PIECES else shown(path)
-
-
 def shown(path):
-    """The JSON report of a sample, as Snakemake's own report shows it."""
+    """The JSON report of a sample, marked for Snakemake's report."""
     return report(
         path,
         caption="../report/annotate.rst",
         category="VRS annotation",
         labels={"sample": "{sample}"},
     )
-
-
-def index_of(wildcards):
-    """The index beside the sample's VCF."""
-    vcf = SAMPLES[wildcards.sample]
-    return local(f"{vcf}.csi" if os.path.exists(f"{vcf}.csi") else f"{vcf}.tbi")
 
 
 def reference_table(wildcards):
@@ -147,32 +115,27 @@ def reference_table(wildcards):
     )
 
 
-def request(wildcards):
-    """The options that say what is asked of a run.
-
-    A piece after the first goes on whatever its contigs and REFs are: they say little of the whole.
-    """
+def request():
+    """The options that say what a run does."""
     chosen = config["annotate"]
-    later = IN_PIECES and not wildcards.piece.startswith("1-of-")
     return [
         "--assembly",
         config["assembly"],
         "--for-ref" if chosen["for_ref"] else "--no-for-ref",
         "--attributes" if chosen["attributes"] else "--no-attributes",
         *chosen["extra"],
-        *(["--force"] if later else []),
     ]
 
 
 def servers():
-    """The options that say where the run takes place."""
+    """The options that say where a run takes place."""
     if not config["local"]:
         return []
     return ["--local", "--reference", f"{config['assembly']}={config['reference']}"]
 
 
 def conflict_log():
-    """The output of ingest that only a validation has."""
+    """The output of ingest that exists only with a validation."""
     if not config["ingest"]["require_validation"]:
         return {}
     log = report(

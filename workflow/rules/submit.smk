@@ -1,21 +1,20 @@
-# Submits first and waits later: a job hands the VCF over and ends, and a rule on Snakemake's own host waits,
-# so that no cluster slot is held by a process that only waits.
+# Submits first and waits later: a job submits the VCF and ends, and a rule on Snakemake's own host waits, so that no
+# process that only waits holds a slot of the cluster.
 #
-# The ticket names the run. Whatever happens to a wait, the run goes on and the ticket stays: the next call
-# of Snakemake waits for the same run. Where that run was lost or cancelled, or its result has expired, the VCF
-# is submitted again.
+# The ticket names the run. When a wait ends early, the run goes on and the ticket stays: the next call of Snakemake
+# waits for the same run. Where that run was lost or cancelled, or its result has expired, the VCF is submitted again.
 
 
 rule submit:
     input:
-        vcf=unit_of,
+        vcf=vcf_of,
         reference=reference_table,
     output:
-        ticket=temp(f"results/tickets/{UNIT}.json"),
+        ticket=temp("results/tickets/{sample}.json"),
     log:
-        f"logs/submit/{UNIT}.log",
+        "logs/submit/{sample}.log",
     benchmark:
-        f"benchmarks/submit/{UNIT}.tsv"
+        "benchmarks/submit/{sample}.tsv"
     conda:
         "../envs/anyvar-step.yaml"
     threads: 1
@@ -23,7 +22,7 @@ rule submit:
         mem_mb=500,
         runtime=30,
     params:
-        request=request,
+        request=request(),
     shell:
         "anyvar-step submit {input.vcf:q} --ticket {output.ticket:q} {params.request:q} > {log:q} 2>&1"
 
@@ -31,16 +30,16 @@ rule submit:
 # No thread of its own: `--resources anyvar_slots=…` alone bounds how many wait at once.
 rule wait:
     input:
-        vcf=unit_of,
-        ticket=f"results/tickets/{UNIT}.json",
+        vcf=vcf_of,
+        ticket="results/tickets/{sample}.json",
     output:
-        vcf=unit_made(f"{MADE}/annotated/{UNIT}.vcf.gz"),
-        index=unit_made(f"{MADE}/annotated/{UNIT}.vcf.gz.tbi"),
-        report=unit_report(f"{MADE}/reports/{UNIT}.json"),
+        vcf="results/annotated/{sample}.vcf.gz",
+        index="results/annotated/{sample}.vcf.gz.tbi",
+        report=shown("results/reports/{sample}.json"),
     log:
-        f"logs/wait/{UNIT}.log",
+        "logs/wait/{sample}.log",
     benchmark:
-        f"benchmarks/wait/{UNIT}.tsv"
+        "benchmarks/wait/{sample}.tsv"
     localrule: True
     conda:
         "../envs/anyvar-step.yaml"
@@ -51,7 +50,7 @@ rule wait:
         anyvar_outage=config["annotate"]["outage_seconds"],
         anyvar_retries=config["annotate"]["retries"],
     params:
-        request=request,
+        request=request(),
     shell:
         """
         exec 2>{log:q}
