@@ -153,20 +153,25 @@ class Slurm:
 
     def lose_node(self, job: str) -> None:
         """Kill slurmd and all processes of the job at once, as a power cut does; the node is down then."""
-        self.daemons.pop().kill()
-        for process in Path("/proc").iterdir():
-            with contextlib.suppress(OSError, ValueError):
-                number = int(process.name)
-                variables = (process / "environ").read_bytes().split(b"\0")
-                shown = (process / "cmdline").read_bytes()
-                if f"SLURM_JOB_ID={job}".encode() in variables or f"[{job}.".encode() in shown:
-                    os.kill(number, signal.SIGKILL)
+        slurmd = self.daemons.pop()
+        slurmd.kill()
+        slurmd.wait()
+        for number in [*_processes(f"slurmstepd: [{job}."), *_processes(f"SLURM_JOB_ID={job}")]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
         self.run("scontrol", "update", f"NodeName={self.node}", "State=DOWN", "Reason=lost")
 
     def return_node(self) -> None:
-        """Start slurmd again and take the node back."""
-        self._spawn("slurmd", "-D")
+        """Start slurmd again, take the node back, and return once it has been told to end the lost jobs.
+
+        The controller repeats that message until the node answers; it would end a job of the same number.
+        """
+        self._spawn("slurmd", "-D", "-vvv")
         self.run("scontrol", "update", f"NodeName={self.node}", "State=RESUME")
+        told = "Finish processing RPC: REQUEST_TERMINATE_JOB"
+        until(
+            lambda: told in (self.folder / "slurmd.out").read_text(errors="replace"), 60, "the node's return"
+        )
 
     @property
     def node(self) -> str:
@@ -238,6 +243,18 @@ def private_slurm() -> Iterator[Slurm]:
     finally:
         slurm.stop()
         shutil.rmtree(slurm.folder, ignore_errors=True)
+
+
+def _processes(text: str) -> list[int]:
+    """The processes whose command line begins with the text, or whose environment has it as a variable."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes()
+            variables = (process / "environ").read_bytes().split(b"\0")
+            if command.startswith(text.encode()) or text.encode() in variables:
+                found.append(int(process.name))
+    return found
 
 
 def _user() -> str:

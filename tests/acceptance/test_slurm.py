@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -66,6 +70,18 @@ def long_vcf(path: Path, genome: Path) -> Path:
     return path
 
 
+def submitted(site: Site) -> str:
+    """The id of the only run of the site, once it is in the queue."""
+    found: list[str] = []
+
+    def sent() -> bool:
+        found[:] = [path.name for path in site.left_over() if path.is_dir() and path.name[0] != "."]
+        return len(found) == 1 and "SENT" in site.run("status", found[0]).stdout
+
+    until(sent, 60, "a run in the queue")
+    return found[0]
+
+
 def test_an_array_annotates_one_vcf_per_task_and_the_idle_pilot_goes_home(
     cluster: Cluster, genome: Path, tmp_path: Path
 ) -> None:
@@ -106,13 +122,11 @@ def test_scancel_revokes_the_run_and_removes_its_files(
     job = cluster.sbatch(
         "annotate.sbatch", write_list(tmp_path, vcf), tmp_path / "out", options=("--array=1", "--mem=100M")
     )
-    until(lambda: any(path.name == "manifest.json" for path in cluster.site.left_over()), 40, "a run")
-    [folder] = [path for path in cluster.site.left_over() if path.is_dir()]
-    until(lambda: "SENT" in cluster.site.run("status", folder.name).stdout)
+    run_id = submitted(cluster.site)
     cluster.slurm.run("scancel", job)
     assert cluster.slurm.ended(f"{job}_1") == "CANCELLED"
     until(lambda: "interrupted by SIGTERM. The run was revoked" in cluster.log(f"{job}_1"))
-    assert "RUN_CANCELLED" in cluster.site.run("status", folder.name).stdout
+    assert "RUN_CANCELLED" in cluster.site.run("status", run_id).stdout
     assert cluster.site.left_over() == []
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -125,9 +139,7 @@ def test_a_job_that_starts_again_writes_the_same_output(
     slurm, site = cluster.slurm, cluster.site
     listed = write_list(tmp_path, write_vcf(tmp_path / "a.vcf", genome))
     job = cluster.sbatch("annotate.sbatch", listed, tmp_path / "out", options=("--array=1", "--mem=100M"))
-    until(lambda: any(path.name == "manifest.json" for path in site.left_over()), 40, "a run")
-    [folder] = [path for path in site.left_over() if path.is_dir()]
-    until(lambda: "SENT" in site.run("status", folder.name).stdout)
+    run_id = submitted(site)
     if how == "requeue":
         slurm.run("scontrol", "requeue", f"{job}_1")
     elif how == "preemption":
@@ -138,17 +150,19 @@ def test_a_job_that_starts_again_writes_the_same_output(
     else:
         slurm.lose_node(slurm.job_id(f"{job}_1"))
         until(lambda: slurm.state(f"{job}_1") == "PENDING", 60, "the requeued job")
+        slurm.run("scontrol", "hold", f"{job}_1")  # until the node is back: there is no other
         slurm.return_node()
+        slurm.run("scontrol", "release", f"{job}_1")
     until(lambda: slurm.state(f"{job}_1") in ("PENDING", "RUNNING"), 60, "the requeued job")
     if slurm.state(f"{job}_1") == "PENDING":  # Slurm holds a requeued job back for two minutes
         slurm.run("scontrol", "update", f"JobId={job}_1", "StartTime=now")
-    if how == "node loss":
-        until(lambda: cluster.log(f"{job}_1").count(folder.name) > 1, 60, "the same run again")
-    else:
+    if how != "node loss":
         assert "interrupted by SIGTERM. The run was revoked" in cluster.log(f"{job}_1")
     with site.worker():
         assert slurm.ended(f"{job}_1") == "COMPLETED", cluster.log(f"{job}_1")
     assert slurm.restarts(f"{job}_1") == 1
+    report = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert (report["run_id"] == run_id) == (how == "node loss")
     made = ["a.json", "a.vcf.gz", "a.vcf.gz.tbi"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == made
     until(lambda: site.left_over() == [], 30, "an empty work dir")
@@ -221,3 +235,81 @@ def test_the_page_on_clusters_as_typed(cluster: Cluster, genome: Path, tmp_path:
         "1.vrs.vcf.gz",
     ]
     assert cluster.site.left_over() == []
+
+
+# -- LSF, PBS and Grid Engine: the scripts, without a scheduler ------------------------------------------
+
+
+SCHEDULERS = {"LSF": "LSB_JOBINDEX", "PBS": "PBS_ARRAY_INDEX", "Grid Engine": "SGE_TASK_ID"}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "number"),
+    [
+        ("LSF", signal.SIGTERM),
+        ("PBS", signal.SIGTERM),
+        ("Grid Engine", signal.SIGUSR2),
+    ],
+)
+def test_the_script_of_other_schedulers_passes_their_signals_on(
+    cluster: Cluster, genome: Path, tmp_path: Path, scheduler: str, number: int
+) -> None:
+    """The scheduler is played: its variables, and its signal to all processes of the job."""
+    (tmp_path / "calls").mkdir()
+    vcfs = [write_vcf(tmp_path / "calls" / f"{seed}.vcf", genome, seed=seed) for seed in range(2)]
+    environ = {
+        **cluster.environ,
+        "LIST": str(write_list(tmp_path, *vcfs)),
+        "OUTDIR": str(tmp_path / "out"),
+        "OPTIONS": "--attributes --no-version",
+        SCHEDULERS[scheduler]: "2",
+    }
+    script = ["bash", str(ROOT / "workflow" / "cluster" / "annotate.sh")]
+    with subprocess.Popen(
+        script, env=environ, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as job:
+        run_id = submitted(cluster.site)
+        os.killpg(job.pid, number)
+        _, err = job.communicate(timeout=60)
+    assert "interrupted by SIGTERM. The run was revoked" in err
+    assert job.returncode == 143
+    assert "RUN_CANCELLED" in cluster.site.run("status", run_id).stdout
+    assert cluster.site.left_over() == []
+    with cluster.site.worker():
+        done = subprocess.run(script, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "1.json",
+        "1.vcf.gz",
+        "1.vcf.gz.tbi",
+    ]
+
+
+def test_a_pilot_of_other_schedulers_finishes_its_run(cluster: Cluster, genome: Path, tmp_path: Path) -> None:
+    """SIGUSR2 to all processes is one SIGTERM to the worker: it finishes what is at work, and ends."""
+    vcf = long_vcf(tmp_path / "long.vcf", genome)
+    script = ["bash", str(ROOT / "workflow" / "cluster" / "worker.sh")]
+    log = tmp_path / "pilot.log"
+    with log.open("w") as out, subprocess.Popen(
+        script, env=cluster.environ | {"NSLOTS": "1"}, stdout=out, stderr=out, start_new_session=True
+    ) as pilot:  # fmt: skip
+        until(lambda: " ready." in log.read_text(), 60, "a pilot")
+        step = cluster.site.start("annotate", str(vcf), "-o", str(tmp_path / "out.vcf"))
+        until(
+            lambda: any("_outputvcf" in path.name for path in cluster.site.left_over()), 60, "a run at work"
+        )
+        os.killpg(pilot.pid, signal.SIGUSR2)
+        _, err = step.communicate(timeout=120)
+        assert step.returncode == 0, err
+        assert pilot.wait(60) == 0, log.read_text()
+    assert "Warm shutdown" in log.read_text()
+
+
+def test_shellcheck_finds_nothing_in_the_job_scripts() -> None:
+    scripts = [*(ROOT / "workflow").glob("slurm/*.sbatch"), *(ROOT / "workflow").glob("cluster/*.sh")]
+    assert len(scripts) == 4
+    if shutil.which("shellcheck") is None:
+        assert os.environ.get("CI") != "true", "no shellcheck: apt install shellcheck"
+        pytest.skip("NOT CHECKED BY SHELLCHECK: apt install shellcheck")
+    done = subprocess.run(["shellcheck", *map(str, scripts)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
