@@ -101,8 +101,8 @@ def with_retries(times: int, step: Callable[[], RunReport]) -> RunReport:
 
 def holder(output: Path | None) -> str | None:
     """Who wants the run; None where nothing is written that the next call would write, too."""
-    from anyvar_step.client.celery import holder_for
     from anyvar_step.files import is_stream
+    from anyvar_step.runs.holder import holder_for
 
     return None if output is None or is_stream(output) else holder_for(output)
 
@@ -249,7 +249,7 @@ def _step(
         factories.reached(
             settings, via, holder(goal.path), folder=goal.folder, outage=patience.outage
         ) as transport,
-        shown(source.name, transport.queued) as watch,
+        shown(source.name, transport.queue_length) as watch,
     ):
         if chunks != 1 and source.is_stream:
             _logger.warning("--chunks needs a file to cut: %s is annotated as one", source.name)
@@ -257,7 +257,7 @@ def _step(
             source.check()
             with source.as_file(goal.folder) as path:
                 if chunks == options.AUTO:
-                    chunks = automatic(path.stat().st_size, transport.capacity())
+                    chunks = automatic(path.stat().st_size, transport.worker_processes())
                 report = annotate_in_pieces(
                     transport, path, goal, asked, chunks=chunks, patience=patience, watch=watch
                 )
@@ -404,7 +404,7 @@ def _ingestion(
 
     with (
         factories.reached(settings, "celery", holder(conflicts)) as transport,
-        shown(source.name, transport.queued) as watch,
+        shown(source.name, transport.queue_length) as watch,
     ):
         report = ingest(transport, source, conflicts, asked, patience=patience, watch=watch)
         watch.done(report)

@@ -101,7 +101,7 @@ def wait_command(
     patience = factories.make_patience(timeout, queue_timeout, outage)
     with factories.reached(settings, via, DETACHED, take=False) as transport:
         ticket = factories.find_ticket(transport, run)
-        with interruptible(), shown(ticket.input_name or ticket.run_id, transport.queued) as watch:
+        with interruptible(), shown(ticket.input_name or ticket.run_id, transport.queue_length) as watch:
             status = wait(transport, ticket, patience, watch)
             if status.status_code == 200:
                 watch.done(None)
@@ -211,4 +211,4 @@ def cancel_command(
     RUN is a run id or a ticket file. It is stopped wherever it is: in the queue or at work.
     """
     with factories.reached(factories.load_settings(work_dir, broker_url, latency_wait), via) as transport:
-        transport.cancel(factories.find_ticket(transport, run))
+        transport.cancel(factories.find_ticket(transport, run), shared=False)

@@ -1,4 +1,4 @@
-"""How a step reaches its run: a narrow seam that Celery and HTTP both offer."""
+"""How a step reaches its run: the transport, by Celery or by HTTP."""
 
 from __future__ import annotations
 
@@ -24,64 +24,63 @@ class Fetched:
 
 
 class Transport(Protocol):
-    """Submit, look, fetch, and then forget or cancel."""
+    """Submit, wait, fetch, end. A run is ended by ``forget`` once it is done, by ``cancel`` before.
+
+    All methods raise Unavailable where Redis or the web API cannot be reached, AccessRefused where it
+    refuses.
+    """
+
+    @property
+    def held(self) -> list[Manifest]:
+        """The runs that were started or joined here and not ended since, also where submit failed."""
 
     def submit(self, source: BinaryIO, name: str, request: RunRequest) -> tuple[Manifest, bool]:
         """Hand the input over and start its run, or find the one at work; True = found.
 
-        Raises InvalidInput, Unavailable, AccessRefused, FileTrouble.
+        Raises InvalidInput, FileTrouble.
         """
 
-    def status(self, run_id: str) -> RunStatus:
-        """What the run-status endpoint answers now. Raises Unavailable while nobody can be asked."""
-
-    def keep(self, ticket: Manifest) -> None:
-        """Say that somebody still waits for the run; to be called every 20 s or so."""
-
-    def served(self) -> bool:
-        """Whether any worker answers on the queue; costs a second."""
-
-    def queued(self) -> int | None:
-        """How many runs stand in the queue, None where that cannot be asked; one command of Redis."""
-
-    def unknown(self, run_ids: Sequence[str]) -> Collection[str]:
-        """Those runs that neither the queue nor a worker can have, as far as that can be asked; a second."""
-
-    def requeue(self, ticket: Manifest) -> None:
-        """Queue the run again that neither queue nor workers have: its worker died before it began."""
-
-    def capacity(self) -> int:
-        """How many worker processes serve the queue, 1 where that cannot be asked; costs two seconds."""
-
-    def fetch(self, ticket: Manifest, status: RunStatus) -> AbstractContextManager[Fetched]:
-        """The finished run's output, whole, while the block lasts. Raises FileTrouble, RunLost."""
-
-    def again(self, ticket: Manifest) -> Manifest | None:
+    def resubmit(self, ticket: Manifest) -> Manifest | None:
         """A new attempt at a run that was lost, from its staged input; None where that cannot be.
 
         The same ticket where the run turns out to have ended well.
         """
 
-    def forget(self, ticket: Manifest) -> None:
-        """Drop the ended run, its result and its files, once no other step wants them."""
-
-    def drop(self, ticket: Manifest) -> None:
-        """Drop the ended run, whoever wants it: its output is spoiled, and must be made anew."""
-
-    def abandon(self, ticket: Manifest) -> bool:
-        """Stop the run wherever it is and drop its files, unless another step wants them: then False.
-
-        Tried once and in seconds, since whoever told us to end may not wait. Raises Unavailable.
-        """
-
-    def held(self) -> list[Manifest]:
-        """The runs that were started or joined here and still concern us, even if ``submit`` failed."""
+    def status(self, run_id: str) -> RunStatus:
+        """What the run-status endpoint answers now."""
 
     def find(self, run_id: str) -> Manifest:
         """The ticket of a run of which no more than the id is known. Raises RunLost where there is none."""
 
-    def cancel(self, ticket: Manifest) -> None:
-        """Stop the run and drop its files, whoever wants it."""
+    def renew_lease(self, ticket: Manifest) -> None:
+        """State that this step still waits for the run; to be called every 20 s or so."""
+
+    def queue_length(self) -> int | None:
+        """The number of runs in the queue, None where that cannot be asked; one command of Redis."""
+
+    def worker_processes(self) -> int:
+        """The number of worker processes that serve the queue; 1 where that cannot be asked."""
+
+    def unreceived(self, run_ids: Sequence[str]) -> Collection[str]:
+        """Those runs that neither the queue nor a worker can have, as far as that can be asked."""
+
+    def requeue(self, ticket: Manifest) -> None:
+        """Queue the run again that neither queue nor workers have: its worker died before it began."""
+
+    def fetch(self, ticket: Manifest, status: RunStatus) -> AbstractContextManager[Fetched]:
+        """The finished run's output, whole, while the block lasts. Raises FileTrouble, RunLost."""
+
+    def forget(self, ticket: Manifest, *, shared: bool = True) -> None:
+        """Delete result and files of an ended run, once no other step needs them.
+
+        Not ``shared``: whoever needs them, since the output is corrupt and must be made anew.
+        """
+
+    def cancel(self, ticket: Manifest, *, shared: bool = True) -> bool:
+        """Stop the run wherever it is and delete its files, unless another step waits for it: then False.
+
+        Not ``shared``: whoever waits for it. Tried once and in seconds: whoever sent a signal may not wait.
+        """
 
     def close(self) -> None:
         """Give back connections."""

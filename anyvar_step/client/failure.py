@@ -56,7 +56,7 @@ def ended_badly(transport: Transport, ticket: Manifest, status: RunStatus) -> St
     """
     problem = failure(status)
     if isinstance(problem, RunLost | RunCancelled):
-        transport.abandon(ticket)
+        transport.cancel(ticket)
     else:
         transport.forget(ticket)
     return problem
@@ -77,7 +77,7 @@ def dropped_if_spoiled(transport: Transport, ticket: Manifest) -> Iterator[None]
         yield
     except CorruptFile:
         with contextlib.suppress(StepError):
-            transport.drop(ticket)
+            transport.forget(ticket, shared=False)
         raise
 
 
@@ -96,12 +96,12 @@ def cancel_on_failure(transport: Transport) -> Iterator[None]:
     except BaseException as error:
         # A Redis that is away ends the step, too, and that says so.
         level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
-        if _abandon(transport, transport.held(), level) and isinstance(error, Interrupted):
+        if _cancel_all(transport, transport.held, level) and isinstance(error, Interrupted):
             error.revoked()
         raise
 
 
-def _abandon(transport: Transport, tickets: Sequence[Manifest], level: int) -> bool:
+def _cancel_all(transport: Transport, tickets: Sequence[Manifest], level: int) -> bool:
     """Cancel the runs; whether all were. Where nobody answers for one, nobody does for the others.
 
     ``level`` is that of a line which says that nobody answers.
@@ -109,7 +109,7 @@ def _abandon(transport: Transport, tickets: Sequence[Manifest], level: int) -> b
     stopped = []
     for ticket in tickets:
         try:
-            stopped.append(transport.abandon(ticket))
+            stopped.append(transport.cancel(ticket))
         except Unavailable as trouble:
             others = f" and {left} others" if (left := len(tickets) - len(stopped) - 1) else ""
             _logger.log(level, "run %s%s could not be cancelled: %s", ticket.run_id, others, trouble)

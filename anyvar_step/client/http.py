@@ -669,35 +669,33 @@ class HttpTransport(HttpStatusPoller):
         self._seen = True
         return ticket, found
 
+    @property
     def held(self) -> list[Manifest]:
-        """The runs that were uploaded or found here, and neither forgotten nor abandoned since."""
+        """The runs that were uploaded or found here, and not ended since."""
         return list(self._held.values())
 
     # -- the rest ----------------------------------------------------------------------------------------
 
-    def keep(self, ticket: Manifest) -> None:
+    def renew_lease(self, ticket: Manifest) -> None:
         """Nothing to do: each look keeps the run."""
 
-    def served(self) -> bool:
-        """Whether any worker answers on the queue; AnyVar's web API does not say, and is believed."""
-        _, body = self._client.ask("GET", "healthz")
-        return str(body.get("workers", "ok")) == "ok"
-
-    def queued(self) -> int | None:
+    def queue_length(self) -> int | None:
         """The web API does not tell the queue's length."""
         return None
 
-    def unknown(self, run_ids: Sequence[str]) -> Collection[str]:  # noqa: ARG002
+    def unreceived(self, run_ids: Sequence[str]) -> Collection[str]:  # noqa: ARG002
         """None: the web API's own affair."""
         return ()
 
     def requeue(self, ticket: Manifest) -> None:
         """The web API's own affair."""
 
-    def capacity(self) -> int:
-        """How many worker processes serve the queue; 1 behind AnyVar's web API."""
+    def worker_processes(self) -> int:
+        """The number of worker processes that serve the queue; 1 behind AnyVar's web API."""
         _, body = self._client.ask("GET", "healthz")
         processes = body.get("processes")
+        if str(body.get("workers", "ok")) != "ok":
+            return 0
         return max(1, processes) if isinstance(processes, int) else 1
 
     @contextlib.contextmanager
@@ -724,28 +722,20 @@ class HttpTransport(HttpStatusPoller):
                     what, "See the web API's log, and whether its version is that of this step"
                 ) from error
 
-    def again(self, ticket: Manifest) -> Manifest | None:  # noqa: ARG002
+    def resubmit(self, ticket: Manifest) -> Manifest | None:  # noqa: ARG002
         """None: the staged input is the web API's; the caller's own ``--retries`` sends it again."""
         return None
 
-    def forget(self, ticket: Manifest) -> None:
-        """Drop the ended run; where that fails, its web API drops it in time, and AnyVar's has done so."""
+    def forget(self, ticket: Manifest, *, shared: bool = True) -> None:
+        """Delete the ended run; where that fails, its web API does so in time. AnyVar's has done so."""
         with contextlib.suppress(TryLater):
-            self._client.ask("DELETE", run_path(ticket.run_id))
+            self._client.ask("DELETE", run_path(ticket.run_id), headers={} if shared else {HOLDER: ""})
         self._held.pop(ticket.run_id, None)
 
-    def drop(self, ticket: Manifest) -> None:
-        """Drop the ended run, whoever wants it."""
-        self.cancel(ticket)
-
-    def abandon(self, ticket: Manifest) -> bool:
-        """Cancel the run, unless another step wants it; AnyVar's web API cannot."""
+    def cancel(self, ticket: Manifest, *, shared: bool = True) -> bool:
+        """Cancel the run, if ``shared`` unless another step waits for it; AnyVar's web API cannot."""
         self._held.pop(ticket.run_id, None)
-        return self._delete(ticket.run_id)
-
-    def cancel(self, ticket: Manifest) -> None:
-        """Cancel the run, whoever wants it."""
-        self._delete(ticket.run_id, headers={HOLDER: ""})
+        return self._delete(ticket.run_id, headers={} if shared else {HOLDER: ""})
 
     def _delete(self, run_id: str, **options: Any) -> bool:
         """Ask for the run's end; False where the web API cannot do that."""

@@ -45,7 +45,7 @@ class Serving:
             return
         first, self._asked = self._asked < self._begin, now
         try:
-            if at_work or self._transport.served():
+            if at_work or self._transport.worker_processes():
                 self._served = time.monotonic()
                 self._find(queued)
                 return
@@ -71,7 +71,7 @@ class Serving:
 
         Redis would give them to another worker only after the visibility timeout (PITFALLS.md 3).
         """
-        unknown = self._transport.unknown([ticket.run_id for ticket in queued])
+        unknown = self._transport.unreceived([ticket.run_id for ticket in queued])
         self._unknown = Counter({run_id: self._unknown[run_id] + 1 for run_id in unknown})
         for ticket in queued:
             run_id = ticket.run_id
@@ -131,7 +131,7 @@ def wait_all(
                     queued.append(tickets[n])
                 at_work = at_work or (status.running and status.status != State.SENT)
                 watch(status)
-            elif status.lost and left[n] and (again := transport.again(tickets[n])):
+            elif status.lost and left[n] and (again := transport.resubmit(tickets[n])):
                 if again.run_id != status.run_id:
                     _logger.warning("%s; submitted again as run %s", failure(status), again.run_id)
                 left[n] -= 1
@@ -194,6 +194,6 @@ class _Waiter:
             )
         if now - self._kept > KEEP_SECONDS:
             with contextlib.suppress(Unavailable):  # an outage is the next look's affair
-                self._transport.keep(self._ticket)
+                self._transport.renew_lease(self._ticket)
                 self._kept = now
         return status

@@ -21,7 +21,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from anyvar_step.client.celery import CeleryTransport
 from anyvar_step.client.http import ERROR_CLASS, PROGRESS, RETRY_AFTER, STATE, is_holder
 from anyvar_step.errors import AccessRefused, FileTrouble, RunLost, StepError
 from anyvar_step.files import remove_tree
@@ -29,6 +28,8 @@ from anyvar_step.models import Manifest, RunReport, RunStatus, State
 from anyvar_step.runs import sweep
 from anyvar_step.runs.keys import is_run_id
 from anyvar_step.runs.lease import DETACHED
+from anyvar_step.runs.registry import WorkerRegistry
+from anyvar_step.runs.repository import RunRepository
 from anyvar_step.runs.state import run_status
 from anyvar_step.runs.work_dir import Staged, WorkDir
 from anyvar_step.settings import Settings
@@ -217,7 +218,8 @@ class Runs:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._idle: queue.LifoQueue[CeleryTransport] = queue.LifoQueue()
+        self._workers = WorkerRegistry(settings)
+        self._idle: queue.LifoQueue[RunRepository] = queue.LifoQueue()
         self.workdir = WorkDir(
             settings.required_work_dir(),
             worker_root=settings.worker_work_dir,
@@ -226,12 +228,12 @@ class Runs:
         )
 
     @contextlib.contextmanager
-    def _transport(self) -> Iterator[CeleryTransport]:
+    def _transport(self) -> Iterator[RunRepository]:
         """A transport of one's own for a moment: its connection is not for two threads at once."""
         try:
             transport = self._idle.get_nowait()
         except queue.Empty:
-            transport = CeleryTransport(self._settings, DETACHED)
+            transport = RunRepository(self._settings)
         try:
             yield transport
         finally:
@@ -263,7 +265,7 @@ class Runs:
         with self._transport() as transport:
             if transport.state.deliveries.is_delivered(manifest.run_id):
                 self._drop(transport, transport.status(manifest.run_id))
-            if not transport.start(manifest, staged):
+            if not transport.start(manifest, staged, DETACHED):
                 return False
             if is_holder(holder) and holder != DETACHED:
                 transport.state.leases.acquire(manifest.run_id, holder)
@@ -340,12 +342,12 @@ class Runs:
                 return False
             holder = holder if is_holder(holder) else ""
             if status.running:
-                transport.stop(run_id, self.workdir.find(run_id), holder)
+                transport.cancel(run_id, self.workdir.find(run_id), holder)
             else:
                 self._drop(transport, status, holder)
             return True
 
-    def _drop(self, transport: CeleryTransport, status: RunStatus, holder: str = "") -> None:
+    def _drop(self, transport: RunRepository, status: RunStatus, holder: str = "") -> None:
         """Forget the run and remove its files; those of AnyVar's own web API have no folder of their own.
 
         A run in another work dir belongs to another deployment on the same Redis, which looks after it.
@@ -375,8 +377,7 @@ class Runs:
 
     def capacity(self) -> int:
         """How many worker processes serve the queue."""
-        with self._transport() as transport:
-            return transport.capacity() if transport.served() else 0
+        return self._workers.capacity()
 
 
 #: Seconds between two looks at a run on behalf of a waiting client, first and last; and the longest wait.

@@ -140,9 +140,9 @@ def test_the_same_content_is_one_run_and_the_last_holder_ends_it(site: Site, kin
             again, found_again = second.submit(source, vcf.name, REQUEST)
         assert (found, found_again, again.run_id) == (False, True, ticket.run_id)
         assert second.status(ticket.run_id).running
-        first.abandon(ticket)
+        first.cancel(ticket)
         assert second.status(ticket.run_id).running
-        second.abandon(ticket)
+        second.cancel(ticket)
         assert second.status(ticket.run_id).error_code == "RUN_CANCELLED"
         assert site.left_over() == []
         # A cancelled run is not handed out again: the next one has an id of its own.
@@ -150,7 +150,7 @@ def test_the_same_content_is_one_run_and_the_last_holder_ends_it(site: Site, kin
             third, found = second.submit(source, vcf.name, REQUEST)
         assert not found
         assert third.run_id != ticket.run_id
-        second.cancel(third)
+        second.cancel(third, shared=False)
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -165,7 +165,7 @@ def test_a_callers_own_run_id_names_one_content(site: Site, kind: str, vcf: Path
             assert transport.submit(source, vcf.name, request)[1] is True
         with other.open("rb") as source, pytest.raises(ConfigurationError, match="another input"):
             transport.submit(source, other.name, request)
-        transport.cancel(transport.find(f"my-own-{kind}"))
+        transport.cancel(transport.find(f"my-own-{kind}"), shared=False)
         with vcf.open("rb") as source, pytest.raises(ConfigurationError, match="cancelled"):
             transport.submit(source, vcf.name, request)
 
@@ -176,7 +176,13 @@ def test_a_cancelled_run_ends_the_wait_of_others(site: Site, kind: str, vcf: Pat
         transport = make(kind)
         ticket = submitted(transport, vcf)
         other = make("celery")
-        status = wait(transport, ticket, Patience(), lambda _: other.cancel(other.find(ticket.run_id)))
+
+        def cancelled(_: RunStatus) -> None:
+            other.cancel(other.find(ticket.run_id), shared=False)
+
+        status = wait(
+            transport, ticket, Patience(), lambda _: other.cancel(other.find(ticket.run_id), shared=False)
+        )
         assert status.error_class == RunCancelled.__name__
 
 
@@ -206,11 +212,11 @@ def test_two_steps_that_lose_the_run_they_share_attempt_it_again_once(site: Site
             ticket, _ = first.submit(source, vcf.name, REQUEST)
         with vcf.open("rb") as source:
             second.submit(source, vcf.name, REQUEST)
-        again = first.again(ticket)
+        again = first.resubmit(ticket)
         assert again
         assert second.status(ticket.run_id).lost
-        assert second.again(ticket) == again
-        second.cancel(again)
+        assert second.resubmit(ticket) == again
+        second.cancel(again, shared=False)
 
 
 def test_a_worker_lost_with_its_work_done_is_no_loss_though_its_output_is_seen_late(
@@ -228,10 +234,10 @@ def test_a_worker_lost_with_its_work_done_is_no_loss_though_its_output_is_seen_l
         output = folder / f"{ticket.staged_input}{OUTPUT_SUFFIX}"
         shown = threading.Timer(1, lambda: (folder / ".late").rename(output))
         shown.start()
-        assert transport.again(ticket) == ticket
+        assert transport.resubmit(ticket) == ticket
         status = wait(transport, ticket, Patience(), lambda _: None)
         assert (status.status_code, status.output) == (200, str(output))
-        transport.drop(ticket)
+        transport.forget(ticket, shared=False)
 
 
 def test_an_output_that_is_gone_is_spoiled_though_its_report_is_seen_late(site: Site, vcf: Path) -> None:
@@ -249,21 +255,20 @@ def test_an_output_that_is_gone_is_spoiled_though_its_report_is_seen_late(site: 
         shown.start()
         with pytest.raises(CorruptFile), transport.fetch(ticket, status):
             pass
-        transport.drop(ticket)
+        transport.forget(ticket, shared=False)
 
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_whether_workers_are_there_can_be_asked(site: Site, kind: str) -> None:
     with site.worker("--name", f"{kind}@%h", concurrency=2), transports(site) as make:
         transport = make(kind)
-        assert transport.served()
-        assert transport.capacity() == 2
+        assert transport.worker_processes() == 2
 
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_that_no_workers_are_there_can_be_asked(site: Site, kind: str) -> None:
     with transports(site) as make:
-        assert make(kind).served() is False
+        assert make(kind).worker_processes() == 0
 
 
 def test_the_outputs_are_the_same_bytes(make: Make, vcf: Path, tmp_path: Path) -> None:

@@ -25,21 +25,21 @@ class Counting(CeleryTransport):
 
     asked = 0
 
-    def served(self) -> bool:
+    def worker_processes(self) -> int:
         self.asked += 1
-        return super().served()
+        return super().worker_processes()
 
-    def unknown(self, run_ids: Sequence[str]) -> Collection[str]:
+    def unreceived(self, run_ids: Sequence[str]) -> Collection[str]:
         self.asked += 1
-        return super().unknown(run_ids)
+        return super().unreceived(run_ids)
 
 
 @pytest.fixture
 def transport(site: Site) -> Iterator[Counting]:
     with contextlib.closing(Counting(load(site.environ))) as made:
         yield made
-        for ticket in made.held():
-            made.cancel(ticket)
+        for ticket in made.held:
+            made.cancel(ticket, shared=False)
 
 
 @pytest.fixture

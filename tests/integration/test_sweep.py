@@ -45,13 +45,13 @@ def submit(transport: CeleryTransport, source: Path, run_id: str) -> Path:
     request = RunRequest.model_validate({"options": {"assembly": "GRCh38"}, "run_id": run_id})
     with source.open("rb") as file:
         ticket, _ = transport.submit(file, source.name, request)
-    return transport.workdir.root / ticket.folder
+    return transport.runs.workdir.root / ticket.folder
 
 
 def forgotten(transport: CeleryTransport, folder: Path, queue: str) -> Path:
     """The same after everything that knew of it is gone."""
-    transport.state.forget(folder.name, "")
-    transport.state._redis.delete(queue)
+    transport.runs.state.forget(folder.name, "")
+    transport.runs.state._redis.delete(queue)
     return folder
 
 
@@ -104,7 +104,7 @@ def test_what_a_killed_check_left_goes_once_it_is_old(settings: Settings, site: 
 def test_any_sign_of_life_keeps_a_run_however_old(
     transport: CeleryTransport, settings: Settings, site: Site, vcf: Path
 ) -> None:
-    redis = transport.state._redis
+    redis = transport.runs.state._redis
     kept = []
     for sign in ("state", "claim", "lease", "unacked", "queue"):
         folder = submit(transport, vcf, f"lives-by-{sign}")
@@ -118,7 +118,7 @@ def test_any_sign_of_life_keeps_a_run_however_old(
         if sign == "claim":
             redis.set(step_key("claim", folder.name), "worker", ex=20)
         if sign == "lease":
-            transport.state.leases.acquire(folder.name, "a-step")
+            transport.runs.state.leases.acquire(folder.name, "a-step")
         kept.append(aged(folder))
         queued = [json.loads(raw)["headers"]["id"] for raw in redis.lrange(site.queue, 0, -1)]
         assert queued == (["lives-by-queue"] if sign == "queue" else [])
@@ -136,10 +136,10 @@ def test_a_file_of_anyvars_that_still_waits_in_the_queue_stays(
     path = site.work_dir / "2026115" / str(uuid.uuid4())
     path.parent.mkdir()
     path.write_text("x")
-    transport.queue.publish("some.task", {"input_file_path": str(path)}, "a-run-of-another-name")
+    transport.runs.queue.publish("some.task", {"input_file_path": str(path)}, "a-run-of-another-name")
     aged(path)
     assert swept(settings) == []
-    transport.state._redis.delete(site.queue)
+    transport.runs.state._redis.delete(site.queue)
     assert [left.path for left in swept(settings)] == [path]
 
 
@@ -251,8 +251,8 @@ def test_one_worker_of_all_sweeps_when_it_is_ready(
     again = aged(forgotten(transport, submit(transport, source, "dead-2"), site.queue))
     sweeping.sweep_if_due(settings, WorkDir(site.work_dir))
     assert again.exists()  # the worker had the turn
-    assert 0 < transport.state._redis.ttl(sweep_key(site.work_dir)) <= sweeping.SWEEP_EVERY
-    transport.state._redis.delete(sweep_key(site.work_dir))
+    assert 0 < transport.runs.state._redis.ttl(sweep_key(site.work_dir)) <= sweeping.SWEEP_EVERY
+    transport.runs.state._redis.delete(sweep_key(site.work_dir))
     sweeping.sweep_if_due(settings, WorkDir(site.work_dir))
     assert not again.exists()
 
@@ -267,9 +267,9 @@ def test_a_state_that_a_result_left_behind_keeps_it_until_it_expires(
     folder = submit(transport, vcf, "done")
     (folder / "input.vcf_outputvcf").write_text("##fileformat=VCFv4.2\n")
     aged(folder, 8000)
-    stored(transport.state, "done", State.SUCCESS, "somewhere")
+    stored(transport.runs.state, "done", State.SUCCESS, "somewhere")
     workdir = WorkDir(site.work_dir)
     assert list(sweep(settings, workdir, results_older_than=7200)) == []
-    transport.state._redis.delete(meta_key("done"))
+    transport.runs.state._redis.delete(meta_key("done"))
     [left] = sweep(settings, workdir, results_older_than=7200)
     assert (left.path, left.what) == (folder, "an expired result of sample.vcf")

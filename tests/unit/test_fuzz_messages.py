@@ -138,8 +138,7 @@ def test_changed_answers_of_a_web_api_are_understood_or_refused(tmp_path: Path) 
             ticket = transport.find("run-1")
             acts = (
                 lambda: transport.status("run-1"),
-                lambda: transport.capacity() > 0,
-                transport.served,
+                transport.worker_processes,
                 lambda: transport.cancel(ticket),
                 lambda: transport.forget(ticket),
                 lambda: transport._report("run-1"),
