@@ -227,6 +227,8 @@ def masked(url: str) -> str:
 
     What is no URL, or one that a password may have broken, is replaced as a whole.
     """
+    if url.startswith("seqrepo+:"):
+        return url  # a path
     urls = url.split(";")
     if not all("://" in each for each in urls):
         scheme = re.match(r"[a-z+]+://", url)
@@ -325,7 +327,8 @@ class Settings(BaseModel):
     seqrepo_uri: str = _variable(
         "SEQREPO_DATAPROXY_URI",
         "",
-        "SeqRepo, as seqrepo+file:///path, for the assemblies that ANYVAR_STEP_REFERENCE does not name",
+        "SeqRepo, as seqrepo+file:///path, seqrepo+:path or seqrepo+http://host/seqrepo, for the assemblies "
+        "that ANYVAR_STEP_REFERENCE does not name",
     )
 
     # The store.

@@ -23,7 +23,7 @@ _SYNONYMS = {
 
 
 def open_reference(assembly: str, place: Path | str, *, aliases: Path | None = None) -> Reference:
-    """A FASTA, plain or bgzipped, or a SeqRepo (``seqrepo+file:///path``) as the reference of ``assembly``.
+    """A FASTA, plain or bgzipped, or a SeqRepo (see ``open_seqrepo``) as the reference of ``assembly``.
 
     A FASTA's index (.fai, .gzi) and refget accessions are made where they are missing, beside it or in the
     user's cache. ``aliases`` is a table of further contig names. Safe to share with forked processes.
@@ -60,7 +60,8 @@ def for_assembly(
         hint = f" ({assembly} is another name of {meant})" if meant not in (None, assembly) else ""
         raise ConfigurationError(
             f"no reference FASTA for assembly {assembly}{hint}; {known}",
-            f"Use --reference {meant or assembly}=FASTA, or set ANYVAR_STEP_REFERENCE",
+            f"Use --reference {meant or assembly}=FASTA, or set ANYVAR_STEP_REFERENCE, or "
+            "SEQREPO_DATAPROXY_URI, for which AnyVar takes seqrepo+http://localhost:5000/seqrepo",
         )
     return open_reference(assembly, place, aliases=aliases)
 

@@ -43,12 +43,12 @@ class ContigAliases:
         return self._aliases.get(name) or self._by_habit(name) or self._of_assemblies.get(name)
 
     def _by_habit(self, name: str) -> str | None:
-        """chr1 for 1 and 1 for chr1; all names of the mitochondrion for each other, the nearest first."""
+        """The contig that is called so by habit; hg19's chrM is not MT."""
         bare = name.removeprefix("chr")
-        for other in dict.fromkeys((bare, *_MITOCHONDRION)) if bare in _MITOCHONDRION else (bare,):
-            for own in (other, f"chr{other}"):
-                if own in self._contigs and (other == bare or self._contigs[own] != _HG19_M):
-                    return own
+        for own in habitual_names(name):
+            same = own.removeprefix("chr") == bare
+            if own in self._contigs and (same or self._contigs[own] != _HG19_M):
+                return own
         return None
 
     @cached_property
@@ -74,6 +74,19 @@ class ContigAliases:
         return _unique(found)
 
 
+def habitual_names(name: str) -> list[str]:
+    """1 and chr1 for 1 or chr1; for a mitochondrion all four names, the nearest first."""
+    bare = name.removeprefix("chr")
+    others = dict.fromkeys((bare, *_MITOCHONDRION)) if bare in _MITOCHONDRION else (bare,)
+    return [each for other in others for each in (other, f"chr{other}")]
+
+
+def table_names(table: Path | None, name: str) -> list[str]:
+    """The other names that a table gives a sequence. Raises ConfigurationError where it cannot be read."""
+    rows = [row for row in _rows(table) if name in row] if table else []
+    return sorted(rows[0] - {name}) if len(rows) == 1 else []
+
+
 def _unique(owners: Mapping[str, set[str]]) -> dict[str, str]:
     """Alias to contig. A name that two contigs share is no name: left out."""
     return {name: next(iter(own)) for name, own in owners.items() if len(own) == 1}
@@ -81,20 +94,8 @@ def _unique(owners: Mapping[str, set[str]]) -> dict[str, str]:
 
 def _read(table: Path, contigs: Mapping[str, int]) -> dict[str, str]:
     """Alias to contig by a table."""
-    try:
-        lines = table.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"the table of aliases {table} cannot be read: {error}", "Check ANYVAR_STEP_REFERENCE_ALIASES"
-        ) from None
     found: dict[str, set[str]] = {}
-    columns: list[int] | None = None
-    for line in lines:
-        if line.startswith("#"):
-            columns = _columns(line)
-            continue
-        cells = [cell.strip() for cell in line.split("\t")]
-        names = set(cells if columns is None else (cells[i] for i in columns if i < len(cells))) - _NO_NAME
+    for names in _rows(table):
         own = names & contigs.keys()
         if len(own) == 1:
             for name in names - own:
@@ -105,6 +106,27 @@ def _read(table: Path, contigs: Mapping[str, int]) -> dict[str, str]:
             "Use a tab-separated table with all names of one sequence in a row",
         )
     return _unique(found)
+
+
+def _rows(table: Path) -> list[set[str]]:
+    """The names in each row of a table."""
+    try:
+        lines = table.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"the table of aliases {table} cannot be read: {error}", "Check ANYVAR_STEP_REFERENCE_ALIASES"
+        ) from None
+    rows: list[set[str]] = []
+    columns: list[int] | None = None
+    for line in lines:
+        if line.startswith("#"):
+            columns = _columns(line)
+            continue
+        cells = [cell.strip() for cell in line.split("\t")]
+        rows.append(
+            set(cells if columns is None else (cells[i] for i in columns if i < len(cells))) - _NO_NAME
+        )
+    return rows
 
 
 def _columns(header: str) -> list[int] | None:

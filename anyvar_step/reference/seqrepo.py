@@ -14,13 +14,11 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from anyvar_step.errors import ConfigurationError
-from anyvar_step.reference import fasta
+from anyvar_step.reference import fasta, seqrepo_rest
 from anyvar_step.reference.aliases import ContigAliases
-from anyvar_step.reference.base import Contig
+from anyvar_step.reference.base import Contig, Reference
 from anyvar_step.reference.fasta import BlockedSource, FaiEntry, FastaContig, Window, misfit
-
-#: The namespace in which SeqRepo keeps refget accessions.
-_REFGET = "ga4gh"
+from anyvar_step.settings import masked
 
 
 class _Sequence(NamedTuple):
@@ -91,12 +89,16 @@ class SeqRepoReference:
         return self._files[name]
 
 
-def open_seqrepo(assembly: str, uri: str, aliases: Path | None = None) -> SeqRepoReference:
-    """The SeqRepo instance at ``seqrepo+file:///path`` as the reference of ``assembly``.
+def open_seqrepo(assembly: str, uri: str, aliases: Path | None = None) -> Reference:
+    """The SeqRepo at ``uri`` as the reference of ``assembly``.
 
-    Safe to share with forked processes: SeqRepo's tables are read here and now. Raises ConfigurationError
-    where there is no SeqRepo, or where it does not know the assembly.
+    ``seqrepo+file:///path`` or ``seqrepo+:path``, which may be relative, is an instance's folder: its tables
+    are read here and now, so that forked processes may share it. ``seqrepo+http(s)://host/seqrepo`` is a REST
+    service. Raises ConfigurationError where there is no SeqRepo, or where a folder's does not know the
+    assembly, and Unavailable where a service does not answer.
     """
+    if _is_service(uri):
+        return seqrepo_rest.RestReference(assembly, seqrepo_rest.open_service(uri), aliases)
     root = _folder(uri)
     repo = _repo(root)
     sequences = _read(repo, assembly)
@@ -111,16 +113,24 @@ def open_seqrepo(assembly: str, uri: str, aliases: Path | None = None) -> SeqRep
 
 
 def check(uri: str) -> None:
-    """Raise ConfigurationError where the URI does not lead to a SeqRepo that can be read."""
-    _repo(_folder(uri))
+    """Raise as ``open_seqrepo`` does where the URI does not lead to a SeqRepo that can be read."""
+    if _is_service(uri):
+        seqrepo_rest.open_service(uri).close()
+    else:
+        _repo(_folder(uri))
+
+
+def _is_service(uri: str) -> bool:
+    return uri.startswith(("seqrepo+http://", "seqrepo+https://"))
 
 
 def _folder(uri: str) -> Path:
+    """The folder that a URI names; as vrs-python, it takes a relative one and no host."""
     parts = urlsplit(uri)
-    if parts.scheme != "seqrepo+file" or parts.netloc or not parts.path.startswith("/"):
+    if parts.scheme not in ("seqrepo+", "seqrepo+file") or parts.netloc or not parts.path:
         raise ConfigurationError(
-            f"{uri} does not name the files of a SeqRepo",
-            "Use seqrepo+file:///path/to/instance, with an absolute path; its REST service is not used",
+            f"{masked(uri)} names no SeqRepo",
+            "Use seqrepo+file:///path/to/instance, seqrepo+:../relative/path or seqrepo+http://host:port/seqrepo",
         )
     return Path(parts.path)
 
@@ -159,7 +169,7 @@ def _read(repo: Any, assembly: str) -> list[_Sequence]:
 def _sequence(repo: Any, key: str, names: list[str]) -> _Sequence:
     """One sequence; of the assembly's names that with ``chr`` is its own, as VCFs mostly have it."""
     rows = list(repo.aliases.find_aliases(seq_id=key))
-    [accession] = {row["alias"] for row in rows if row["namespace"] == _REFGET}
+    [accession] = {row["alias"] for row in rows if row["namespace"] == seqrepo_rest.REFGET}
     about = repo.sequences.fetch_seqinfo(key)
     name = next((name for name in names if name.startswith("chr")), names[0])
     others = [row["alias"] for row in rows if row["alias"] not in names]

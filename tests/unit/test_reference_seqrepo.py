@@ -6,16 +6,18 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from engines import Annotator
-from seqrepos import write_seqrepo
+from seqrepos import RestServer, served, write_seqrepo
 from support import ROOT
 from test_reference_fasta import SEQUENCES, ReferenceContract, accession_of, write_fasta
 
-from anyvar_step.errors import ConfigurationError
-from anyvar_step.reference import Reference, check, for_assembly, open_reference
+from anyvar_step.errors import ConfigurationError, Unavailable
+from anyvar_step.reference import Reference, check, for_assembly, open_reference, seqrepo_rest
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +81,10 @@ def test_records_get_the_ids_that_a_fasta_gives(uri: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("seqrepo+https://localhost/seqrepo", "REST service is not used"),
-        ("seqrepo+file://relative/path", "absolute path"),
+        ("seqrepo+ftp://localhost/seqrepo", "names no SeqRepo"),
+        ("seqrepo+file://relative/path", r"seqrepo\+:../relative/path"),
+        ("seqrepo+:", "names no SeqRepo"),
+        ("seqrepo+:nowhere", "nowhere is not a SeqRepo"),
         ("seqrepo+file:///nowhere/at/all", "is not a SeqRepo"),
     ],
 )
@@ -123,3 +127,83 @@ def test_the_command_lists_a_seqrepo_as_it_does_a_fasta(uri: str) -> None:
     listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     rows = [f"{name}\t{len(text)}\t{accession_of(text)}\n" for name, text in SEQUENCES.items()]
     assert listed.stdout == "".join(rows)
+
+
+def test_a_folder_may_be_named_as_vrs_python_takes_it(uri: str, tmp_path: Path, monkeypatch) -> None:
+    folder = Path(uri.removeprefix("seqrepo+file://"))
+    monkeypatch.chdir(tmp_path)
+    for named in (f"seqrepo+:{folder}", f"seqrepo+:{os.path.relpath(folder)}", f"seqrepo+file:{folder}"):
+        check(named)
+        assert open_reference("GRCh38", named).contig("chr1").length == len(SEQUENCES["chr1"])
+
+
+@pytest.fixture(scope="module")
+def server(uri: str) -> Iterator[RestServer]:
+    with served(Path(uri.removeprefix("seqrepo+file://"))) as running:
+        yield running
+
+
+class TestRestService(TestSeqRepo):
+    """The same SeqRepo behind HTTP; it lists what was asked for only."""
+
+    @pytest.fixture
+    def reference(self, server: RestServer) -> Iterator[Reference]:
+        opened = open_reference("GRCh38", f"seqrepo+{server.url}")
+        yield opened
+        opened.close()
+
+    def test_contigs_come_in_the_order_of_the_file_with_their_accessions(self, reference: Reference) -> None:
+        assert reference.contigs() == []
+        assert [reference.contig(name) is None for name in ("1", *SEQUENCES, "absent")] == [False] * 5 + [
+            True
+        ]
+        found = [(contig.name, contig.length, contig.accession) for contig in reference.contigs()]
+        assert found == [(name, len(text), accession_of(text)) for name, text in SEQUENCES.items()]
+
+
+def test_the_service_is_asked_for_blocks_over_one_connection(server: RestServer) -> None:
+    reference = open_reference("GRCh38", f"seqrepo+{server.url}")
+    server.requests.clear()
+    connections = server.connections
+    for name in ("chr1", "1"):
+        contig = reference.contig(name)
+        for start in range(0, contig.length - 10, 300):
+            assert contig.fetch(start, start + 10) == SEQUENCES["chr1"][start : start + 10].upper().encode()
+    assert sum("/sequence/" in request for request in server.requests) == 2  # 200,003 bases
+    assert server.connections == connections
+    reference.close()
+
+
+def test_a_service_that_fails_is_asked_again_and_then_named(
+    server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seqrepo_rest, "PAUSES", (0.0, 0.0))
+    with closing(open_reference("GRCh38", f"seqrepo+{server.url}")) as reference:
+        contig = reference.contig("chr1")
+        server.failures[:] = [503, 429]
+        assert contig.fetch(0, 4) == SEQUENCES["chr1"][:4].upper().encode()
+    server.failures[:] = [503, 500, 502]
+    with pytest.raises(Unavailable, match=f"the SeqRepo {server.url} answers 502"):
+        open_reference("GRCh38", f"seqrepo+{server.url}")
+    with pytest.raises(ConfigurationError, match="is not the REST service of a SeqRepo"):
+        check(f"seqrepo+{server.url}/elsewhere")
+    with pytest.raises(Unavailable, match=r"the SeqRepo http://user:\*\*\*@127.0.0.1:9 does not answer"):
+        check("seqrepo+http://user:secret@127.0.0.1:9")
+
+
+def test_records_get_the_same_ids_from_the_service(uri: str, server: RestServer) -> None:
+    text = SEQUENCES["chr1"].upper()
+    lines = [f"1\t{i + 1}\t.\t{text[i]}\t{text[i] * 2},T\t.\t.\t.".encode() for i in range(1, 199_000, 999)]
+    found = []
+    for place in (uri, f"seqrepo+{server.url}"):
+        with closing(open_reference("GRCh38", place)) as reference:
+            found.append(Annotator(reference, for_ref=True, attributes=True).annotate(lines))
+    assert found[0] == found[1]
+
+
+def test_a_table_of_aliases_leads_to_the_services_sequences(server: RestServer, tmp_path: Path) -> None:
+    (tmp_path / "aliases.tsv").write_text("first\tchr1\nsecond\t2\n")
+    place, table = f"seqrepo+{server.url}", tmp_path / "aliases.tsv"
+    with closing(open_reference("GRCh38", place, aliases=table)) as reference:
+        assert [reference.contig(name).name for name in ("first", "second")] == ["chr1", "2"]
+        assert reference.contig("third") is None

@@ -156,6 +156,7 @@ def test_limits_for_a_run_length_fit_together(seconds: int) -> None:
         ("redis://user:pw@host:1/0", "redis://user:***@host:1/0"),
         ("redis://:p@w@host/0", "redis://:***@host/0"),
         ("redis://host/0", "redis://host/0"),
+        ("seqrepo+:../relative/path", "seqrepo+:../relative/path"),
     ],
 )
 def test_passwords_are_masked(url: str, shown: str) -> None:
