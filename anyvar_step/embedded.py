@@ -1,13 +1,14 @@
-"""A private Redis and private workers as context managers; nothing of them outlives its owner.
+"""A private Redis and private workers as context managers, for ``anyvar-step local`` and for tests.
 
-The services are children of a guard process (``guard.py``), which holds the reading end of a pipe and stops
-them when the writing end is closed: at the end of the context, or by the kernel when the owner is killed.
+The services are children of a process supervisor (``supervisor.py``). It reads from a pipe and stops them
+when the pipe is closed: at the end of the context, or by the kernel when the owner is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -17,9 +18,13 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from anyvar_step import guard
+from anyvar_step import supervisor
 from anyvar_step.errors import ConfigurationError, Unavailable, from_exit_code
 
+_logger = logging.getLogger(__name__)
+
+#: The beginning of the line with which a worker fails.
+_PREFIX = "anyvar-step: "
 #: Linux allows 107 bytes in the path of a Unix socket, macOS 103.
 LONGEST_SOCKET = 100
 #: Seconds that Redis may take to answer on its socket.
@@ -50,25 +55,24 @@ def find_redis() -> list[str]:
         ) from None
 
 
-class Guard:
-    """The owner's end of a guard process, which removes ``folders`` when all is over."""
+class Supervisor:
+    """The owner's side of a supervisor process, which removes ``folders`` when all services have ended."""
 
     def __init__(self, *folders: Path) -> None:
-        # A session of its own: Ctrl-C and the terminal's hangup go to the owner alone.
+        # A session of its own: Ctrl-C and the terminal's hangup reach the owner alone.
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, *map(str, folders)],
+            [sys.executable, "-I", "-S", supervisor.__file__, *map(str, folders)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self._last_words: str | None = None
+        self._output: bytes | None = None
 
     def start(self, name: str, argv: list[str], environ: Mapping[str, str], log: Path) -> None:
         """Start a service; its output is appended to ``log``."""
         assert self._process.stdin is not None
         order = {"name": name, "argv": argv, "env": dict(environ), "log": str(log)}
-        # A guard that has ended already tells why in check() and close().
+        # A supervisor that has ended reports the reason in check() and close().
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
@@ -81,25 +85,34 @@ class Guard:
     def close(self) -> None:
         """Stop all services and wait until they and the folders are gone.
 
-        Where a service had ended by itself before, raises what its exit code stands for, else Unavailable,
-        with the end of its log.
+        Where a service had ended by itself before, raises the failure for its exit code (Unavailable where
+        there is none), with the cause from its log.
         """
-        if self._last_words is None:
-            said, _ = self._process.communicate()
-            self._last_words = said.decode(errors="replace").strip()
-        if self._process.returncode != 0:
-            kind = from_exit_code(self._process.returncode, Unavailable)
-            raise kind(f"a private service ended by itself: {self._last_words}")
+        if self._output is None:
+            self._output, _ = self._process.communicate()
+        if self._process.returncode == 0:
+            return
+        kind = from_exit_code(self._process.returncode, Unavailable)
+        try:
+            report = json.loads(self._output)
+        except ValueError:
+            raise kind(f"the supervisor of private servers ended with {self._process.returncode}") from None
+        lines = [line for line in report["log"] if line.strip()]
+        for line in lines:
+            _logger.info("%s: %s", report["name"], line)
+        failures = [line.removeprefix(_PREFIX) for line in lines if line.startswith(_PREFIX)]
+        cause = (failures or lines or ["it wrote no reason"])[-1]
+        raise kind(f"{cause} ({report['name']} of this command ended with exit status {report['status']})")
 
 
 @contextlib.contextmanager
-def _guarded(*folders: Path) -> Iterator[Guard]:
-    """A guard that is closed whatever happens; a service's own failure explains the failure it led to."""
-    held = Guard(*folders)
+def _supervised(*folders: Path) -> Iterator[Supervisor]:
+    """A supervisor that is closed in any case; a service's own failure explains the failure it led to."""
+    services = Supervisor(*folders)
     try:
-        yield held
+        yield services
     finally:
-        held.close()
+        services.close()
 
 
 def _short_folder() -> Path:
@@ -111,7 +124,7 @@ def _short_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="anyvar-", dir="/tmp"))
 
 
-def _start_redis(held: Guard, folder: Path, socket: Path) -> str:
+def _start_redis(services: Supervisor, folder: Path, socket: Path) -> str:
     """Start Redis and return its URL as soon as it answers."""
     import redis
     from redis.backoff import NoBackoff
@@ -127,15 +140,15 @@ def _start_redis(held: Guard, folder: Path, socket: Path) -> str:
         "--maxmemory-policy": "noeviction",
     }
     argv = [*find_redis(), *(part for option in options.items() for part in option)]
-    held.start("Redis", argv, os.environ, folder / "redis.log")
+    services.start("the private Redis", argv, os.environ, folder / "redis.log")
     deadline = time.monotonic() + REDIS_START
-    # The client's own retries pause for a second and more; Redis is up within milliseconds.
+    # Without the client's retries, which pause for a second and more: Redis is up within milliseconds.
     with redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0)) as client:
         while True:
             try:
                 client.ping()
             except redis.ConnectionError:
-                held.check()
+                services.check()
                 if time.monotonic() > deadline:
                     raise Unavailable(f"the private Redis did not answer in {REDIS_START:g} s") from None
                 time.sleep(0.01)
@@ -150,12 +163,12 @@ def private_redis(folder: Path) -> Iterator[str]:
     Raises ConfigurationError where no Redis is installed, Unavailable where it does not start.
     """
     short = _short_folder()
-    with _guarded(short) as held:
-        yield _start_redis(held, folder, short / "redis.sock")
+    with _supervised(short) as services:
+        yield _start_redis(services, folder, short / "redis.sock")
 
 
 def _check_settings(environ: Mapping[str, str]) -> None:
-    """Say at once what the worker would say when every step already waits for it."""
+    """Raise at once what the worker would raise while steps wait for it."""
     from anyvar_step import reference
     from anyvar_step.settings import load
 
@@ -169,17 +182,16 @@ def _check_settings(environ: Mapping[str, str]) -> None:
 def embedded(*, workers: int = 1, environ: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
     """A private Redis, a worker with ``workers`` processes and a work dir; yields the environment for steps.
 
-    ``environ`` (this process's own where None) is passed through, to the worker too. The worker may still be
-    starting: runs wait in the queue. When Redis or the worker ends by itself the other one is stopped too,
-    so that steps fail at once, and the end of the context raises Unavailable with the log's last lines, or
-    ConfigurationError and the like where the worker's exit code says so.
+    ``environ`` (this process's own where None) is passed on, to the worker, too. The worker may still be
+    starting: runs wait in the queue. When Redis or the worker ends by itself the other one is stopped, so
+    that steps fail at once, and the end of the context raises the failure for its exit code, with the cause.
     """
     environ = os.environ if environ is None else environ
     _check_settings(environ)
     folder = Path(tempfile.mkdtemp(prefix="anyvar-step-"))
     short = _short_folder()
-    with _guarded(short, folder) as held:
-        url = _start_redis(held, folder, short / "redis.sock")
+    with _supervised(short, folder) as services:
+        url = _start_redis(services, folder, short / "redis.sock")
         work_dir = folder / "work"
         work_dir.mkdir()
         ours = {
@@ -187,9 +199,9 @@ def embedded(*, workers: int = 1, environ: Mapping[str, str] | None = None) -> I
             "CELERY_BROKER_URL": url,
             "CELERY_BACKEND_URL": url,
             "ANYVAR_VCF_ASYNC_WORK_DIR": str(work_dir),
-            # Named lest a .env file names another: here step and worker see the same path.
+            # Set because a .env file may set another: here step and worker see the same path.
             "ANYVAR_STEP_WORKER_WORK_DIR": str(work_dir),
         }
         argv = [sys.executable, "-m", "anyvar_step", "worker", "--concurrency", str(workers)]
-        held.start("the worker", argv, ours, folder / "worker.log")
+        services.start("the private worker", argv, ours, folder / "worker.log")
         yield ours

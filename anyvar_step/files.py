@@ -145,7 +145,12 @@ def real(path: Path) -> Path:
 def publish(part: Path, path: Path | None) -> None:
     """Give the whole ``part`` its name, or its bytes to what can have none; None = standard output."""
     if path is None:
-        _pour(part, sys.stdout.buffer)
+        try:
+            _pour(part, sys.stdout.buffer)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise from_os(error, "cannot write to standard output") from error
     elif is_stream(path):
         with path.open("wb") as stream:
             _pour(part, stream)

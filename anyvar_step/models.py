@@ -38,8 +38,8 @@ class KeptAllele(NamedTuple):
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 OutputFormat = Literal["v", "z"]
-#: libdeflate's levels; 6 is bgzip's own default, 1 is nearly twice as fast.
-CompressLevel = Annotated[int, Field(ge=1, le=12)]
+#: libdeflate's levels; 6 is bgzip's default, 1 is nearly twice as fast, 0 stores.
+CompressLevel = Annotated[int, Field(ge=0, le=12)]
 
 #: What becomes of the VRS fields that an input has already.
 Existing = Literal["replace", "keep", "error"]

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline",),
     ("worker",),
     ("client",),
-    ("web", "check", "embedded", "guard"),
+    ("web", "check", "embedded", "supervisor"),
     ("cli",),
 )
 

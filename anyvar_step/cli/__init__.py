@@ -1,7 +1,7 @@
 """The command line: one module for each family of commands, imported when one of them is called.
 
 A module holds the click commands ``<name>_command``. Heavy packages (celery, redis, pysam, pydantic) are
-imported inside the command's body, so that ``--help`` answers within a tenth of a second.
+imported in the body of a command, so that ``--help`` takes a tenth of a second at most.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ COMMANDS = {
 
 EXAMPLES = """\b
 Examples:
-  anyvar-step annotate in.vcf -o out.vcf --local --reference GRCh38=GRCh38.fa
+  anyvar-step annotate in.vcf -o out.vcf --local --reference GRCh38.fa
   anyvar-step annotate --help"""
 
-#: README.md says more on each; * = run it again.
+#: README.md has a table of them.
 EXIT_CODES = """\b
 Exit codes (* run it again):
   0 done          2 wrong usage    65 input is no VCF  66 input unreadable
@@ -52,11 +52,16 @@ Exit codes (* run it again):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=versions.show, help="Say versions."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=versions.show,
+    help="Print all versions, and the engine.",
 )
-def cli(**said: Any) -> None:
+def cli(**messages: Any) -> None:
     """Annotate VCFs with GA4GH VRS identifiers as one step of a pipeline."""
-    logs.configure(**said)
+    logs.configure(**messages)
 
 
 cli.params[:0] = logs.options()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -11,29 +12,32 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from anyvar_step.cli.logs import use_stderr
-from anyvar_step.cli.progress import Ahead, described, finished
+from anyvar_step.cli.progress import Ahead, described, summary
 from anyvar_step.models import RunReport, RunStatus, State
 
-#: Columns of the name, the percentage and the longest words; the bar takes what is left, within bounds.
+#: Columns of the name, the percentage and the longest description; the bar takes the rest, within bounds.
 NAME, PERCENT, WORDS = 20, 5, 42
 SHORTEST, LONGEST = 6, 40
-#: A narrow terminal has less of the words, and none where no more than so many columns are left for them.
+#: Columns below which a narrow terminal shows no description.
 FEW = 10
 
 
 class Bar:
-    """``with Bar(…) as watch``; what is logged meanwhile appears above the line.
+    """``with Bar(…) as follower``: log records appear above the live line.
 
-    The line stays where the step has done its work, and goes where it failed.
+    At the end a line with the summary takes its place; there is none where the step failed.
     """
 
-    def __init__(self, name: str, ahead: Ahead, console: Console | None = None) -> None:
+    def __init__(
+        self, name: str, ahead: Ahead, output: Path | None = None, console: Console | None = None
+    ) -> None:
         console = console or Console(stderr=True)
         name_width = min(NAME, console.width // 3)
         beside = console.width - name_width - PERCENT - 3  # a space between two columns
         words = min(WORDS, beside - SHORTEST) if beside - SHORTEST > FEW else 0
         width = min(LONGEST, max(SHORTEST, beside - words))
-        self._ahead = ahead
+        self._name, self._ahead, self._output = name, ahead, output
+        self._summary = ""
         self._begin = time.monotonic()
         texts = [TextColumn("{task.fields[said]}", markup=False, table_column=_one_line(words))]
         self._bar = Progress(
@@ -44,6 +48,7 @@ class Bar:
             console=console,
             refresh_per_second=4,
             redirect_stdout=False,
+            transient=True,
         )
         self._task = self._bar.add_task(name, total=None, said="staging", percent="")
 
@@ -55,12 +60,13 @@ class Bar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.live.transient = kind is not None
         self._bar.stop()
         use_stderr()
+        if kind is None and self._summary:
+            self._bar.console.out(f"{self._name}: {self._summary}", highlight=False)
 
     def __call__(self, status: RunStatus) -> None:
-        """The run's status now."""
+        """Show the run's status."""
         ahead = self._ahead(status.run_id) if status.status == State.SENT else None
         said = described(status, ahead)
         if status.status_code == 200:
@@ -72,9 +78,8 @@ class Bar:
             self._bar.update(self._task, total=None, said=said, percent="")
 
     def done(self, report: RunReport | None) -> None:
-        """The line's last words."""
-        said = finished(report, time.monotonic() - self._begin)
-        self._bar.update(self._task, total=1, completed=1, said=said, percent="100 %")
+        """Keep the summary for the end."""
+        self._summary = summary(report, time.monotonic() - self._begin, self._output)
 
 
 def _one_line(width: int) -> Column:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from anyvar_step.cli import factories, options
+from anyvar_step.cli.logs import say, say_json
+from anyvar_step.cli.options import Values
 
 if TYPE_CHECKING:
     from anyvar_step.check import Finding
@@ -27,7 +27,7 @@ Exit code: that of the worst error, 0 where there is none but warnings.
   74 trouble with files       69 Redis, web API or workers are not there"""
 )
 @click.option("--assembly", multiple=True, metavar="NAME", help="The workers must know it; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 @options.via
 @options.connection
 @click.pass_context
@@ -36,9 +36,7 @@ def check_command(
     assembly: tuple[str, ...],
     as_json: bool,
     via: str | None,
-    work_dir: Path | None,
-    broker_url: str | None,
-    latency_wait: float | None,
+    connection: Values,
 ) -> None:
     """Look at Redis, work dir, workers and settings from this host.
 
@@ -49,36 +47,30 @@ def check_command(
     from anyvar_step.check import exit_code
 
     findings = []
-    for finding in _findings(assembly, via, work_dir, broker_url, latency_wait):
+    for finding in _findings(assembly, via, connection):
         findings.append(finding)
         if not as_json:
             _show(finding)
     code = exit_code(findings)
     if as_json:
         rows = [finding.__dict__ for finding in findings]
-        click.echo(json.dumps({"anyvar_step": __version__, "exit_code": code, "findings": rows}, indent=2))
+        say_json({"anyvar_step": __version__, "exit_code": code, "findings": rows})
     else:
-        click.echo(_sum(findings))
+        say(_sum(findings))
     ctx.exit(code)
 
 
-def _findings(
-    assembly: tuple[str, ...],
-    via: str | None,
-    work_dir: Path | None,
-    broker_url: str | None,
-    latency_wait: float | None,
-) -> Iterator[Finding]:
+def _findings(assembly: tuple[str, ...], via: str | None, connection: Values) -> Iterator[Finding]:
     """The findings, one by one; settings that cannot be read are one, too."""
     from anyvar_step import check
     from anyvar_step.check import failed, look
     from anyvar_step.errors import StepError
 
     try:
-        settings = factories.load_settings(work_dir, broker_url, latency_wait)
+        settings = factories.load_settings(connection)
         yield from check.names(settings)
         if factories.over_http(settings, via):
-            web = factories.with_extra("http", "anyvar_step.check", "httpx")
+            web = factories.import_extra("http", "anyvar_step.check", "httpx")
             yield from web.look_at_web_api(settings.required_url(), settings.token)
         else:
             yield from look(settings, assembly)
@@ -88,9 +80,9 @@ def _findings(
 
 def _show(finding: Finding) -> None:
     of = f"{finding.worker}: " if finding.worker else ""
-    click.echo(f"{finding.level:<8} {finding.about:<10} {of}{finding.what}")
+    say(f"{finding.level:<8} {finding.about:<10} {of}{finding.what}")
     if finding.remedy:
-        click.echo(f"{'':17} -> {finding.remedy}")
+        say(f"{'':17} -> {finding.remedy}")
 
 
 def _sum(findings: Iterable[Finding]) -> str:

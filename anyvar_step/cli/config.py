@@ -1,8 +1,7 @@
-"""``anyvar-step config``: the effective settings, and sets of limits that fit together."""
+"""``anyvar-step config``: the settings in force, and limits that fit together."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from anyvar_step.cli import options
+from anyvar_step.cli.logs import say, say_json
 
 if TYPE_CHECKING:
     from anyvar_step.settings import Settings
@@ -26,14 +26,14 @@ Examples:
     "run_length",
     type=options.Duration(),
     metavar="DURATION",
-    help="Print limits for runs of that length, such as 8h.",
+    help="Print limits for runs of that length, such as 8h. [default: print the settings]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def config_command(run_length: float | None, as_json: bool) -> None:
     """Print the settings in force and where they came from.
 
-    With --for, print time limits, visibility timeout and result expiry that fit runs of that length
-    together, ready for an environment file.
+    With --for, print time limits, visibility timeout and result expiry that fit runs of that length, ready
+    for an environment file.
     """
     from anyvar_step.settings import limits_for, load
 
@@ -41,22 +41,22 @@ def config_command(run_length: float | None, as_json: bool) -> None:
         if run_length < 1:
             raise click.BadParameter("a run takes a second or more", param_hint="--for")
         limits = limits_for(int(run_length))
-        click.echo(
-            json.dumps(limits, indent=2) if as_json else "\n".join(f"{k}={v}" for k, v in limits.items())
-        )
+        if as_json:
+            say_json(limits)
+        else:
+            for name, value in limits.items():
+                say(f"{name}={value}")
         return
     settings = load()
     for name, remedy in settings.mistyped.items():
-        logging.getLogger(__name__).warning("%s is no setting, and does nothing. %s", name, remedy)
+        logging.getLogger(__name__).warning("%s is no setting. %s", name, remedy)
     rows = list(_rows(settings))
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        say_json(rows)
         return
     widths = [max(len(row[key]) for row in rows) for key in rows[0]]
     for row in [dict(zip(rows[0], ("VARIABLE", "VALUE", "ORIGIN", "CELERY SETTING"), strict=True)), *rows]:
-        click.echo(
-            "  ".join(cell.ljust(width) for cell, width in zip(row.values(), widths, strict=True)).rstrip()
-        )
+        say("  ".join(cell.ljust(width) for cell, width in zip(row.values(), widths, strict=True)).rstrip())
 
 
 def _rows(effective: Settings) -> Iterator[dict[str, str]]:

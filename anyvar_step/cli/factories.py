@@ -1,8 +1,13 @@
-"""Options that choose among an input's records and columns, named as those of ``bcftools view``."""
+"""From the values of options to the objects of a step: settings, transport, input, request, target, patience.
+
+What contradicts itself is wrong usage (exit code 2), and is found before any work.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import os
 import shlex
 import sys
@@ -12,13 +17,229 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anyvar_step.cli.options import RunId, combined
-from anyvar_step.errors import AccessRefused, from_os
+from anyvar_step.cli.options import RunId, Values
+from anyvar_step.errors import AccessRefused, ConfigurationError, from_os
 from anyvar_step.files import is_stream, publish, real, temporary
+from anyvar_step.text import escaped
 
 if TYPE_CHECKING:
     from anyvar_step.client.base import Transport
-    from anyvar_step.models import Manifest
+    from anyvar_step.client.deliver import Target
+    from anyvar_step.client.source import InputSource
+    from anyvar_step.client.wait import Patience
+    from anyvar_step.models import Manifest, RunRequest
+    from anyvar_step.settings import Settings
+
+# -- settings and transport -------------------------------------------------------------------------------
+
+#: Options of a worker, which a step takes with --local only.
+_OF_WORKERS = ("reference", "aliases", "threads", "workers", "store")
+
+
+def load_settings(connection: Values, work: Values | None = None) -> Settings:
+    """The settings, with the options that were given over all else.
+
+    ``work`` are the options of a worker, or of a step that does the work itself: reference, aliases, threads,
+    and store and workers with --local. Without --local they are wrong usage for a step.
+    """
+    from anyvar_step.settings import load
+
+    work = work or {}
+    given = dict(connection)
+    if work.get("local") is False:
+        for name in _OF_WORKERS:
+            if work.get(name):
+                raise click.UsageError(f"--{name} is the worker's: name it there, or add --local")
+    store = work.get("store")
+    if store:
+        if "?" in str(store.absolute()):
+            raise click.UsageError(f"--store {store}: a URI ends at a question mark, so choose another name")
+        given["storage_uri"] = f"duckdb:///{store.absolute()}"
+    given["references"] = work.get("reference") or None
+    given["reference_aliases"] = work.get("aliases")
+    given["threads"] = work.get("threads") or work.get("workers")
+    return load(None, **given)
+
+
+def environment_for(reference: Values) -> dict[str, str]:
+    """The environment for a private worker: our own, and variables for the options on the reference."""
+    given = {
+        "ANYVAR_STEP_REFERENCE": ",".join(reference["reference"]),
+        "ANYVAR_STEP_REFERENCE_ALIASES": reference["aliases"],
+        "ANYVAR_STEP_THREADS": reference["threads"],
+    }
+    return {**os.environ, **{name: str(value) for name, value in given.items() if value}}
+
+
+def over_http(settings: Settings, via: str | None) -> bool:
+    """Whether runs are reached through a web API: as --via says, else where nothing else is set."""
+    return via == "http" or (via is None and settings.url is not None and settings.work_dir is None)
+
+
+@contextlib.contextmanager
+def open_transport(
+    settings: Settings,
+    via: str | None,
+    holder: str | None = None,
+    *,
+    folder: Path | None = None,
+    take: bool = True,
+    outage: float | None = None,
+) -> Iterator[Transport]:
+    """The transport, closed when the block ends.
+
+    ``holder`` names the step that holds a lease on the run. Over HTTP, downloads go to ``folder``, ``take``
+    False does not download, and the web API may be away for ``outage`` seconds.
+    """
+    transport: Transport
+    if over_http(settings, via):
+        module = import_extra("http", "anyvar_step.client.http", "httpx")
+        url = settings.required_url()
+        patience = {} if outage is None else {"outage": outage}
+        transport = module.HttpTransport(
+            url, settings.token, holder=holder, folder=folder, take=take, **patience
+        )
+    else:
+        from anyvar_step.client.celery import CeleryTransport
+
+        transport = CeleryTransport(settings, holder)
+    with contextlib.closing(transport):
+        yield transport
+
+
+def holder_of(output: Path | None) -> str | None:
+    """The lease holder for a step that writes ``output``; None for streams, which no other step writes."""
+    from anyvar_step.runs.holder import holder_for
+
+    return None if output is None or is_stream(output) else holder_for(output)
+
+
+def import_extra(extra: str, module: str, *packages: str) -> Any:
+    """The module, whose packages come with an extra; ConfigurationError where one is not installed."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ConfigurationError(
+            f"{', '.join(missing)} is not installed", f"Run: pip install 'anyvar-step[{extra}]'"
+        )
+    return importlib.import_module(module)
+
+
+# -- input, request, target, patience ---------------------------------------------------------------------
+
+
+def make_source(source: Path | None, selection: Values | None = None) -> InputSource:
+    """The input, standard input where IN is missing or ``-``, and the selection of records and columns."""
+    from anyvar_step.client.source import InputSource
+    from anyvar_step.vcf.select import Selection
+
+    chosen = selection or {}
+    for name in ("regions", "targets") if chosen else ():
+        if chosen[name] and chosen[f"{name}_file"]:
+            raise click.UsageError(f"--{name} and --{name}-file exclude each other")
+    for name in ("regions", "regions_file") if chosen else ():
+        if chosen[name].startswith("^"):
+            raise click.UsageError(f"--{name.replace('_', '-')} takes no ^: use --targets to leave out")
+    return InputSource(path_or_stdin(source), Selection(**chosen))
+
+
+def path_or_stdin(source: Path | None) -> Path | None:
+    """The path of IN, None for standard input; wrong usage where that is a terminal or closed."""
+    if source is not None and str(source) != "-":
+        return source
+    if sys.stdin is None:
+        raise click.UsageError("IN is standard input, and that is closed")
+    if source is None and sys.stdin.isatty():
+        raise click.UsageError("IN is missing: name a VCF, or pipe one into standard input")
+    return None
+
+
+def make_request(
+    request: Values, source: InputSource, settings: Settings, *, form: str, level: int, index: bool
+) -> RunRequest:
+    """The request for a run that annotates: output format v or z, its level, and whether to index it."""
+    from anyvar_step.models import AnnotateOptions, RunRequest
+
+    assembly = request["assembly"] or settings.assembly()
+    words = ["--assembly", assembly, *(() if request["for_ref"] else ("--no-for-ref",))]
+    words += ["--attributes"] * request["attributes"] + ["--force"] * request["force"]
+    words += [] if request["existing"] == "replace" else ["--existing", request["existing"]]
+    return RunRequest(
+        options=AnnotateOptions(
+            assembly=assembly, for_ref=request["for_ref"], add_vrs_attributes=request["attributes"]
+        ),
+        output_format="z" if form == "z" else "v",
+        compress_level=level,
+        index=index,
+        command="" if request["no_version"] else _one_line(["annotate", *words, *source.selection.words()]),
+        existing=request["existing"],
+        force=request["force"],
+        run_id=request["run_id"],
+    )
+
+
+def _one_line(words: list[str]) -> str:
+    """A command for a header line: the options that decide on the records; no paths, servers or tokens."""
+    from anyvar_step.models import LONGEST_COMMAND
+
+    text = escaped(shlex.join(words))
+    return text if len(text) <= LONGEST_COMMAND else text[: LONGEST_COMMAND - 1] + "…"
+
+
+#: The format of the output by the end of its name.
+_TYPES = {".gz": "z", ".bgz": "z", ".bcf": "b"}
+
+
+def make_target(
+    *,
+    output: Path,
+    output_type: str | None,
+    write_index: bool | None,
+    csi: bool,
+    compress_level: int | None,
+    ndjson: Path | None,
+    tsv: Path | None,
+) -> Target:
+    """Where the output goes, and in which format."""
+    from anyvar_step.client.deliver import SideOutputs, Target
+
+    stdout = output == Path("-")
+    if stdout and sys.stdout is None:
+        raise click.UsageError("OUT is standard output, and that is closed")
+    form, level = output_format(output_type or _TYPES.get(output.suffix.lower(), "v"), compress_level)
+    indexable = not stdout and not is_stream(output) and form != "v"
+    if (write_index or csi) and not indexable:
+        raise click.UsageError("only a file in BGZF or BCF (-O z, -O b) can have an index")
+    return Target(
+        None if stdout else output,
+        "v" if form == "v" else "z",
+        indexable and form != "u" if write_index is None else write_index,
+        level,
+        bcf=form in "bu",
+        csi=csi,
+        side_outputs=SideOutputs(ndjson, tsv, level or 1),
+    )
+
+
+def output_format(output_type: str, compress_level: int | None) -> tuple[str, int]:
+    """The format (u, b, v or z) and the level of -O and --compress-level; 6 where neither names one."""
+    form, given = output_type[0], output_type[1:]
+    if form == "u":
+        return form, 0
+    if given and compress_level not in (None, int(given)):
+        raise click.UsageError(
+            f"-O {output_type} and --compress-level {compress_level} contradict each other"
+        )
+    return form, int(given) if given else 6 if compress_level is None else compress_level
+
+
+def make_patience(patience: Values) -> Patience:
+    """How long to wait."""
+    from anyvar_step.client.wait import Patience
+
+    return Patience(**{name: value for name, value in patience.items() if value is not None})
+
+
+# -- files of the caller ----------------------------------------------------------------------------------
 
 
 def write_text(path: Path | None, text: str) -> None:
@@ -53,17 +274,14 @@ def find_ticket(transport: Transport, run: str) -> Manifest:
     return read_ticket(run) or transport.find(run)
 
 
-if TYPE_CHECKING:
-    from anyvar_step.client.deliver import Target
-
-#: Paths, or None where there is none, by what messages call them.
+#: Paths, None where there is none, by their names in messages.
 Files = dict[str, Path | None]
 
 
-def check(inputs: Files, outputs: Files) -> None:
+def check_files(inputs: Files, outputs: Files) -> None:
     """Refuse an output that is an input or another output, or that has no directory to be in: wrong usage.
 
-    Raises AccessRefused where it may not be written.
+    Raises AccessRefused where it cannot be written.
     """
     taken = {key: what for what, path in inputs.items() if path for key in _keys(path)}
     for what, path in outputs.items():
@@ -76,25 +294,37 @@ def check(inputs: Files, outputs: Files) -> None:
         taken |= dict.fromkeys(keys, what)
 
 
-def of_input(source: Path, regions_file: str = "", targets_file: str = "") -> Files:
-    """What is read of IN and its selection."""
+def files_of_source(source: Path | None, selection: Values | None = None) -> Files:
+    """The files that are read of IN and its selection."""
+    regions, targets = ((selection or {}).get(f"{name}_file", "") for name in ("regions", "targets"))
+    indexes = {f"IN's {suffix}": Path(f"{source}{suffix}") for suffix in (".tbi", ".csi")} if source else {}
     return {
         "IN": source,
-        **{f"IN's {suffix}": Path(f"{source}{suffix}") for suffix in (".tbi", ".csi")},
-        "--regions-file": Path(regions_file) if regions_file else None,
-        "--targets-file": Path(targets_file.removeprefix("^")) if targets_file else None,
+        **indexes,
+        "--regions-file": Path(regions) if regions else None,
+        "--targets-file": Path(targets.removeprefix("^")) if targets else None,
     }
 
 
-def of_target(goal: Target) -> Files:
-    """What is written to OUT and beside it; an older index is removed even where none is wanted."""
-    out = goal.path if goal.folder else None
+def files_of_target(target: Target) -> Files:
+    """The files that are written to OUT and beside it; an older index is removed in any case."""
+    out = target.path if target.folder else None
     indexes = {f"OUT's {suffix}": Path(f"{out}{suffix}") for suffix in (".tbi", ".csi")} if out else {}
-    return {"OUT": goal.path, **indexes, "--ndjson": goal.side_outputs.ndjson, "--tsv": goal.side_outputs.tsv}
+    side = target.side_outputs
+    return {"OUT": target.path, **indexes, "--ndjson": side.ndjson, "--tsv": side.tsv}
+
+
+def files_of_local(local: Values) -> Files:
+    """The files that --local reads or writes beside IN and OUT."""
+    named = {}
+    for item in local["reference"]:
+        assembly, _, place = item.partition("=")
+        named[f"--reference {item}"] = Path(place if place and "/" not in assembly else item)
+    return {"--store": local["store"], "--aliases": local["aliases"], **named}
 
 
 def _keys(path: Path) -> set[Hashable]:
-    """What tells a file from others, whatever it is called; nothing for what holds no bytes to be lost."""
+    """What identifies a file under all its names; empty for a stream, which cannot be overwritten."""
     try:
         found = path.stat()
     except OSError:
@@ -120,224 +350,3 @@ def _check_writable(what: str, path: Path) -> None:
         raise click.UsageError(f"the directory of {what} does not exist: {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise AccessRefused(f"the directory of {what}, {folder}, is not writable", "Check its owner and mode")
-
-
-if TYPE_CHECKING:
-    from anyvar_step.client.base import Transport
-    from anyvar_step.client.deliver import Target
-    from anyvar_step.client.source import InputSource
-    from anyvar_step.client.wait import Patience
-    from anyvar_step.models import RunRequest
-    from anyvar_step.settings import Settings
-
-#: The form of the output by the end of its name.
-_TYPES = {".gz": "z", ".bgz": "z", ".bcf": "b"}
-
-
-def over_http(settings: Settings, via: str | None) -> bool:
-    """Whether runs are reached through a web API: as --via says, else where nothing else is set."""
-    return via == "http" or (via is None and settings.url is not None and settings.work_dir is None)
-
-
-def load_settings(
-    work_dir: Path | None = None,
-    broker_url: str | None = None,
-    latency_wait: float | None = None,
-    reference: tuple[str, ...] = (),
-    environ: dict[str, str] | None = None,
-    **others: Any,
-) -> Settings:
-    """The settings, with the options that were given over all else; ``others`` by the settings' fields."""
-    from anyvar_step.settings import load
-
-    return load(
-        environ,
-        work_dir=work_dir,
-        broker_url=broker_url,
-        latency_wait=latency_wait,
-        references=",".join(reference) or None,
-        **others,
-    )
-
-
-@contextlib.contextmanager
-def reached(
-    settings: Settings,
-    via: str | None,
-    holder: str | None = None,
-    *,
-    folder: Path | None = None,
-    take: bool = True,
-    outage: float | None = None,
-) -> Iterator[Transport]:
-    """The transport, while the block lasts.
-
-    ``holder`` names who waits for the run. Over HTTP, downloads go to ``folder``, ``take`` False only
-    looks at a run, and the web API may be away for ``outage`` seconds.
-    """
-    transport: Transport
-    if over_http(settings, via):
-        module = with_extra("http", "anyvar_step.client.http", "httpx")
-        url = settings.required_url()
-        patience = {} if outage is None else {"outage": outage}
-        transport = module.HttpTransport(
-            url, settings.token, holder=holder, folder=folder, take=take, **patience
-        )
-    else:
-        from anyvar_step.client.celery import CeleryTransport
-
-        transport = CeleryTransport(settings, holder)
-    with contextlib.closing(transport):
-        yield transport
-
-
-def with_extra(extra: str, module: str, *packages: str) -> Any:
-    """The module, whose packages come with an extra; a missing one is a ConfigurationError."""
-    import importlib.util
-
-    from anyvar_step.errors import ConfigurationError
-
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        raise ConfigurationError(
-            f"{', '.join(missing)} is not installed", f"Run: pip install 'anyvar-step[{extra}]'"
-        )
-    return importlib.import_module(module)
-
-
-def make_request(
-    output_type: str,
-    level: int,
-    intake: InputSource,
-    *,
-    assembly: str,
-    for_ref: bool,
-    attributes: bool,
-    no_version: bool,
-    **others: Any,
-) -> RunRequest:
-    """What the run is asked for; ``others`` are ``existing``, ``force``, ``index`` and ``run_id``."""
-    from anyvar_step.models import AnnotateOptions, RunRequest
-
-    chosen = AnnotateOptions(assembly=assembly, for_ref=for_ref, add_vrs_attributes=attributes)
-    words = ["--assembly", assembly, *(() if for_ref else ("--no-for-ref",))]
-    words += ["--attributes"] * attributes + ["--force"] * others["force"]
-    words += [] if others["existing"] == "replace" else ["--existing", others["existing"]]
-    command = "" if no_version else _one_line(["annotate", *words, *intake.selection.words()])
-    return RunRequest.model_validate(
-        {
-            "options": chosen,
-            "output_format": output_type,
-            "compress_level": level,
-            "command": command,
-            **others,
-        }
-    )
-
-
-def _one_line(words: list[str]) -> str:
-    """A command for a header line: what decides on the records, and neither paths nor servers nor tokens."""
-    from anyvar_step.models import LONGEST_COMMAND
-
-    text = shlex.join(words).encode("utf-8", "backslashreplace").decode()
-    text = "".join(char if char.isprintable() else "?" for char in text)
-    return text if len(text) <= LONGEST_COMMAND else text[: LONGEST_COMMAND - 1] + "…"
-
-
-def path_or_stdin(source: Path) -> Path | None:
-    """IN's path, None where it is standard input; wrong usage where that is closed."""
-    if str(source) != "-":
-        return source
-    if sys.stdin is None:
-        raise click.UsageError("IN is standard input, and that is closed")
-    return None
-
-
-def make_target(
-    output: Path,
-    output_type: str | None,
-    write_index: bool | None,
-    compress_level: int,
-    csi: bool,
-    *,
-    ndjson: Path | None = None,
-    tsv: Path | None = None,
-) -> Target:
-    """Where the output goes; wrong combinations are wrong usage."""
-    from anyvar_step.client.deliver import SideOutputs, Target
-    from anyvar_step.files import is_stream
-
-    stdout = output == Path("-")
-    if stdout and sys.stdout is None:
-        raise click.UsageError("OUT is standard output, and that is closed")
-    indexable = not stdout and not is_stream(output)
-    chosen = output_type or _TYPES.get(output.suffix.lower(), "v")
-    if (write_index or csi) and (not indexable or chosen == "v"):
-        raise click.UsageError("only a file in BGZF or BCF (-O z, -O b) can have an index")
-    index = indexable and chosen != "v" if write_index is None else write_index
-    return Target(
-        None if stdout else output,
-        "v" if chosen == "v" else "z",
-        index,
-        compress_level,
-        bcf=chosen == "b",
-        csi=csi,
-        side_outputs=SideOutputs(ndjson, tsv, compress_level),
-    )
-
-
-def make_patience(
-    timeout: float | None, queue_timeout: float, outage: float | None, resubmit: int = 0
-) -> Patience:
-    """How long to wait."""
-    from anyvar_step.client.wait import Patience
-
-    given = {} if outage is None else {"outage": outage}
-    return Patience(timeout=timeout, queue_timeout=queue_timeout, resubmit=resubmit, **given)
-
-
-if TYPE_CHECKING:
-    from anyvar_step.client.source import InputSource
-
-#: The options' names as arguments of a command.
-NAMES = ("regions", "regions_file", "targets", "targets_file", "pass_only", "drop_genotypes")
-
-selection = combined(
-    click.option(
-        "-r",
-        "--regions",
-        default="",
-        metavar="CHROM[:FROM-TO],…",
-        help="Only the records that overlap these; only they are read where IN has an index.",
-    ),
-    click.option("-R", "--regions-file", default="", metavar="FILE", help="The same from a BED or a table."),
-    click.option(
-        "-t",
-        "--targets",
-        default="",
-        metavar="[^]CHROM[:FROM-TO],…",
-        help="Only the records whose POS lies in these; with ^, all others.",
-    ),
-    click.option("-T", "--targets-file", default="", metavar="[^]FILE", help="The same from a file."),
-    click.option(
-        "--pass-only/--include-filtered",
-        default=False,
-        help="Only the records that no filter has failed (FILTER is PASS or .). [default: include-filtered]",
-    ),
-    click.option("-G", "--drop-genotypes", is_flag=True, help="Leave out FORMAT and the samples."),
-)
-
-
-def make_intake(source: Path, given: dict[str, Any]) -> InputSource:
-    """The input and what is wanted of it; takes the selection's options out of ``given``."""
-    from anyvar_step.client.source import InputSource
-    from anyvar_step.vcf.select import Selection
-
-    chosen = {name: given.pop(name) for name in NAMES}
-    for place in ("regions", "targets"):
-        if chosen[place] and chosen[f"{place}_file"]:
-            raise click.UsageError(f"--{place} and --{place}-file exclude each other")
-    for name in ("regions", "regions_file"):
-        if chosen[name].startswith("^"):
-            raise click.UsageError(f"--{name.replace('_', '-')} leaves nothing out: ^ goes with --targets")
-    return InputSource(path_or_stdin(source), Selection(**chosen))

@@ -1,8 +1,10 @@
-"""The group of commands: loaded when they are named, corrected when mistyped, help that fits a screen."""
+"""The group of commands: each loaded when it is called, with help that fits a screen."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from textwrap import wrap
 from typing import Any, NoReturn
 
@@ -17,7 +19,7 @@ WIDTH = 100
 EVERYDAY = frozenset(
     {
         *("output", "output_type", "assembly", "attributes", "regions", "report", "chunks", "retries"),
-        *("local", "reference", "ticket", "conflicts", "require_validation", "help_all"),
+        *("local", "reference", "threads", "ticket", "conflicts", "require_validation", "help_all"),
     }
 )
 #: Options that many commands share, under headings of their own; all others come before them.
@@ -32,7 +34,7 @@ SECTIONS = {
     ),
     "Waiting": ("timeout", "queue_timeout", "outage", "resubmit", "retries", "progress"),
     "Servers": ("via", "work_dir", "broker_url", "latency_wait"),
-    "Without servers": ("local", "threads", "workers", "store", "reference"),
+    "Without servers": ("local", "reference", "aliases", "threads", "workers", "store"),
     logs.TITLE: tuple(option.name or "" for option in logs.options()),
 }
 
@@ -48,7 +50,7 @@ def sections(command: click.Command, ctx: click.Context) -> dict[str, list[tuple
 
 
 class Sectioned(click.Command):
-    """A command with many options: ``--help`` explains those of every day, ``--help-all`` all, by subject."""
+    """A command with many options: ``--help`` explains the usual ones, ``--help-all`` all, by subject."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -62,6 +64,14 @@ class Sectioned(click.Command):
                 help="Explain all options.",
             )
         )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:  # noqa: D102
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "unexpected extra argument" in error.message and any(p.name == "output" for p in self.params):
+                raise click.UsageError(f"{error.message} OUT is named with -o.", error.ctx) from None
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: D102
         if ctx.meta.get(_ALL):
@@ -78,7 +88,7 @@ class Sectioned(click.Command):
                     named.append(param.opts[-1])
         with formatter.section("Options"):
             formatter.write_dl(explained, col_max=26)
-        with formatter.section("More options, which --help-all explains"):
+        with formatter.section("More options (see --help-all)"):
             indent = " " * formatter.current_indent
             lines = wrap(", ".join(named), formatter.width - len(indent), break_on_hyphens=False)
             formatter.write("".join(f"{indent}{line}\n" for line in lines))
@@ -89,7 +99,7 @@ class Sectioned(click.Command):
             formatter.write_text("Exit codes: 0 done; 69, 74, 75 run it again; `anyvar-step --help` has all.")
 
 
-#: Under this name the context's meta holds whether --help-all was asked for.
+#: Under this name the context's meta holds the value of --help-all.
 _ALL = "anyvar_step.help_all"
 
 
@@ -100,12 +110,33 @@ def _explain_all(ctx: click.Context, _param: click.Parameter, asked: bool) -> No
         ctx.exit()
 
 
+#: The exit code where the reader of standard output has gone, as a shell gives it for SIGPIPE.
+BROKEN_PIPE = 141
+
+
+@contextmanager
+def _broken_pipe_is_an_exit_code() -> Iterator[None]:
+    """Click itself ends with 1 on EPIPE (docs/contract.md#command-line)."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise click.exceptions.Exit(BROKEN_PIPE) from None
+
+
 class LazyGroup(click.Group):
-    """A group whose commands ``<name>_command`` stand in a module of ``anyvar_step.cli``."""
+    """A group whose commands ``<name>_command`` are in modules of ``anyvar_step.cli``."""
 
     def __init__(self, *args: Any, modules: dict[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.modules = modules
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: D102
+        with _broken_pipe_is_an_exit_code():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: D102
+        with _broken_pipe_is_an_exit_code():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, D102
         return list(self.modules)
@@ -126,13 +157,13 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def _refuse(self, ctx: click.Context, name: str) -> NoReturn:
-        """Click names similar options, but cannot know commands that are not loaded."""
+        """Name similar commands: click knows no commands that are not loaded."""
         from difflib import get_close_matches
 
         near = " or ".join(f"'{match}'" for match in get_close_matches(name, self.modules))
         ctx.fail(f"No such command '{name}'." + (f" Did you mean {near}?" if near else ""))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Commands first; then the options."""
+        """Commands first, then the options."""
         self.format_commands(ctx, formatter)
         click.Command.format_options(self, ctx, formatter)

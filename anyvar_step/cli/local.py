@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
+
 import click
+
+from anyvar_step.cli import factories, options
+from anyvar_step.cli.options import Values
 
 
 @click.command(
@@ -20,30 +28,26 @@ Examples:
     show_default=True,
     help="Worker processes.",
 )
+@options.reference
 @click.argument("argv", metavar="-- COMMAND …", nargs=-1, required=True, type=click.UNPROCESSED)
-def local_command(workers: int, argv: tuple[str, ...]) -> None:
+@click.pass_context
+def local_command(ctx: click.Context, workers: int, reference: Values, argv: tuple[str, ...]) -> None:
     """Run COMMAND with a private Redis, workers and a work dir.
 
-    Steps that COMMAND starts find them in their environment; all are gone when COMMAND ends. The workers
-    need ANYVAR_STEP_REFERENCE. Exits with COMMAND's exit code, 128+n where signal n ended it.
+    Steps that COMMAND starts find them in their environment; they end with COMMAND. Exits with COMMAND's exit
+    code, 128+n where signal n ended it.
     """
-    import shutil
-    import sys
-
     from anyvar_step.embedded import embedded
 
     if shutil.which(argv[0]) is None:
         raise click.BadParameter(f"{argv[0]}: no such command", param_hint="COMMAND")
-    with embedded(workers=workers) as environ:
+    with embedded(workers=workers, environ=factories.environment_for(reference)) as environ:
         code = _run(argv, environ)
-    sys.exit(code)
+    ctx.exit(code)
 
 
 def _run(argv: tuple[str, ...], environ: dict[str, str]) -> int:
-    """Run the command to its end, signals passed on, and return its exit code as a shell would."""
-    import signal
-    import subprocess
-
+    """Run the command to its end, pass signals on, and return its exit code as a shell would."""
     process: subprocess.Popen[bytes] | None = None
     early: list[int] = []
 
@@ -68,9 +72,7 @@ def _run(argv: tuple[str, ...], environ: dict[str, str]) -> int:
 
 
 def _in_foreground() -> bool:
-    """Whether the terminal itself sends Ctrl-C and its hangup to our process group, the command included."""
-    import os
-
+    """Whether the terminal itself sends Ctrl-C and hangup to our process group, and so to the command."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
     except OSError:

@@ -1,4 +1,4 @@
-"""What the program says on standard error: lines for people or JSON lines, more or less of it."""
+"""What the program writes to terminals and logs: failures, log records and lines of output, all escaped."""
 
 from __future__ import annotations
 
@@ -10,91 +10,119 @@ from typing import Any
 
 import click
 
-#: Heading of these options.
+from anyvar_step.text import escaped, printable
+
+#: Heading of the options in ``--help-all``.
 TITLE = "Messages"
-#: What every log record has; what else it has was given with ``extra``.
+#: What every log record has; all else was given with ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+
+class TextLines(logging.Formatter):
+    """One line for a message; a traceback follows in lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:  # noqa: D102
+        text = f"anyvar-step: {printable(record.getMessage())}"
+        if record.exc_info:
+            trace = self.formatException(record.exc_info).splitlines()
+            text = "\n".join([text, *map(printable, trace)])
+        return text
 
 
 class JsonLines(logging.Formatter):
     """One JSON object a line: time (UTC), level, logger, message, and what the caller adds."""
 
     def format(self, record: logging.LogRecord) -> str:  # noqa: D102
-        said: dict[str, Any] = {
+        found: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": printable(record.getMessage()),
         }
         given = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-        if isinstance(data := given.pop("data", None), dict):  # Celery's: the message's parts once more
-            said["run_id"] = data.get("id")
-        said |= given
+        if isinstance(data := given.pop("data", None), dict):  # Celery's: the parts of the message
+            found["run_id"] = data.get("id")
+        found |= given
         if record.exc_info:
-            said["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(said, default=str)
+            found["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(found, default=str)
 
 
 def configure(*, log_format: str, verbose: int, quiet: bool, debug: bool) -> None:
-    """Set the root logger up: ``log_format`` is text or json; no option = warnings and errors are said."""
+    """Set up the root logger. Without options it writes warnings and errors as text."""
     handler = logging.StreamHandler()
-    text = logging.Formatter("anyvar-step: %(message)s")
-    handler.setFormatter(JsonLines() if log_format == "json" else text)
+    handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
     level = logging.DEBUG if debug else logging.ERROR if quiet else logging.WARNING - 10 * verbose
     logging.basicConfig(level=max(level, logging.DEBUG), handlers=[handler], force=True)
 
 
 def use_stderr() -> None:
-    """Write to what ``sys.stderr`` is from now on: a progress bar puts something else there."""
+    """Write to what ``sys.stderr`` is from now on: a progress bar replaces it."""
     for handler in logging.getLogger().handlers:
         if type(handler) is logging.StreamHandler:
             handler.setStream(sys.stderr)
 
 
+def say(line: str) -> None:
+    """Write a line to standard output; tabs separate its columns."""
+    click.echo("\t".join(map(escaped, line.split("\t"))))
+
+
+def say_json(value: object) -> None:
+    """Write a JSON document to standard output, in ASCII."""
+    click.echo(json.dumps(value, indent=2))
+
+
 def say_failure(message: str) -> None:
-    """The one line with which a command fails, in the form that ``--log-format`` asked for."""
+    """Write the line with which a command fails to standard error, as --log-format asks."""
     formatters = [handler.formatter for handler in logging.getLogger().handlers]
     if any(isinstance(formatter, JsonLines) for formatter in formatters):
         logging.getLogger("anyvar_step").error("%s", message)
     else:
-        click.echo(f"anyvar-step: {message}", err=True)
+        click.echo(f"anyvar-step: {printable(message)}", err=True)
 
 
 def say_wrong_usage(error: click.ClickException) -> None:
-    """Click's own lines, or a JSON line; where options were not understood, what was typed tells."""
+    """Write click's lines, or a JSON line; the options may not have been parsed, so argv decides."""
     if "--log-format json" in " ".join(sys.argv[1:]).replace("=", " "):
         configure(log_format="json", verbose=0, quiet=False, debug=False)
         say_failure(error.format_message())
     else:
+        error.message = printable(error.message)  # type: ignore[misc]
         error.show()
 
 
 def options(**attributes: Any) -> list[click.Option]:
-    """The options that say how much is said, and how; ``attributes`` go to each of them."""
+    """The options on messages; ``attributes`` go to each of them."""
     return [
-        click.Option(["-v", "--verbose"], count=True, help="Say more.", **attributes),
-        click.Option(["-q", "--quiet"], is_flag=True, help="Say errors only.", **attributes),
-        click.Option(["--debug"], is_flag=True, help="Say everything.", **attributes),
+        click.Option(
+            ["-v", "--verbose"],
+            count=True,
+            help="Log each stage. [default: warnings]",
+            **attributes,
+        ),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Log errors only.", **attributes),
+        click.Option(["--debug"], is_flag=True, help="Log all, with tracebacks.", **attributes),
         click.Option(
             ["--log-format"],
             type=click.Choice(["text", "json"]),
             default="text",
             metavar="text|json",
-            help="Form of messages.",
+            help="Format of the log. [default: text]",
             **attributes,
         ),
     ]
 
 
 def accepted_by(command: click.Command) -> click.Command:
-    """The command, which takes these options, too: ``anyvar-step annotate -v`` is what people type."""
+    """The command with these options added, so that they can stand behind its name."""
     ours = options(expose_value=False, callback=_change)
     command.params += [option for option in ours if option.name not in {each.name for each in command.params}]
     return command
 
 
 def _change(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    """Let an option that stands after the command's name count like one before it."""
+    """Treat an option behind the command's name like one before it."""
     given = ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE
     root = ctx.find_root()
     if given and root is not ctx:

@@ -1,4 +1,4 @@
-"""What a waiting step says of its run: one live line on a terminal, a line every so often in a log file.
+"""Progress of a waiting step: a live line on a terminal, a line every so often in a log file, one at the end.
 
 All of it goes to standard error; standard output may be the VCF.
 """
@@ -13,52 +13,57 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from anyvar_step.cli.options import PROGRESS
 from anyvar_step.errors import StepError
-from anyvar_step.models import State
+from anyvar_step.models import IngestOptions, State
+from anyvar_step.text import escaped
 
 if TYPE_CHECKING:
     from anyvar_step.models import Progress, RunReport, RunStatus
 
 _logger = logging.getLogger(__name__)
 
-#: Seconds between two lines in a log: a run that is over sooner says nothing, unless lines were asked for.
+#: Seconds between two lines in a log, and the same where --progress plain or -v asks for lines. A shorter run
+#: has no line.
 PERIOD, ASKED_PERIOD = 30.0, 10.0
-#: Seconds between two looks at the queue's length.
+#: Seconds between two questions for the length of the queue.
 ASK_QUEUE = 5.0
 
 
 class Follower(Protocol):
-    """Told of each status of the run, and of its report in the end."""
+    """Shows each status of the run, and its report at the end."""
 
     def __call__(self, status: RunStatus) -> None:
-        """The run's status now."""
+        """Show the run's status."""
 
     def done(self, report: RunReport | None) -> None:
-        """The step has done what it was to do."""
+        """Show that the step has ended well."""
 
 
-def shown(name: str, queued: Callable[[], int | None]) -> AbstractContextManager[Follower]:
-    """A follower for the run of the input ``name``, of the kind that ``--progress`` asked for.
+def follow(
+    name: str, queued: Callable[[], int | None], output: Path | None = None
+) -> AbstractContextManager[Follower]:
+    """A follower for the run of the input ``name``, of the kind that ``--progress`` asks for.
 
-    ``queued`` tells how many runs stand in the queue, or None where nobody can tell.
+    ``queued`` returns the number of runs in the queue, None where that is not known; ``output`` is OUT.
     """
     context = click.get_current_context()
     root, asked = context.find_root().params, context.meta.get(PROGRESS, "auto")
-    name, ahead = printable(name), Ahead(queued)
+    name, ahead = escaped(name), Ahead(queued)
     kind = kind_for(asked, root)
     if kind == "bar":
         from anyvar_step.cli.bar import Bar
 
-        return Bar(name, ahead)
+        return Bar(name, ahead, output)
     if kind == "none":
         return contextlib.nullcontext(Silent())
     eager = asked == "plain" or bool(root.get("verbose") or root.get("debug"))
-    return contextlib.nullcontext(Lines(name, ahead, eager=eager))
+    return contextlib.nullcontext(Lines(name, ahead, output, eager=eager))
 
 
 def kind_for(asked: str, root: dict[str, Any]) -> str:
@@ -72,9 +77,9 @@ def kind_for(asked: str, root: dict[str, Any]) -> str:
 
 
 class Ahead:
-    """How many runs are before ours, at most: the queue is asked rarely, and runs leave it in order.
+    """The number of runs before ours in the queue, at most: the queue is asked rarely.
 
-    Whatever is queued after ours makes the queue longer, but not the wait; so the number never grows.
+    Runs leave the queue in order. Those behind ours make it longer, so the number never grows.
     """
 
     def __init__(self, queued: Callable[[], int | None]) -> None:
@@ -83,7 +88,7 @@ class Ahead:
         self._least: int | None = None
 
     def __call__(self, run_id: str) -> int | None:
-        """The number now; None where nobody can tell."""
+        """The number now; None where it is not known."""
         now = time.monotonic()
         if run_id != self._run:
             self._run, self._due, self._least = run_id, 0.0, None
@@ -98,20 +103,20 @@ class Ahead:
 
 
 class Silent:
-    """Says nothing."""
+    """Shows nothing."""
 
     def __call__(self, status: RunStatus) -> None:
-        """Nothing."""
+        """Show nothing."""
 
     def done(self, report: RunReport | None) -> None:
-        """Nothing."""
+        """Show nothing."""
 
 
 class Lines:
-    """Says a line at times; ``eager``: at once when the state changes, and more often."""
+    """Logs a line every so often; ``eager``: also when the state changes, and more often."""
 
-    def __init__(self, name: str, ahead: Ahead, *, eager: bool) -> None:
-        self._name, self._ahead, self._eager = name, ahead, eager
+    def __init__(self, name: str, ahead: Ahead, output: Path | None = None, *, eager: bool) -> None:
+        self._name, self._ahead, self._output, self._eager = name, ahead, output, eager
         self._begin = time.monotonic()
         self._period = ASKED_PERIOD if eager else PERIOD
         self._due = self._begin + self._period
@@ -120,7 +125,7 @@ class Lines:
         _logger.setLevel(logging.INFO)
 
     def __call__(self, status: RunStatus) -> None:
-        """The run's status now."""
+        """Log the run's status if a line is due."""
         now = time.monotonic()
         if now < self._due and not (self._eager and status.status != self._state):
             return
@@ -134,10 +139,10 @@ class Lines:
         )
 
     def done(self, report: RunReport | None) -> None:
-        """A last line where there was a first."""
-        if self._spoke or self._eager:
+        """Log a last line on a terminal, and where there was a first."""
+        if self._spoke or self._eager or sys.stderr.isatty():
             seconds = time.monotonic() - self._begin
-            self._say(finished(report, seconds), elapsed=round(seconds, 3))
+            self._say(summary(report, seconds, self._output), elapsed=round(seconds, 3))
 
     def _say(self, text: str, **facts: Any) -> None:
         self._spoke = True
@@ -145,7 +150,7 @@ class Lines:
 
 
 def described(status: RunStatus, ahead: int | None) -> str:
-    """The status in a few words: ``ahead`` runs are before it in the queue."""
+    """The status in a few words; ``ahead`` runs are before it in the queue."""
     if status.status_code == 200:
         return "collecting"
     if status.progress:
@@ -156,7 +161,7 @@ def described(status: RunStatus, ahead: int | None) -> str:
 
 
 def _pace(progress: Progress) -> list[str]:
-    """Records, records per second, and what remains of the time, as far as that can be told."""
+    """Records, records per second and the remaining time, as far as they are known."""
     said = [f"{progress.records:,} records"]
     if progress.records and progress.seconds:
         said.append(f"{progress.records / progress.seconds:,.0f}/s")
@@ -166,12 +171,16 @@ def _pace(progress: Progress) -> list[str]:
     return said
 
 
-def finished(report: RunReport | None, seconds: float) -> str:
-    """What there is to say in the end."""
+def summary(report: RunReport | None, seconds: float, output: Path | None) -> str:
+    """The step's last line: assembly, records, identifiers or alleles, errors, seconds, OUT."""
     took = f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
-    return f"{report.counts.records:,} records in {took}" if report else f"ended after {took}"
-
-
-def printable(name: str) -> str:
-    """The name without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
+    if report is None:
+        return f"ended after {took}"
+    counts, options = report.counts, report.options
+    if isinstance(options, IngestOptions):
+        made = f"{report.registered.alleles if report.registered else 0:,} alleles registered"
+        wrong = f"{report.registered.conflicts if report.registered else 0:,} conflicts"
+    else:
+        made, wrong = f"{counts.ids:,} identifiers", f"{sum(counts.errors.values()):,} errors"
+    place = f" -> {escaped(str(output))}" if output else ""
+    return f"{options.assembly}, {counts.records:,} records, {made}, {wrong} in {took}{place}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+
+from anyvar_step.cli import options
+from anyvar_step.cli.logs import say, say_json
 
 
 @click.command(
@@ -16,22 +18,23 @@ Examples:
 )
 @click.argument("fasta", type=click.Path(readable=False, path_type=Path))
 @click.option(
-    "--assembly", default="GRCh38", show_default=True, metavar="NAME", help="The assembly it holds."
+    "--assembly", default="GRCh38", show_default=True, metavar="NAME", help="The assembly in the FASTA."
 )
 @click.option(
     "--aliases",
     type=click.Path(readable=False, path_type=Path),
     envvar="ANYVAR_STEP_REFERENCE_ALIASES",
     metavar="FILE",
-    help="A table of further contig names, all names of one sequence in a row.",
+    help="A table of further contig names, all names of one sequence in a row. "
+    "[default: ANYVAR_STEP_REFERENCE_ALIASES]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def reference_command(fasta: Path, assembly: str, aliases: Path | None, as_json: bool) -> None:
     """Prepare FASTA and list its sequences.
 
     A line has name, length and refget accession. Writes FASTA.fai (and FASTA.gzi where it is bgzipped) and
-    FASTA.refget.json, or the same into the user's cache directory where the FASTA's folder cannot be
-    written. Do it once before many workers start.
+    FASTA.refget.json, or the same into the user's cache directory where the FASTA's folder is read-only. Run
+    it once before many workers start.
     """
     from anyvar_step.reference import open_reference
 
@@ -40,7 +43,7 @@ def reference_command(fasta: Path, assembly: str, aliases: Path | None, as_json:
     reference.close()
     if as_json:
         sequences = [dict(zip(("name", "length", "accession"), row, strict=True)) for row in rows]
-        click.echo(json.dumps({"assembly": assembly, "fasta": str(fasta), "sequences": sequences}, indent=2))
+        say_json({"assembly": assembly, "fasta": str(fasta), "sequences": sequences})
         return
     for row in rows:
-        click.echo("\t".join(map(str, row)))
+        say("\t".join(map(str, row)))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from anyvar_step.cli import factories
+from anyvar_step.cli.logs import say_json
+from anyvar_step.errors import from_os
 
 if TYPE_CHECKING:
     from anyvar_step.report.samples import Sample
@@ -27,7 +32,7 @@ Examples:
     "--output",
     type=click.Path(readable=False, path_type=Path, dir_okay=False, allow_dash=True),
     metavar="OUT.html",
-    help="Write a page with tables and plots; it needs no network. - is standard output.",
+    help="Write a page with tables and plots, for any browser without a network. - is standard output.",
 )
 @click.option(
     "--title", default="VRS annotation", show_default=True, metavar="TEXT", help="The page's title."
@@ -42,7 +47,7 @@ Examples:
     "--failed",
     multiple=True,
     metavar="NAME",
-    help="Show a sample as failed: it has no RUN.json, or not all of them. Repeatable.",
+    help="Show a sample as failed: it has no RUN.json, or not all of them. Repeatable. [default: none]",
 )
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of RUN.json.")
 def report_command(
@@ -59,39 +64,27 @@ def report_command(
     its ending, is the sample's name.
     """
     if schema:
-        _print_schema()
+        from anyvar_step.models import json_schema
+
+        say_json(json_schema())
         return
     if not runs and not failed:
         raise click.UsageError("name the runs' reports: RUN.json…, or what failed: --failed NAME")
     if not output and not multiqc:
         raise click.UsageError("name what to write: -o OUT.html or --multiqc FOLDER")
-    from anyvar_step.cli import factories
-    from anyvar_step.cli.factories import write_text
     from anyvar_step.report.html import render
     from anyvar_step.report.samples import read_samples
 
     page = None if str(output) == "-" else output
-    factories.check({str(run): run for run in runs}, {"OUT.html": page})
+    factories.check_files({str(run): run for run in runs}, {"OUT.html": page})
     samples = read_samples(runs)
     if output:
-        write_text(page, render(samples, title, failed).rstrip("\n"))
+        factories.write_text(page, render(samples, title, failed).rstrip("\n"))
     if multiqc:
         _write_sections(multiqc, samples, failed)
 
 
-def _print_schema() -> None:
-    import json
-
-    from anyvar_step.models import json_schema
-
-    click.echo(json.dumps(json_schema(), indent=2))
-
-
 def _write_sections(folder: Path, samples: list[Sample], failed: tuple[str, ...]) -> None:
-    import json
-
-    from anyvar_step.cli.factories import write_text
-    from anyvar_step.errors import from_os
     from anyvar_step.report.multiqc import sections
 
     try:
@@ -99,4 +92,4 @@ def _write_sections(folder: Path, samples: list[Sample], failed: tuple[str, ...]
     except OSError as error:
         raise from_os(error, f"cannot make {folder}") from error
     for name, content in sections(samples, failed).items():
-        write_text(folder / name, json.dumps(content, indent=1))
+        factories.write_text(folder / name, json.dumps(content, indent=1))

@@ -1,4 +1,4 @@
-"""``anyvar-step --version``: the program, the specification, and the libraries that decide how it behaves."""
+"""``anyvar-step --version``: program, VRS, engine, and the libraries that decide on results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anyvar_step import VRS_VERSION, __version__
 
 
 def show(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
-    """Print one line, whose second word is the version, and leave."""
+    """Print one line, whose second word is the version, and exit."""
     if not asked or ctx.resilient_parsing:
         return
     import platform

@@ -1,45 +1,47 @@
-"""``anyvar-step worker``: serve AnyVar's tasks from the queue."""
+"""``anyvar-step worker`` and ``anyvar-step sweep``: the side of the workers."""
 
 from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 
 import click
 
 from anyvar_step.cli import factories, options
-from anyvar_step.cli.options import Duration
+from anyvar_step.cli.logs import say
+from anyvar_step.cli.options import Values
 
 
 @click.command(
     epilog="""\b
 Examples:
-  anyvar-step worker --reference GRCh38=GRCh38.fa --concurrency 8
+  anyvar-step worker --reference GRCh38.fa --concurrency 8
   anyvar-step worker --idle-timeout 10m --max-lifetime 11h"""
 )
 @click.option(
-    "--concurrency", metavar="N", type=click.IntRange(min=1), help="Processes. [default: one per core]"
+    "--concurrency",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Processes, each with a run at a time. [default: one for each core]",
 )
-@click.option("--name", help="The worker's name in Celery. [default: anyvar-step-PID@HOST]")
+@click.option("--name", metavar="NAME", help="The worker's name in Celery. [default: anyvar-step-PID@HOST]")
 @click.option(
     "--idle-timeout", type=options.Duration(), help="End after so long without a run. [default: never]"
 )
 @click.option(
-    "--max-lifetime", type=options.Duration(), help="Take nothing new after so long. [default: never]"
+    "--max-lifetime", type=options.Duration(), help="Take no new run after so long. [default: never]"
 )
 @click.option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
     metavar="PORT",
-    help="Serve metrics for Prometheus, at /metrics. 0 = any free port.",
+    help="Serve metrics for Prometheus at /metrics; 0 = any free port. [default: none]",
 )
 @click.option(
     "--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address of the metrics."
 )
-@options.threads
+@options.reference
 @options.connection
-@options.references
 @click.pass_context
 def worker_command(
     ctx: click.Context,
@@ -49,32 +51,28 @@ def worker_command(
     max_lifetime: float | None,
     metrics_port: int | None,
     metrics_host: str,
-    threads: int | None,
-    work_dir: Path | None,
-    broker_url: str | None,
-    latency_wait: float | None,
-    reference: tuple[str, ...],
+    reference: Values,
+    connection: Values,
 ) -> None:
     """Serve runs from the queue.
 
     In place of AnyVar's own worker or beside it. At SIGTERM, after --idle-timeout and after --max-lifetime
-    it takes nothing new, hands back what it has reserved, and ends once the runs at work are finished. A
-    second SIGTERM hands back those, too: other workers start them again.
+    it takes no new run, hands back those it has reserved, and ends once the runs at work are finished. A
+    second SIGTERM hands back these, too: other workers start them again.
     """
     from anyvar_step.settings import processors
     from anyvar_step.worker.app import serve
     from anyvar_step.worker.shutdown import Lifetime
 
-    settings = factories.load_settings(work_dir, broker_url, latency_wait, reference, threads=threads)
-    shown = ctx.find_root().params
-    level = logging.DEBUG if shown["debug"] else logging.ERROR if shown["quiet"] else logging.INFO
+    settings = factories.load_settings(connection, reference)
+    messages = ctx.find_root().params
+    level = logging.DEBUG if messages["debug"] else logging.ERROR if messages["quiet"] else logging.INFO
     logging.getLogger().setLevel(level)
     if metrics_port is not None:
-        factories.with_extra("metrics", "anyvar_step.worker.metrics", "prometheus_client")
-    processes = concurrency or processors()
+        factories.import_extra("metrics", "anyvar_step.worker.metrics", "prometheus_client")
     serve(
         settings,
-        concurrency=processes,
+        concurrency=concurrency or processors(),
         name=name or f"anyvar-step-{os.getpid()}@%h",
         loglevel=logging.getLevelName(level),
         lifetime=Lifetime(idle_timeout, max_lifetime),
@@ -90,26 +88,19 @@ Examples:
 )
 @click.option(
     "--older-than",
-    type=Duration(),
+    type=options.Duration(),
     default="2d",
     show_default=True,
-    help="Only what nobody has touched for so long; 10m at least.",
+    help="Only what was not changed for so long; 10m at least.",
 )
-@click.option("--dry-run", "-n", is_flag=True, help="Say what would be removed, and remove nothing.")
+@click.option("--dry-run", "-n", is_flag=True, help="Print what would be removed, and remove nothing.")
 @options.connection
-def sweep_command(
-    older_than: float,
-    dry_run: bool,
-    work_dir: Path | None,
-    broker_url: str | None,
-    latency_wait: float | None,
-) -> None:
+def sweep_command(older_than: float, dry_run: bool, connection: Values) -> None:
     """Remove what dead runs left in the work dir.
 
-    That is inputs, partial outputs, and results that nobody can fetch any more. A run is dead when its folder
-    is old and Redis knows neither a state of it, nor a worker's claim, nor a step that waits for it, nor a
-    message in the queue. Folders that anyvar-step did not make are let be. Workers and web APIs do the same
-    by themselves every ten minutes, one of them for all.
+    That is inputs, partial outputs, and results that can no longer be fetched. A run is dead when its folder
+    is old and Redis has neither its state, nor a worker's lock, nor a step's lease, nor its message in the
+    queue. Other folders are kept. Workers and web APIs do the same every ten minutes, one of them for all.
     """
     from anyvar_step.errors import AccessRefused
     from anyvar_step.runs.sweep import YOUNGEST, sweep
@@ -117,9 +108,9 @@ def sweep_command(
 
     if older_than < YOUNGEST:
         raise click.BadParameter(
-            "a run that was touched within ten minutes may be alive", param_hint="--older-than"
+            "a run that was changed within ten minutes may be alive", param_hint="--older-than"
         )
-    settings = factories.load_settings(work_dir, broker_url, latency_wait)
+    settings = factories.load_settings(connection)
     workdir = WorkDir(settings.required_work_dir())
     done, size, kept = 0, 0, []
     for leftover in sweep(settings, workdir, older_than, dry_run=dry_run):
@@ -127,8 +118,8 @@ def sweep_command(
             kept.append(leftover.path)
             continue
         done, size = done + 1, size + leftover.size
-        click.echo(f"{leftover.path}\t{leftover.what}\t{leftover.size} bytes")
-    click.echo(f"{'would remove' if dry_run else 'removed'} {done}, {size} bytes")
+        say(f"{leftover.path}\t{leftover.what}\t{leftover.size} bytes")
+    say(f"{'would remove' if dry_run else 'removed'} {done}, {size} bytes")
     if kept:
         raise AccessRefused(
             f"{len(kept)} could not be removed, such as {kept[0]}",

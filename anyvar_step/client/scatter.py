@@ -59,7 +59,7 @@ def annotate_in_pieces(
     """
     check_input(source)
     begin = time.monotonic()
-    pieces = cut(source, source.name, chunks)
+    pieces = cut(source, escaped(source.name), chunks)
     if len(pieces) == 1:
         return annotate(transport, InputSource(source), target, request, patience=patience, watch=watch)
     tickets, digest = list[Manifest](), hashlib.sha256()
@@ -106,7 +106,7 @@ def _gather(
     from anyvar_step.pipeline.assembly import AssemblyCheck
 
     whole, first = Counts(), tickets[0]
-    check = AssemblyCheck(first.options.assembly, pieces[0].path.name, force=first.force)
+    check = AssemblyCheck(first.options.assembly, escaped(pieces[0].path.name), force=first.force)
     overall = _overall(tickets, pieces, watch)
     finished: dict[int, RunStatus] = {}
     reports: list[RunReport] = []

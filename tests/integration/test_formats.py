@@ -135,7 +135,7 @@ def test_regions_do_not_turn_into_their_opposite(served: Site, declared: Path) -
     for option in ("--regions", "--regions-file"):
         done = served.run("annotate", declared, "-o", "-", option, "^chr1")
         assert done.returncode == 2
-        assert f"{option} leaves nothing out: ^ goes with --targets" in done.stderr
+        assert f"{option} takes no ^: use --targets" in done.stderr
 
 
 def test_standard_input_is_not_cut_and_the_user_knows(served: Site, declared: Path, annotated: str) -> None:

@@ -72,14 +72,22 @@ def test_a_terminal_shows_the_place_in_the_queue_and_then_the_work(site: Site, v
     assert out.startswith(b"##fileformat=VCF")
     assert out.count(b"\n") == vcf.read_bytes().count(b"\n") + out.count(b"##INFO=<ID=VRS_") + 2
     last = ESCAPES.sub("", step.said).rstrip().rsplit("\r", 1)[-1]
-    assert re.search(r"sample\.vcf .*100 % 200 records in [0-9.]+ s", last)
+    assert re.fullmatch(r"sample\.vcf: GRCh38, 200 records, \d+ identifiers, \d+ errors in [0-9.]+ s", last)
     assert COLOUR.search(step.said)
+
+
+def test_a_run_that_ended_well_leaves_one_line_on_a_terminal(served: Site, vcf: Path) -> None:
+    for arguments in ((), ("--progress", "plain")):
+        step = OnTerminal(served, "annotate", vcf, "-o", "out.vcf", *arguments)
+        assert step.end()[0] == 0
+        last = ESCAPES.sub("", step.said).rstrip().splitlines()[-1].rsplit("\r", 1)[-1]
+        assert re.search(r"sample\.vcf: GRCh38, 200 records, .* errors in [0-9.]+ s -> out\.vcf", last)
 
 
 def test_no_color_takes_the_colours_away_and_leaves_the_line(served: Site, vcf: Path) -> None:
     step = OnTerminal(served, "annotate", vcf, "-o", "-", NO_COLOR="1")
     assert step.end()[0] == 0
-    assert "200 records in" in step.said
+    assert re.search(r"200 records, .* in [0-9.]+ s", step.said)
     assert not re.search(r"\x1b\[[0-9;]*(3|9)[0-9]m", step.said)
 
 
@@ -113,7 +121,7 @@ def test_json_lines_for_machines(served: Site, vcf: Path) -> None:
     done = served.run("--log-format", "json", "annotate", vcf, "-o", "j.vcf", "--progress", "plain", "-v")
     assert done.returncode == 0
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert lines[-1]["message"].startswith("sample.vcf: 200 records in ")
+    assert lines[-1]["message"].startswith("sample.vcf: GRCh38, 200 records, ")
     assert {"submitted", "collecting"} <= {line["message"].rpartition(" ")[2] for line in lines}
     run_ids = {line["run_id"] for line in lines if "run_id" in line}
     assert len(run_ids) == 1
@@ -149,7 +157,7 @@ def test_wrong_usage_is_a_json_line_too(served: Site) -> None:
 @pytest.mark.parametrize(("columns", "words"), [(100, True), (60, True), (40, True), (30, False)])
 def test_a_narrow_terminal_keeps_the_percentage_before_the_words(columns: int, words: bool) -> None:
     console = Console(file=io.StringIO(), width=columns, force_terminal=True)
-    with Bar("a-sample-with-a-long-name.vcf.gz", lambda _: None, console) as watch:
+    with Bar("a-sample-with-a-long-name.vcf.gz", lambda _: None, None, console) as watch:
         progress = Progress(records=1_234_567, fraction=0.57, seconds=100.0)
         watch(RunStatus(run_id="r", status_code=202, status=State.PROGRESS, progress=progress))
     assert isinstance(console.file, io.StringIO)

@@ -38,7 +38,7 @@ NEIGHBOURS = {
     ("settings", "files"),
     ("models", "errors"),
     ("files", "errors"),
-    ("embedded", "guard"),
+    ("embedded", "supervisor"),
 }
 
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from anyvar_step.cli import progress
 from anyvar_step.cli.logs import JsonLines
-from anyvar_step.cli.progress import Ahead, Lines, described, kind_for, printable
+from anyvar_step.cli.progress import Ahead, Lines, described, kind_for, summary
 from anyvar_step.errors import Unavailable
-from anyvar_step.models import Progress, RunStatus
+from anyvar_step.models import (
+    AnnotateOptions,
+    Counts,
+    IngestOptions,
+    Progress,
+    Registered,
+    RunReport,
+    RunStatus,
+)
 
 
 class Clock:
@@ -125,5 +134,39 @@ def test_what_is_shown_on_a_terminal(
     assert kind_for(asked, root) == kind
 
 
-def test_a_file_name_cannot_write_to_the_terminal() -> None:
-    assert printable("a\x1b[2Jb\n.vcf") == "a?[2Jb?.vcf"
+def report(options: AnnotateOptions | IngestOptions, **found: Any) -> RunReport:
+    return RunReport(
+        run_id="r",
+        input_name="in.vcf",
+        input_size=1,
+        input_sha256="",
+        output_size=1,
+        output_sha256="",
+        options=options,
+        seconds={},
+        **found,
+    )
+
+
+def test_the_last_line_says_what_the_run_did() -> None:
+    counts = Counts(records=1234, ids=2468, errors={"ref_n": 1, "position": 2})
+    annotated = report(AnnotateOptions(assembly="GRCh37"), counts=counts)
+    said = summary(annotated, 1.25, Path("a\x1b[2Jb\n.vcf"))
+    assert said == r"GRCh37, 1,234 records, 2,468 identifiers, 3 errors in 1.2 s -> a\x1b[2Jb\n.vcf"
+    registered = Registered(alleles=7, added=None, conflicts=1)
+    ingested = report(IngestOptions(), counts=counts, registered=registered)
+    assert (
+        summary(ingested, 61, None) == "GRCh38, 1,234 records, 7 alleles registered, 1 conflicts in 0:01:01"
+    )
+    assert summary(None, 61, None) == "ended after 0:01:01"
+
+
+def test_a_short_run_has_its_last_line_on_a_terminal_only(
+    clock: Clock, caplog: pytest.LogCaptureFixture, level: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = Lines("in.vcf", Ahead(lambda: None), eager=False)
+    lines.done(None)
+    assert caplog.messages == []
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    lines.done(None)
+    assert caplog.messages == ["in.vcf: ended after 0.0 s"]

@@ -1,14 +1,14 @@
-"""The guard of private services: a small process that starts them and outlives its owner to stop them.
+"""A process supervisor: starts services, and stops them when its owner ends, however it ends.
 
-Run as a file with the standard library alone; ``embedded.Guard`` is the other end.
+Run as a file, with the standard library alone; ``embedded.Supervisor`` is the owner's side.
 
-    python guard.py FOLDER…
+    python supervisor.py FOLDER…
 
-Each line of stdin is a JSON object {"name", "argv", "env", "log"}: a service to start. Stdin ends when the
-owner closes it or dies, however it dies. Then, or when a service ends by itself, the guard stops the
-services, the last one started first, prints the last lines of the log of the one that ended by itself,
-removes the folders and exits: 0, or the exit code of the service that ended by itself (1 where that is 0
-or a signal).
+Each line of standard input is a JSON object {"name", "argv", "env", "log"}: a service to start. When standard
+input ends (the owner closed it or died), or a service ends, all services are stopped, the last one started
+first, and the folders are removed. If a service ended by itself, standard output gets a JSON object {"name",
+"status", "log"}, where the log is its last lines, and the exit code is that of the service, 1 where that is 0
+or a signal; else it is 0.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Seconds that a service has to end after SIGTERM.
+#: Seconds from SIGTERM to SIGKILL.
 PATIENCE = 10.0
-#: Lines and bytes of a dead service's log that are worth showing.
+#: Lines and bytes of a log that are reported.
 LAST_LINES = 15
 LAST_BYTES = 8192
 
 
 @dataclass
 class Service:
-    """One service: a process that leads a process group, so that its children end with it."""
+    """A process that leads a process group, so that its children can be stopped with it."""
 
     name: str
     log: Path
@@ -42,7 +42,7 @@ class Service:
 
     @classmethod
     def start(cls, order: dict[str, Any]) -> Service:
-        """Start what one line of stdin asks for."""
+        """Start the service that a line of standard input describes."""
         log = Path(order["log"])
         with log.open("ab") as stream:
             process = subprocess.Popen(
@@ -56,7 +56,7 @@ class Service:
         return cls(order["name"], log, process)
 
     def stop(self) -> None:
-        """SIGTERM, some patience, then SIGKILL for the service and for children it left behind."""
+        """SIGTERM, then SIGKILL after PATIENCE, for the process and its children."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(PATIENCE)
@@ -67,18 +67,18 @@ class Service:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
-    def last_words(self) -> str:
-        """Name, exit status and the end of the log."""
+    def report(self) -> dict[str, Any]:
+        """Name, exit status and the last lines of the log."""
         with self.log.open("rb") as stream:
             stream.seek(max(0, self.log.stat().st_size - LAST_BYTES))
             lines = stream.read().decode(errors="replace").splitlines()[-LAST_LINES:]
-        return "\n".join([f"{self.name} ended with exit status {self.process.returncode}", *lines])
+        return {"name": self.name, "status": self.process.returncode, "log": lines}
 
 
 def supervise(services: list[Service]) -> Service | None:
-    """Start services as stdin asks; return when stdin ends (None) or with the service that ended by itself.
+    """Start services until standard input ends (None) or one of them has ended; that one.
 
-    A signal to the guard itself counts as the end of stdin.
+    A signal to this process counts as the end of standard input.
     """
     wake, wake_end = os.pipe()
     os.set_blocking(wake_end, False)
@@ -102,21 +102,20 @@ def supervise(services: list[Service]) -> Service | None:
 
 
 def main(folders: list[str]) -> int:
-    """Guard until the end, then leave nothing behind."""
+    """Supervise until the end, then stop the services and remove the folders; the exit code."""
     services: list[Service] = []
-    dead = None
+    ended = None
     try:
-        dead = supervise(services)
+        ended = supervise(services)
     finally:
         for service in reversed(services):
             service.stop()
-        if dead:
-            # The owner may be gone, and its pipe with it.
-            with contextlib.suppress(BrokenPipeError):
-                print(dead.last_words(), flush=True)
+        if ended:
+            with contextlib.suppress(BrokenPipeError):  # the owner has died
+                print(json.dumps(ended.report()), flush=True)
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
-    return max(1, dead.process.returncode) if dead else 0
+    return max(1, ended.process.returncode) if ended else 0
 
 
 if __name__ == "__main__":
