@@ -5,6 +5,7 @@ VENV := .venv
 ORACLE := .venv-oracle
 ANYVAR := .venv-anyvar
 TOOLS := .venv-tools
+NFCORE := .venv-nfcore
 DEMO := .demo
 
 # pip of PYTHON installs into the environments, which therefore need no pip (and no ensurepip) of their own.
@@ -47,7 +48,7 @@ test: $(VENV)/.test $(ORACLE)/.done native  ## all tests that need nothing but P
 		cd native && cargo test --quiet --locked --no-default-features; fi
 	$(VENV)/bin/python -m pytest -m "not services" --numprocesses 2 --dist loadfile
 
-test-services: $(VENV)/.test-services $(VENV)/.docs $(ORACLE)/.done $(ANYVAR)/.done $(TOOLS)/.done native
+test-services: $(VENV)/.test-services $(VENV)/.docs $(ORACLE)/.done $(ANYVAR)/.done $(TOOLS)/.done $(NFCORE)/.done native
 	$(VENV)/bin/python -m pytest -m services
 
 test-all: test test-services  ## the tests, then those that need what .ci/run installs
@@ -102,7 +103,7 @@ bench-small: $(VENV)/.test $(ORACLE)/.done $(ANYVAR)/.done native  # whether the
 	$(VENV)/bin/python benchmarks/report.py --results benchmarks/results/small
 
 clean:  ## remove environments, demo and caches
-	rm -rf $(VENV) $(ORACLE) $(ANYVAR) $(TOOLS) $(DEMO) anyvar_step/_native.abi3.so native/target dist site .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .snakemake
+	rm -rf $(VENV) $(ORACLE) $(ANYVAR) $(TOOLS) $(NFCORE) $(DEMO) anyvar_step/_native.abi3.so native/target dist site .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .snakemake
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 %/bin/python:
@@ -137,4 +138,9 @@ $(ANYVAR)/.done: | $(ANYVAR)/bin/python
 $(TOOLS)/.done: Makefile | $(TOOLS)/bin/python
 	@$(PIP) $(TOOLS)/bin/python install --quiet 'multiqc>=1.30' 'flower>=2.0' redis packaging \
 		check-jsonschema cibuildwheel kubernetes-validate cloudcoil-models-keda
+	@touch $@
+
+# The linter of Nextflow modules, whose pins are its own.
+$(NFCORE)/.done: Makefile | $(NFCORE)/bin/python
+	@$(PIP) $(NFCORE)/bin/python install --quiet nf-core==4.2.1
 	@touch $@
