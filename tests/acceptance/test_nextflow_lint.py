@@ -1,7 +1,7 @@
 """nf-core's own linter on the Nextflow modules, as far as it goes without a network.
 
-``nf-core modules lint`` wants a clone of nf-core/modules. The test makes a repository in its place: our modules
-lie where nf-core's own do, and two schemas of ours ask for less than those of nf-core/modules.
+``nf-core modules lint`` wants a clone of nf-core/modules. The test makes a repository in its place: our
+modules lie where nf-core's own do, and two schemas of ours ask for less than those of nf-core/modules.
 """
 
 from __future__ import annotations

@@ -305,6 +305,30 @@ def test_a_pilot_of_other_schedulers_finishes_its_run(cluster: Cluster, genome: 
     assert "Warm shutdown" in log.read_text()
 
 
+def test_the_run_of_a_pilot_that_bkill_ends_is_attempted_by_another_worker(
+    cluster: Cluster, genome: Path, tmp_path: Path
+) -> None:
+    """``bkill`` sends SIGINT, then SIGTERM, to all processes: also to the one that annotates."""
+    vcf = long_vcf(tmp_path / "long.vcf", genome)
+    script = ["bash", str(ROOT / "workflow" / "cluster" / "worker.sh")]
+    log = tmp_path / "pilot.log"
+    environ = cluster.environ | {"LSB_DJOB_NUMPROC": "1"}
+    with log.open("w") as out, subprocess.Popen(
+        script, env=environ, stdout=out, stderr=out, start_new_session=True
+    ) as pilot:  # fmt: skip
+        until(lambda: " ready." in log.read_text(), 60, "a pilot")
+        step = cluster.site.start("annotate", str(vcf), "-o", str(tmp_path / "out.vcf"))
+        until(lambda: any("_outputvcf" in path.name for path in cluster.site.left_over()), 60, "a run")
+        os.killpg(pilot.pid, signal.SIGINT)
+        until(lambda: "Warm shutdown" in log.read_text(), 30, "the first signal")
+        os.killpg(pilot.pid, signal.SIGTERM)
+        pilot.wait(60)
+    with cluster.site.worker():
+        _, err = step.communicate(timeout=120)
+    assert step.returncode == 0, err
+    assert cluster.site.left_over() == []
+
+
 def test_shellcheck_finds_nothing_in_the_job_scripts() -> None:
     scripts = [*(ROOT / "workflow").glob("slurm/*.sbatch"), *(ROOT / "workflow").glob("cluster/*.sh")]
     assert len(scripts) == 4

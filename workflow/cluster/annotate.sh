@@ -55,8 +55,8 @@ if [ "$same" != "$task" ]; then
 fi
 mkdir -p "$outdir"
 
-# These schedulers signal all processes of a job. SIGUSR2 is translated for the step, which knows SIGTERM; the others
-# reach it themselves, and this shell waits for its clean-up.
+# These schedulers signal all processes of a job. At SIGUSR2 this shell sends SIGTERM to the step, which ignores SIGUSR2.
+# Other signals reach the step, too, and this shell waits for its clean-up.
 (
     trap '' USR1 USR2
     exec anyvar-step annotate "$vcf" --output "$outdir/$name.vcf.gz" --report "$outdir/$name.json" --retries 3 \

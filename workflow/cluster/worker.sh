@@ -6,17 +6,18 @@
 #   qsub -t 1-4 -V worker.sh                      (Grid Engine)
 #
 # OPTIONS in the environment are those of `anyvar-step worker`. It ends when it has had nothing to do for ten minutes. In
-# the last hour of its time it takes nothing new (--max-lifetime). At a signal it takes nothing new, hands back what it
-# has reserved and finishes what is at work; a second signal hands back that, too, and another worker starts it again.
+# the last hour of its time it takes nothing new (--max-lifetime). At SIGUSR2 it takes nothing new, hands back what it has
+# reserved and finishes what is at work. SIGTERM goes to all its processes and ends what is at work; another worker
+# attempts that again.
 #
-# LSF: bkill sends SIGINT, ten seconds later SIGTERM: the second signal.
+# LSF: SIGUSR2 ten minutes before the run limit. bkill sends SIGINT and SIGTERM; `bkill -s USR2 JOB` lets it finish.
 #BSUB -n 4
 #BSUB -R span[hosts=1]
 #BSUB -W 12:00
-#BSUB -wa TERM
+#BSUB -wa USR2
 #BSUB -wt 10
 #BSUB -o anyvar-worker-%J-%I.log
-# PBS: qdel sends SIGTERM, then SIGKILL after kill_delay (10 s).
+# PBS: qdel sends SIGTERM, then SIGKILL after kill_delay (10 s); `qsig -s SIGUSR2 JOB` lets it finish.
 #PBS -N anyvar-worker
 #PBS -l select=1:ncpus=4:mem=4gb
 #PBS -l walltime=12:00:00
@@ -34,8 +35,8 @@ cd "${PBS_O_WORKDIR:-.}"
 read -ra options <<<"${OPTIONS:-}"
 cores=${LSB_DJOB_NUMPROC:-${NCPUS:-${NSLOTS:-1}}}
 
-# These schedulers signal all processes of a job. SIGUSR2 is translated for the worker, which knows SIGTERM; the others
-# reach it themselves, and this shell waits for its end.
+# These schedulers signal all processes of a job. At SIGUSR2 this shell alone sends SIGTERM to the worker, not to the
+# processes that annotate. Other signals reach all of them, and this shell waits for the worker's end.
 (
     trap '' USR1 USR2
     exec anyvar-step worker --concurrency "$cores" --name "anyvar-step-${LSB_JOBID:-${PBS_JOBID:-${JOB_ID:-$$}}}@%h" \
