@@ -9,12 +9,13 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import struct
 import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -495,20 +496,33 @@ def open_fasta(path: Path) -> tuple[Window, list[FastaContig]]:
     indexes = prepare_fai(path, blocked=blocked)
     entries = read_fai(indexes[0])
     window = Window(BlockedSource(path, indexes[1]) if blocked else PlainSource(path))
-    names = {entry.name for entry in entries}
-    in_file = sorted(entries, key=lambda entry: entry.offset)
-    for entry, following in zip_longest(in_file, in_file[1:]):
-        if not entry.length:
-            continue
-        if why := misfit(window, entry):
-            raise corrupt_index(indexes[0], why)
-        found = name_after(window, entry)
-        if found in names and (following is None or found != following.name):
-            raise ConfigurationError(
-                f"the FASTA {path} has two sequences named {found}",
-                "Rename one of them, or leave it out: a VCF's name must mean one sequence",
-            )
+    _check_layout(path, indexes[0], window, [entry for entry in entries if entry.length])
     return window, [FastaContig(window, entry) for entry in entries if entry.length]
+
+
+def _check_layout(path: Path, index: Path, window: Window, entries: list[FaiEntry]) -> None:
+    """Raise ConfigurationError where the index cannot be the file's, or a name stands there twice.
+
+    faidx leaves out a sequence whose name it has had.
+    """
+    names = {entry.name for entry in entries}
+    following = ("", 0)
+    for entry in sorted(entries, key=lambda entry: entry.offset):
+        seen = following == (entry.name, entry.offset)
+        if why := misfit(window, entry, header=not seen):
+            raise corrupt_index(index, why)
+        if following[0] in names and following[0] != entry.name:
+            raise _twice(path, following[0])
+        following = header_after(window, entry)
+    if following[0] in names:
+        raise _twice(path, following[0])
+
+
+def _twice(path: Path, name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the FASTA {path} has two sequences named {name}",
+        "Rename one of them, or leave it out: a VCF's name must mean one sequence",
+    )
 
 
 def is_bgzipped(path: Path) -> bool:
@@ -532,35 +546,49 @@ def is_bgzipped(path: Path) -> bool:
     return False
 
 
-def misfit(window: Window, entry: FaiEntry) -> str:
+def misfit(window: Window, entry: FaiEntry, *, header: bool = True) -> str:
     """Why the entry cannot be true of these bytes; empty where its borders fit.
 
-    Looks at the header line before the sequence, the end of its first line and what follows its last.
+    Looks at the ``header`` line before the sequence, the end of its first line and what follows its last.
     """
-    if not 0 < entry.offset < entry.end <= window.source.size:
+    end = entry.end
+    if not 0 < entry.offset < end <= window.source.size:
         return f"{entry.name} ends beyond the file"
-    name = entry.name.encode("utf-8", "surrogateescape")
-    header = b""
-    for before in (len(name) + 200, 1 << 16):  # most header lines are short
-        if b">" not in header:
-            header = window.read(max(0, entry.offset - before), entry.offset)
-    title = header.rstrip(_LINE_ENDS).rpartition(b"\n")[2]
-    words = title[1:].split(maxsplit=1)
-    if header[-1:] != b"\n" or title[:1] != b">" or not words or words[0] != name:
+    if header and not _has_header(window, entry):
         return f"no line >{entry.name} stands before byte {entry.offset}"
-    line_end = window.read(entry.offset + entry.line_bases, entry.offset + entry.line_width)
-    if entry.length > entry.line_bases and (not line_end or line_end.strip(_LINE_ENDS)):
-        return f"the first line of {entry.name} does not have {entry.line_bases} bases"
-    after = window.read(entry.end, entry.end + 64)
+    if entry.length > entry.line_bases:
+        line_end = window.read(entry.offset + entry.line_bases, entry.offset + entry.line_width)
+        if not line_end or line_end.strip(_LINE_ENDS):
+            return f"the first line of {entry.name} does not have {entry.line_bases} bases"
+    after = window.read(end, end + 64)
     if after and (after[0] not in _LINE_ENDS or after.lstrip(_LINE_ENDS)[:1] not in (b">", b"")):
-        return f"{entry.name} does not end at byte {entry.end}"
+        return f"{entry.name} does not end at byte {end}"
     return ""
 
 
-def name_after(window: Window, entry: FaiEntry) -> str:
-    """The name of the sequence that follows in the file; empty where none does.
+def _has_header(window: Window, entry: FaiEntry) -> bool:
+    """Whether the line before the sequence is its header."""
+    name = entry.name.encode("utf-8", "surrogateescape")
+    text = b""
+    for before in (len(name) + 200, 1 << 16):  # most header lines are short
+        if b">" not in text:
+            text = window.read(max(0, entry.offset - before), entry.offset)
+    title = text.rstrip(_LINE_ENDS).rpartition(b"\n")[2]
+    words = title[1:].split(maxsplit=1)
+    return text[-1:] == b"\n" and title[:1] == b">" and words[:1] == [name]
 
-    faidx leaves out a sequence whose name it has had.
+
+def header_after(window: Window, entry: FaiEntry) -> tuple[str, int]:
+    """The name of the sequence that follows in the file, and where its bases begin; "" where none does.
+
+    The offset is -1 where the header is long.
     """
-    after = window.read(entry.end, entry.end + 1024).lstrip(_LINE_ENDS)
-    return next(iter(after[1:].split(maxsplit=1)), b"").decode("utf-8", "surrogateescape")
+    end = entry.end
+    text = window.read(end, end + 512)
+    if not (title := _TITLE.match(text)):
+        return "", -1
+    return title[1].decode("utf-8", "surrogateescape"), end + title.end() if title[2] else -1
+
+
+#: Line ends, a header's name, and the rest of the line if it is whole.
+_TITLE = re.compile(rb"[\r\n]*>\s*(\S+)(?:[^\n]*(\n))?")

@@ -409,6 +409,12 @@ def test_an_index_may_list_the_sequences_in_any_order_and_leave_some_out(
     assert [contig.name for contig in open_reference("GRCh38", fasta).contigs()] == names
 
 
+def test_header_lines_may_be_long(tmp_path: Path) -> None:
+    fasta = tmp_path / "ref.fa"
+    fasta.write_text(f">a {'x' * 40_000}\nACGT\n>b {'y' * 600}\nAC\n>c\nA\n")
+    assert [contig.name for contig in open_reference("GRCh38", fasta).contigs()] == ["a", "b", "c"]
+
+
 def test_a_sequence_without_bases_is_left_out(tmp_path: Path) -> None:
     fasta = tmp_path / "ref.fa"
     fasta.write_text(">none\n>a\nACGT\n>empty\n>b\nA\n")
