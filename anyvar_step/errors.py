@@ -5,6 +5,7 @@ StepError                     70   the run failed (RUN_FAILURE)
 ├── InvalidInput              65   the input is not a VCF, is truncated, or its reference is another one
 ├── InputNotFound             66   the input does not exist or cannot be read
 ├── Unavailable               69   Redis, web API or workers cannot be reached
+│   └── NoWorker              69   no worker has served the queue for --queue-timeout
 ├── FileTrouble               74   I/O of the work dir or the output failed: disk full, short file
 │   └── CorruptFile           74   a file of a run differs from what was written: the run must be repeated
 ├── RunLost                   75   the worker was lost (WORKER_LOST_ERROR), or the run vanished
@@ -69,6 +70,10 @@ class Unavailable(StepError):
     """Redis, web API or workers cannot be reached, or no worker took the run in time."""
 
     exit_code = 69
+
+
+class NoWorker(Unavailable):
+    """No worker has served the queue for as long as the step waits for one."""
 
 
 class FileTrouble(StepError):

@@ -17,6 +17,7 @@ from anyvar_step.cli.options import Values
 if TYPE_CHECKING:
     from anyvar_step.client.deliver import Target
     from anyvar_step.client.source import InputSource
+    from anyvar_step.client.wait import Patience
     from anyvar_step.models import RunReport, RunRequest
     from anyvar_step.settings import Settings
 
@@ -51,7 +52,7 @@ def annotate_command(
     request: Values,
     selection: Values,
     chunks: int,
-    patience: Values,
+    waiting: Patience,
     retries: int,
     via: str | None,
     connection: Values,
@@ -89,12 +90,13 @@ def annotate_command(
             level=1 if goal.bcf else goal.level,
             index=goal.tbi,
         )
+        waiting = factories.make_patience(patience)  # one for all attempts
 
         def attempt() -> RunReport:
             if local["local"]:
-                done = _annotate_here(settings, intake, goal, asked, patience)
+                done = _annotate_here(settings, intake, goal, asked, waiting)
             else:
-                done = _annotate(settings, via, intake, goal, asked, chunks, patience)
+                done = _annotate(settings, via, intake, goal, asked, chunks, waiting)
             return _with_note_on_selection(done, intake)
 
         done = _with_retries(retries, attempt)
@@ -103,13 +105,13 @@ def annotate_command(
 
 
 def _annotate_here(
-    settings: Settings, source: InputSource, target: Target, request: RunRequest, patience: Values
+    settings: Settings, source: InputSource, target: Target, request: RunRequest, waiting: Patience
 ) -> RunReport:
     from anyvar_step.cli.progress import follow
     from anyvar_step.client import local
 
     with follow(source.name, lambda: None, target.path) as watch:
-        report = local.annotate(settings, source, target, request, timeout=patience["timeout"], watch=watch)
+        report = local.annotate(settings, source, target, request, timeout=waiting.timeout, watch=watch)
         watch.done(report)
     return report
 
@@ -121,12 +123,11 @@ def _annotate(
     target: Target,
     request: RunRequest,
     chunks: int,
-    patience: Values,
+    waiting: Patience,
 ) -> RunReport:
     from anyvar_step.cli.progress import follow
     from anyvar_step.client import scatter, step
 
-    waiting = factories.make_patience(patience)
     if chunks != 1 and source.is_stream:
         _logger.warning("--chunks needs a file to cut: %s is annotated as one", source.name)
         chunks = 1
@@ -221,9 +222,10 @@ def ingest_command(
             assembly=assembly or settings.assembly(), require_validation=require_validation
         )
         asked = RunRequest(options=chosen, run_id=run_id, force=force)
+        waiting = factories.make_patience(patience)  # one for all attempts
 
         def attempt() -> RunReport:
-            return _ingest(settings, intake, conflicts, asked, patience, local=local["local"])
+            return _ingest(settings, intake, conflicts, asked, waiting, local=local["local"])
 
         done = _with_retries(retries, attempt)
         if report:
@@ -235,7 +237,7 @@ def _ingest(
     source: InputSource,
     conflicts: Path | None,
     request: RunRequest,
-    patience: Values,
+    waiting: Patience,
     *,
     local: bool,
 ) -> RunReport:
@@ -246,7 +248,7 @@ def _ingest(
         from anyvar_step.client.local import ingest
 
         with follow(source.name, lambda: None, conflicts) as watch:
-            report = ingest(settings, source, conflicts, request, timeout=patience["timeout"], watch=watch)
+            report = ingest(settings, source, conflicts, request, timeout=waiting.timeout, watch=watch)
             watch.done(report)
         return report
     if factories.over_http(settings, None):
@@ -256,7 +258,6 @@ def _ingest(
         )
     from anyvar_step.client import step
 
-    waiting = factories.make_patience(patience)
     transport = factories.open_transport(settings, "celery", factories.holder_of(conflicts))
     with transport as reached, follow(source.name, reached.queue_length, conflicts) as watch:
         report = step.ingest(reached, source, conflicts, request, patience=waiting, watch=watch)
@@ -270,17 +271,20 @@ def _refuse_retries(times: int, source: InputSource) -> None:
 
 
 def _with_retries(times: int, step: Callable[[], RunReport]) -> RunReport:
-    """The step, started again after a failure that may pass: exit codes 69, 74 and 75."""
+    """The step, started again after a failure that may pass: exit codes 69, 74 and 75.
+
+    A worker that did not come within --queue-timeout is not waited for again.
+    """
     import random
     import time
 
-    from anyvar_step.errors import RETRYABLE, StepError
+    from anyvar_step.errors import RETRYABLE, NoWorker, StepError
 
     for attempt in range(times + 1):
         try:
             return step()
         except StepError as error:
-            if error.exit_code not in RETRYABLE or attempt == times:
+            if error.exit_code not in RETRYABLE or isinstance(error, NoWorker) or attempt == times:
                 raise
             pause = min(60.0, 2.0 ** (attempt + 1)) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
             _logger.warning("%s; trying again in %.0f s", error, pause)

@@ -50,7 +50,7 @@ def submit_command(
     """
     from anyvar_step.client.failure import cancel_on_failure
     from anyvar_step.client.signals import interruptible
-    from anyvar_step.client.step import submit
+    from anyvar_step.client.step import refuse_for_anyvars_workers, submit
     from anyvar_step.runs.lease import DETACHED
 
     intake = factories.make_source(source, selection)
@@ -63,6 +63,7 @@ def submit_command(
         interruptible(),
         cancel_on_failure(transport),
     ):
+        refuse_for_anyvars_workers(transport, asked)
         manifest, _ = submit(transport, intake, asked)
     say(manifest.run_id)  # first: the run can be found even if the ticket cannot be written
     if ticket:

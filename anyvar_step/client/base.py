@@ -61,6 +61,9 @@ class Transport(Protocol):
     def worker_processes(self) -> int:
         """The number of worker processes that serve the queue; 1 where that cannot be asked."""
 
+    def only_anyvars_workers(self) -> bool:
+        """Whether workers serve the queue and all are AnyVar's own; False where that cannot be asked."""
+
     def unreceived(self, run_ids: Sequence[str]) -> Collection[str]:
         """Those runs that neither the queue nor a worker can have, as far as that can be asked."""
 

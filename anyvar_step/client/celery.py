@@ -169,6 +169,10 @@ class CeleryTransport:
         """The number of worker processes that serve the queue."""
         return self.workers.capacity()
 
+    def only_anyvars_workers(self) -> bool:
+        """Whether workers serve the queue and all of them are AnyVar's own."""
+        return self.workers.only_anyvars()
+
     def unreceived(self, run_ids: Sequence[str]) -> Collection[str]:
         """Those runs that no worker has received, once the queue is empty."""
         return self.workers.unreceived(run_ids)

@@ -683,6 +683,10 @@ class HttpTransport(HttpStatusPoller):
         """The web API does not tell the queue's length."""
         return None
 
+    def only_anyvars_workers(self) -> bool:
+        """False: the web API does not say."""
+        return False
+
     def unreceived(self, run_ids: Sequence[str]) -> Collection[str]:  # noqa: ARG002
         """None: the web API's own affair."""
         return ()

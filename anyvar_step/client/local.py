@@ -7,7 +7,6 @@ effect here: chunks, leases, resubmission, time limits of workers.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import secrets
 import socket
@@ -23,7 +22,7 @@ from anyvar_step import pipeline, reference, store
 from anyvar_step.client.deliver import Target, become_bcf, drafted, published
 from anyvar_step.client.signals import interruptible, raise_swallowed, settle
 from anyvar_step.client.source import InputSource
-from anyvar_step.client.step import tell
+from anyvar_step.client.step import log_notes
 from anyvar_step.client.wait import Watch
 from anyvar_step.errors import ConfigurationError, TimeLimitReached
 from anyvar_step.files import publish, temporary
@@ -36,8 +35,6 @@ from anyvar_step.settings import Settings, chosen
 
 if TYPE_CHECKING:
     from anyvar_step.store.registrar import Registration
-
-_logger = logging.getLogger(__name__)
 
 #: The run id until the whole input has been read, where the caller chose none.
 _UNNAMED = "local"
@@ -178,7 +175,7 @@ def annotate(
     do; then OUT is as it was before.
     """
     with interruptible():
-        _note(source)
+        source.check()
         run = LocalRun(settings, source, request, timeout, watch)
         with drafted(target.side_outputs) as drafts, published(target) as part:
             with run.opened() as arguments:
@@ -199,7 +196,7 @@ def annotate(
                 report = report.model_copy(update={"output_size": size, "output_sha256": sha256})
             before = time.monotonic()
     report = report.model_copy(update={"seconds": {**report.seconds, "collect": time.monotonic() - before}})
-    tell(report)
+    log_notes(report)
     return report
 
 
@@ -221,7 +218,7 @@ def ingest(
             "there is no store to ingest into", "Name one with --store FILE.duckdb or ANYVAR_STORAGE_URI"
         )
     with interruptible():
-        _note(source)
+        source.check()
         run = LocalRun(settings, source, request, timeout, watch)
         with temporary(conflicts) as part:
             with run.opened() as arguments:
@@ -230,11 +227,5 @@ def ingest(
             settle()
             if conflicts:
                 publish(part, conflicts)
-    tell(report)
+    log_notes(report)
     return report
-
-
-def _note(source: InputSource) -> None:
-    """Say what the two ends of the input tell; raises where it cannot be annotated."""
-    for note in source.check():
-        _logger.warning("%s", note)

@@ -18,7 +18,7 @@ from anyvar_step.client.deliver import Delivered, Target, become_bcf, count, dra
 from anyvar_step.client.failure import cancel_on_failure, dropped_if_spoiled, ended_badly, forget
 from anyvar_step.client.signals import interruptible
 from anyvar_step.client.source import InputSource
-from anyvar_step.client.step import annotate, report_of, tell
+from anyvar_step.client.step import annotate, log_notes, refuse_for_anyvars_workers, report_of
 from anyvar_step.client.wait import Patience, Watch, wait_all
 from anyvar_step.errors import CorruptFile, InvalidInput, StepError
 from anyvar_step.models import Counts, Manifest, Progress, RunReport, RunRequest, RunStatus, State
@@ -57,6 +57,7 @@ def annotate_in_pieces(
 
     Raises as ``annotate`` does; the failure of one piece is the step's, and ends the others.
     """
+    refuse_for_anyvars_workers(transport, request, ndjson=target.side_outputs.ndjson is not None)
     check_input(source)
     begin = time.monotonic()
     pieces = cut(source, escaped(source.name), chunks)
@@ -86,7 +87,7 @@ def annotate_in_pieces(
     )
     took = {"stage": staged, "wait": time.monotonic() - begin - staged}
     report = with_notes(merged.model_copy(update={"seconds": {**merged.seconds, **took}}), reports)
-    tell(report)
+    log_notes(report)
     return report
 
 

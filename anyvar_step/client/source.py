@@ -60,7 +60,8 @@ class InputSource:
         with open_input(self.path, str(self.path)) as raw:
             head = raw.read(HEAD)
             if not is_bcf(head):
-                return check_input(self.path)
+                path = str(self.path)
+                return tuple(note.replace(path, self.name, 1) for note in check_input(self.path))
             if not head.startswith(b"BCF") and (damage := damage_at_end(raw)):
                 raise InvalidInput(f"{self.path} {damage}", "Copy it again, or check it with `bgzip -t`")
         return ()

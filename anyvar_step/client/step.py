@@ -14,9 +14,16 @@ from anyvar_step.client.failure import cancel_on_failure, dropped_if_spoiled, en
 from anyvar_step.client.signals import interruptible, settle
 from anyvar_step.client.source import InputSource
 from anyvar_step.client.wait import Patience, Watch, wait_all
-from anyvar_step.errors import CorruptFile, FileTrouble, RunCancelled, RunLost, Unavailable
+from anyvar_step.errors import (
+    ConfigurationError,
+    CorruptFile,
+    FileTrouble,
+    RunCancelled,
+    RunLost,
+    Unavailable,
+)
 from anyvar_step.files import copy_and_hash, publish, temporary
-from anyvar_step.models import Counts, Manifest, RunReport, RunRequest, RunStatus
+from anyvar_step.models import Counts, IngestOptions, Manifest, RunReport, RunRequest, RunStatus
 
 _logger = logging.getLogger(__name__)
 
@@ -58,10 +65,29 @@ def run(
     raise AssertionError("the loop returns or raises")
 
 
+def refuse_for_anyvars_workers(transport: Transport, request: RunRequest, *, ndjson: bool = False) -> None:
+    """Raise ConfigurationError where only AnyVar's own workers serve the queue, and cannot do what is asked.
+
+    Before anything is submitted; where no worker is there yet, the end of the run tells.
+    """
+    asked = {
+        f"do --existing {request.existing}: they replace": request.existing != "replace",
+        "tell the sequences that --ndjson needs": ndjson,
+        "ingest literal alleles, so that any SNV fails the run": isinstance(request.options, IngestOptions),
+    }
+    cannot = [words for words, wanted in asked.items() if wanted]
+    if cannot and transport.only_anyvars_workers():
+        raise ConfigurationError(
+            f"only AnyVar's own workers serve the queue, and they cannot {cannot[0]}",
+            "Leave the option out, or start an anyvar-step worker on the queue"
+            if not isinstance(request.options, IngestOptions)
+            else "Start an anyvar-step worker on the queue",
+        )
+
+
 def submit(transport: Transport, source: InputSource, request: RunRequest) -> tuple[Manifest, bool]:
     """Check the input and hand it over; the ticket, and whether its run was at work already."""
-    for note in source.check():
-        _logger.warning("%s", note)
+    source.check()
     with source.open() as raw:
         ticket, found = transport.submit(raw, source.name, request)
     _logger.info("run %s %s", ticket.run_id, "found at work" if found else "submitted")
@@ -80,14 +106,16 @@ def finished(
     return tickets[0], status
 
 
-def tell(report: RunReport) -> None:
-    """Say what the user should know of a run that went well; each note names its VCF."""
+def log_notes(report: RunReport) -> None:
+    """Log the notes on a run that went well; each names its VCF."""
     for note in report.notes:
         _logger.warning("%s", note)
 
 
-def report_of(ticket: Manifest, fetched: Fetched, delivered: Delivered) -> RunReport:
-    """Our worker's report, or what OUT says of a run of AnyVar's own; with OUT's size and digest."""
+def report_of(
+    ticket: Manifest, fetched: Fetched, delivered: Delivered, source: InputSource | None = None
+) -> RunReport:
+    """Our worker's report, or what OUT and ``source`` tell of AnyVar's run; with OUT's size and digest."""
     output = {"output_size": delivered.size, "output_sha256": delivered.sha256}
     if fetched.report:
         return fetched.report.model_copy(update=output)
@@ -100,7 +128,10 @@ def report_of(ticket: Manifest, fetched: Fetched, delivered: Delivered) -> RunRe
         options=ticket.options,
         counts=counts,
         seconds={},
-        notes=tuple(notes_on(counts, ticket.options.assembly, ticket.input_name)),
+        notes=(
+            *(source.check() if source else ()),
+            *notes_on(counts, ticket.options.assembly, ticket.input_name),
+        ),
         **output,
     )
 
@@ -118,6 +149,7 @@ def annotate(
 
     Raises a StepError whose exit code tells what to do; then OUT is as it was before.
     """
+    refuse_for_anyvars_workers(transport, request, ndjson=target.side_outputs.ndjson is not None)
 
     def collected(ticket: Manifest, status: RunStatus) -> RunReport:
         return collect(transport, ticket, status, target, source)
@@ -133,8 +165,8 @@ def collect(
     with dropped_if_spoiled(transport, ticket), transport.fetch(ticket, status) as fetched:
         delivered = deliver(fetched, ticket, target, lambda: source.count() if source else None)
     forget(transport, ticket)
-    report = report_of(ticket, fetched, delivered)
-    tell(report)
+    report = report_of(ticket, fetched, delivered, source)
+    log_notes(report)
     return report.model_copy(update={"seconds": {**report.seconds, "collect": time.monotonic() - begin}})
 
 
@@ -172,6 +204,7 @@ def ingest(
 
     The conflict log goes to ``conflicts``, if given. Raises a StepError whose exit code tells what to do.
     """
+    refuse_for_anyvars_workers(transport, request)
 
     def collected(ticket: Manifest, status: RunStatus) -> RunReport:
         return _collect(transport, ticket, status, conflicts)
@@ -185,7 +218,7 @@ def _collect(transport: Transport, ticket: Manifest, status: RunStatus, conflict
         delivered = _deliver(fetched, conflicts) if conflicts else Delivered(0, "", Counts())
     forget(transport, ticket)
     report = fetched.report or report_of(ticket, fetched, delivered)
-    tell(report)
+    log_notes(report)
     return report
 
 

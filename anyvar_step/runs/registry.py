@@ -13,7 +13,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,8 @@ INSPECT_CACHED = 5.0
 _NAMES_KEPT, _ANSWER_KEPT = 14 * 86_400, 120
 #: kombu's set of bindings for remote control; each member ends with ``<worker name>.celery.pidbox``.
 _PIDBOX = "_kombu.binding.celery.pidbox"
+#: The attribute of our workers' tasks that holds their version, also before the registry (1.1.0).
+_VERSION_MARK = "anyvar_step"
 _TOKEN = re.compile(r"[0-9a-f]{16}")
 
 #: KEYS: record, queues, names, one set for each queue. ARGV: record, seconds, id, name, seconds, each queue.
@@ -127,6 +129,13 @@ class OtherWorker(BaseModel):
     name: str
     queues: tuple[str, ...]
     processes: int
+    version: str = ""  # of ours before the registry; AnyVar's have none
+
+
+def _version_in(tasks: Iterable[object]) -> str:
+    """The version that a worker of ours states with its tasks; "" for AnyVar's."""
+    found = re.search(rf"\[{_VERSION_MARK}=(\S+)\]", " ".join(map(str, tasks)))
+    return found[1] if found else ""
 
 
 def is_token(text: object) -> bool:
@@ -210,6 +219,16 @@ class WorkerRegistry:
         except AccessRefused:
             return 1
 
+    def only_anyvars(self) -> bool:
+        """Whether workers serve the queue and all of them are AnyVar's own; False where that is not known."""
+        if self.workers_of(self._queue.name):
+            return False
+        try:
+            others = [worker for worker in self.others() if self._queue.name in worker.queues]
+        except AccessRefused:
+            return False
+        return bool(others) and not any(worker.version for worker in others)
+
     def unreceived(self, run_ids: Sequence[str]) -> Collection[str]:
         """Those runs that no worker has received, once the queue is empty.
 
@@ -243,12 +262,15 @@ class WorkerRegistry:
             with self._backend() as backend:
                 ours = {str(name) for name in backend.smembers(step_key("worker-names", ""))}
             names = sorted(set(queues) - ours)
-            stats = app.control.inspect(names, timeout=ANSWER_SECONDS).stats() or {} if names else {}
+            inspect = app.control.inspect(names, timeout=ANSWER_SECONDS)
+            stats = inspect.stats() or {} if names else {}
+            tasks = inspect.registered(_VERSION_MARK) or {} if names else {}
         return [
             OtherWorker(
                 name=name,
                 queues=tuple(str(queue["name"]) for queue in queues[name]),
                 processes=int((stats.get(name) or {}).get("pool", {}).get("max-concurrency", 1)),
+                version=_version_in(tasks.get(name) or ()),
             )
             for name in names
         ]

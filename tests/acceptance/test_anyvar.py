@@ -159,7 +159,7 @@ def test_of_anyvars_worker_a_table_can_be_had_and_objects_are_refused(
         out.unlink()
         code, err = run_step(deployment, url, source, out, "--ndjson", ndjson)
     assert code == 78
-    assert "it is AnyVar's own" in err
+    assert "AnyVar's own" in err
     assert not any(path.exists() for path in (out, ndjson))
 
 
@@ -240,6 +240,25 @@ def test_our_step_leaves_a_run_of_anyvars_to_be_found_again(
             _, err = second.communicate(timeout=120)
     assert second.returncode == 0, err
     assert "found at work" in err
+
+
+def test_what_anyvars_worker_cannot_do_is_refused_before_anything_is_submitted(
+    deployment: AnyVar, source: Path, expected: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    out, before = tmp_path / "out.vcf", deployment.site.left_over()
+    refused = "only AnyVar's own workers serve the queue, and they cannot "
+    with combination("a", deployment):
+        for options, words in (
+            (["--existing", "keep"], "do --existing keep: they replace"),
+            (["--ndjson", tmp_path / "o"], "tell the sequences that --ndjson needs"),
+        ):
+            code, err = run_step(deployment, "", source, out, "-v", *options)
+            assert (code, refused + words in err, "submitted" in err) == (78, True, False), err
+        done = deployment.site.run("-v", "ingest", source)
+        assert done.returncode == 78
+        assert f"{refused}ingest literal alleles" in done.stderr
+        assert "submitted" not in done.stderr
+    assert deployment.site.left_over() == before
 
 
 def test_anyvars_worker_takes_part_in_bcf_and_selections(

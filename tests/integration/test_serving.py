@@ -45,8 +45,8 @@ def transport(site: Site) -> Iterator[Counting]:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Questions come soon and often."""
-    monkeypatch.setattr(wait, "UNTOUCHED_SECONDS", 0.5)
-    monkeypatch.setattr(wait, "ASK_AGAIN_SECONDS", 1.5)
+    monkeypatch.setattr(wait, "FIRST_QUESTION_SECONDS", 0.5)
+    monkeypatch.setattr(wait, "QUESTION_SECONDS", 1.5)
 
 
 def submitted(transport: Counting, genome: Path, folder: Path, number: int) -> list[Manifest]:
@@ -75,10 +75,10 @@ def test_while_one_run_is_at_work_no_worker_is_asked_for_those_in_the_queue(
 ) -> None:
     tickets = submitted(transport, genome, tmp_path, 3)
     monkeypatch.setattr(Queue, "celery", lambda _: pytest.fail("a worker was asked"))
-    look = wait.Serving(transport, 1.0)
+    queue = wait.QueueWatch(transport, Patience(queue_timeout=1.0))
     begin = time.monotonic()
     while time.monotonic() - begin < 3:
-        look.look(tickets, at_work=True)
+        queue.check(tickets, at_work=True)
         time.sleep(0.05)
     assert transport.asked >= 1  # whether the queue may have them, which costs nothing
     monkeypatch.undo()
