@@ -28,13 +28,13 @@ from anyvar_step.vcf import VcfReader, VcfWriter, index, write_index
 from anyvar_step.vcf.header import with_provenance
 from anyvar_step.vcf.select import write_bcf
 
-#: Turns a block of record lines into lines of a companion.
+#: Turns a block of record lines into lines of a side output.
 _Make = Callable[[list[bytes]], list[bytes]]
 
 
 @dataclass(frozen=True)
 class SideOutputs:
-    """Which files are wanted; a name that ends with .gz gets BGZF of that ``level``."""
+    """Files that are written from the same VCF as OUT; BGZF of that ``level`` where a name ends with .gz."""
 
     ndjson: Path | None = None
     tsv: Path | None = None
@@ -42,16 +42,16 @@ class SideOutputs:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Those that are wanted."""
+        """The paths that were given."""
         return tuple(path for path in (self.ndjson, self.tsv) if path)
 
 
-class Drafts:
-    """The wanted files under temporary names."""
+class SideWriter:
+    """Writes side outputs under temporary names."""
 
-    def __init__(self, wanted: SideOutputs, drafts: Mapping[Path, Path]) -> None:
-        self._wanted = wanted
-        self._drafts = drafts
+    def __init__(self, outputs: SideOutputs, parts: Mapping[Path, Path]) -> None:
+        self._outputs = outputs
+        self._parts = parts
 
     def fill(self, vcf: Path, *reports: RunReport | None) -> None:
         """Write all of them from the whole annotated ``vcf``; the reports are its workers'.
@@ -59,7 +59,7 @@ class Drafts:
         Raises ConfigurationError where the VCF or the reports do not say enough, InvalidInput where fields
         that were kept from IN do not belong together.
         """
-        if not self._drafts:
+        if not self._parts:
             return
         accessions = {name: sq for report in reports if report for name, sq in report.sequences.items()}
         with vcf.open("rb") as raw, ExitStack() as stack:
@@ -75,37 +75,37 @@ class Drafts:
 
     def _writer(self, path: Path) -> VcfWriter:
         form: OutputFormat = "z" if path.suffix.lower() in (".gz", ".bgz") else "v"
-        return VcfWriter(self._drafts[path], form, level=self._wanted.level, name=str(path))
+        return VcfWriter(self._parts[path], form, level=self._outputs.level, name=str(path))
 
     def _makers(
         self, reader: VcfReader, accessions: Mapping[str, str]
     ) -> Iterator[tuple[Path, list[bytes], _Make]]:
-        """Each wanted file with its first lines and what makes its other lines."""
-        # Here, since few steps want any, and none else needs the engine.
+        """Each file with its first lines and the function that makes its other lines."""
+        # Imported here: few steps write any, and the others need no engine.
         from anyvar_step.vrs.objects import COLUMNS, objects, rows
         from anyvar_step.vrs.validate import includes_ref, lacking
 
-        if self._wanted.ndjson:
+        if self._outputs.ndjson:
             if missing := lacking(reader.header):
                 raise ConfigurationError(
                     f"--ndjson needs {', '.join(name.decode() for name in missing)}, and the run was "
                     "submitted without",
                     "Submit it with --attributes",
                 )
-            yield self._wanted.ndjson, [], partial(objects, accessions=accessions)
-        if self._wanted.tsv:
+            yield self._outputs.ndjson, [], partial(objects, accessions=accessions)
+        if self._outputs.tsv:
             title = b"\t".join(COLUMNS)
-            yield self._wanted.tsv, [title], partial(rows, for_ref=includes_ref(reader.header))
+            yield self._outputs.tsv, [title], partial(rows, for_ref=includes_ref(reader.header))
 
 
 @contextmanager
-def drafted(wanted: SideOutputs) -> Iterator[Drafts]:
-    """Drafts to fill; they get their names, all or none, when the block ends well."""
+def side_outputs(outputs: SideOutputs) -> Iterator[SideWriter]:
+    """A writer of the side outputs; they get their names, all or none, when the block ends well."""
     with ExitStack() as stack:
-        drafts = {path: stack.enter_context(temporary(path)) for path in wanted.paths}
-        yield Drafts(wanted, drafts)
-        for path, draft in drafts.items():
-            publish(draft, path)
+        parts = {path: stack.enter_context(temporary(path)) for path in outputs.paths}
+        yield SideWriter(outputs, parts)
+        for path, part in parts.items():
+            publish(part, path)
 
 
 def _made(make: _Make, lines: list[bytes], reader: VcfReader) -> list[bytes]:
@@ -127,7 +127,7 @@ def _made(make: _Make, lines: list[bytes], reader: VcfReader) -> list[bytes]:
         ) from None
 
 
-#: How many records the input has, asked where no report vouches for the output; None = cannot be told.
+#: The number of records of the input, used where the worker has written no report; None = unknown.
 ExpectedRecords = Callable[[], int | None]
 
 
@@ -136,8 +136,7 @@ class Target:
     """Where the output goes: a path, or None for standard output; its format; whether to index it.
 
     ``level`` is for what has to be compressed here, because the worker wrote it as text. With ``bcf`` the
-    VCF in ``output_format`` becomes a BCF at last. ``csi`` asks for a .csi where a .tbi would do.
-    ``companions`` are written beside it from the same VCF.
+    VCF in ``output_format`` becomes a BCF at the end. ``csi`` asks for a .csi where a .tbi would do.
     """
 
     path: Path | None
@@ -171,12 +170,12 @@ class Delivered:
 
 
 def deliver(fetched: Fetched, ticket: Manifest, target: Target, expected: ExpectedRecords) -> Delivered:
-    """Write OUT from the fetched output. Raises FileTrouble where either is not whole."""
-    with drafted(target.side_outputs) as drafts, published(target) as part:
-        delivered = _write(fetched, part, target, expected, unvouched(fetched, ticket))
+    """Write OUT and the side outputs from the fetched output. Raises FileTrouble where one is not whole."""
+    with side_outputs(target.side_outputs) as side, published(target) as part:
+        delivered = _write(fetched, part, target, expected, provenance_command(fetched, ticket))
         if fetched.report is None and ticket.digest:  # of a run that only its id is known of, --force is not
             _judge(ticket, delivered.counts)
-        drafts.fill(part, fetched.report)
+        side.fill(part, fetched.report)
         return (
             Delivered(*become_bcf(part, target, delivered.counts), delivered.counts)
             if target.bcf
@@ -211,10 +210,10 @@ def _index(part: Path, target: Target) -> Path:
     return given if given.exists() else write_index(part, str(target.path), csi=target.csi)
 
 
-def unvouched(fetched: Fetched, ticket: Manifest) -> str:
-    """The command for the header, where a worker wrote the output that knows none: AnyVar's own.
+def provenance_command(fetched: Fetched, ticket: Manifest) -> str:
+    """The command for the header's provenance lines, which AnyVar's workers do not write; "" for ours.
 
-    Raises ConfigurationError where it was asked for what AnyVar's workers do not do.
+    Raises ConfigurationError where AnyVar's worker took a run that it cannot do.
     """
     if fetched.report:
         return ""
@@ -272,8 +271,8 @@ def _convert(
 
 
 def count(lines: Sequence[bytes], counts: Counts) -> None:
-    """Count a block of what AnyVar's worker wrote, which reports nothing. Raises FileSpoiled."""
-    # Here, since our own workers count, and then the step needs no engine.
+    """Count a block of what AnyVar's worker wrote, which reports nothing. Raises CorruptFile."""
+    # Imported here: our own workers count, and then the step needs no engine.
     from anyvar_step.pipeline.assembly import count_contigs
     from anyvar_step.vrs.validate import tally
 
@@ -304,7 +303,9 @@ def become_bcf(part: Path, target: Target, counts: Counts) -> tuple[int, str]:
 
 
 def _publish(part: Path, index: Path | None, final: Path) -> None:
-    """Data first, then its index, never older (PITFALLS.md 18); an older output's index goes before both.
+    """Publish the data, then its index, never older (docs/contract.md#file-systems).
+
+    An index of an older output is removed first.
 
     It comes back where OUT cannot be replaced. Where OUT is a symbolic link, the index lies beside the file
     and has a link beside OUT.

@@ -1,4 +1,4 @@
-"""What the end of a run means to its step: which failure it is, and what becomes of the run's remains."""
+"""Failed runs: the exception that a step raises, and what is deleted of the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 
 def vanished(run_id: str) -> RunStatus:
-    """The status of a run that was known and is no more: as lost as one whose worker is."""
+    """The status of a run that was known and is not any more: it is lost."""
     return RunStatus(
         run_id=run_id,
         status_code=404,
@@ -50,9 +50,10 @@ def failure(status: RunStatus) -> StepError:
 
 
 def ended_badly(transport: Transport, ticket: Manifest, status: RunStatus) -> StepError:
-    """The exception for a failed run, whose remains are gone.
+    """The exception for a failed run, whose state and files are deleted.
 
-    A lost one must not come back to life, and a cancelled one's worker may not have seen the flag yet.
+    A lost run is cancelled, should its worker only be slow; so is a cancelled one, whose worker may not have
+    read the flag yet.
     """
     problem = failure(status)
     if isinstance(problem, RunLost | RunCancelled):
@@ -63,7 +64,7 @@ def ended_badly(transport: Transport, ticket: Manifest, status: RunStatus) -> St
 
 
 def forget(transport: Transport, ticket: Manifest) -> None:
-    """Forget a run whose output is in place: that it cannot be forgotten just now is no failure."""
+    """Forget a run whose output is delivered; where Redis is away, expiry and the sweep do it."""
     try:
         transport.forget(ticket)
     except Unavailable as trouble:
@@ -71,8 +72,8 @@ def forget(transport: Transport, ticket: Manifest) -> None:
 
 
 @contextlib.contextmanager
-def dropped_if_spoiled(transport: Transport, ticket: Manifest) -> Iterator[None]:
-    """Drop the run when the block finds its output spoiled, or the next call would find the same one."""
+def forgotten_if_corrupt(transport: Transport, ticket: Manifest) -> Iterator[None]:
+    """Forget the run when the block raises CorruptFile: the next call would find the same output."""
     try:
         yield
     except CorruptFile:
@@ -83,10 +84,9 @@ def dropped_if_spoiled(transport: Transport, ticket: Manifest) -> Iterator[None]
 
 @contextlib.contextmanager
 def cancel_on_failure(transport: Transport) -> Iterator[None]:
-    """Cancel all runs that the transport holds when the block fails: nobody would collect them.
+    """Cancel all runs that the transport holds when the block fails: no step would collect them.
 
-    They stay where only a file could not be written or read: their results are whole, and the next call
-    of the same step collects them.
+    After FileTrouble they stay: their results are whole, and the next call of the same step collects them.
     """
     try:
         yield
@@ -94,7 +94,7 @@ def cancel_on_failure(transport: Transport) -> Iterator[None]:
         _logger.debug("the runs stay for the next call: %s", trouble)
         raise
     except BaseException as error:
-        # A Redis that is away ends the step, too, and that says so.
+        # Where Redis is away, the error of the step says so already.
         level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
         if _cancel_all(transport, transport.held, level) and isinstance(error, Interrupted):
             error.revoked()
@@ -102,9 +102,9 @@ def cancel_on_failure(transport: Transport) -> Iterator[None]:
 
 
 def _cancel_all(transport: Transport, tickets: Sequence[Manifest], level: int) -> bool:
-    """Cancel the runs; whether all were. Where nobody answers for one, nobody does for the others.
+    """Cancel the runs; whether all were cancelled. The first Unavailable ends it.
 
-    ``level`` is that of a line which says that nobody answers.
+    ``level`` is the log level for that.
     """
     stopped = []
     for ticket in tickets:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anyvar_step import pipeline, reference, store
-from anyvar_step.client.deliver import Target, become_bcf, drafted, published
+from anyvar_step.client.deliver import Target, become_bcf, published, side_outputs
 from anyvar_step.client.signals import interruptible, raise_swallowed, settle
 from anyvar_step.client.source import InputSource
 from anyvar_step.client.step import log_notes
@@ -177,7 +177,7 @@ def annotate(
     with interruptible():
         source.check()
         run = LocalRun(settings, source, request, timeout, watch)
-        with drafted(target.side_outputs) as drafts, published(target) as part:
+        with side_outputs(target.side_outputs) as side, published(target) as part:
             with run.opened() as arguments:
                 outcome = pipeline.annotate_file(
                     target=part,
@@ -190,7 +190,7 @@ def annotate(
                     **arguments,
                 )
             report = run.report(outcome, outcome.size, outcome.sha256)
-            drafts.fill(part, report)
+            side.fill(part, report)
             if target.bcf:
                 size, sha256 = become_bcf(part, target, outcome.counts)
                 report = report.model_copy(update={"output_size": size, "output_sha256": sha256})

@@ -14,8 +14,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from anyvar_step.client.base import Fetched, Transport
-from anyvar_step.client.deliver import Delivered, Target, become_bcf, count, drafted, published, unvouched
-from anyvar_step.client.failure import cancel_on_failure, dropped_if_spoiled, ended_badly, forget
+from anyvar_step.client.deliver import (
+    Delivered,
+    Target,
+    become_bcf,
+    count,
+    provenance_command,
+    published,
+    side_outputs,
+)
+from anyvar_step.client.failure import cancel_on_failure, ended_badly, forget, forgotten_if_corrupt
 from anyvar_step.client.signals import interruptible
 from anyvar_step.client.source import InputSource
 from anyvar_step.client.step import annotate, log_notes, refuse_for_anyvars_workers, report_of
@@ -74,7 +82,7 @@ def annotate_in_pieces(
         reports, size, sha256 = _gather(transport, tickets, target, pieces, patience, watch)
     for ticket in tickets:
         forget(transport, ticket)
-    # Here, since the workers judge a VCF that is whole.
+    # Imported here, for the same reason.
     from anyvar_step.pipeline.assembly import with_notes
 
     merged = RunReport.merged(
@@ -99,11 +107,11 @@ def _gather(
     patience: Patience,
     watch: Watch,
 ) -> tuple[list[RunReport], int, str]:
-    """Join the outputs in order, each as soon as it and all before it are there.
+    """Join the outputs in order, each as soon as it and all before it have ended.
 
     Their reports, and size and hex SHA-256 of the whole.
     """
-    # Here, since the worker judges a VCF that is whole.
+    # Imported here: it needs the engine, and only steps with --chunks do.
     from anyvar_step.pipeline.assembly import AssemblyCheck
 
     whole, first = Counts(), tickets[0]
@@ -111,7 +119,7 @@ def _gather(
     overall = _overall(tickets, pieces, watch)
     finished: dict[int, RunStatus] = {}
     reports: list[RunReport] = []
-    with drafted(target.side_outputs) as drafts, published(target) as part:
+    with side_outputs(target.side_outputs) as side, published(target) as part:
         with part.open("w+b") as out:
             joiner, index = Joiner(out, target.output_format, target.level), JoinedIndex()
             for ended, status in wait_all(transport, tickets, patience, overall):
@@ -123,10 +131,10 @@ def _gather(
                 while (number := len(reports)) in finished:
                     ticket = tickets[number]
                     with (
-                        dropped_if_spoiled(transport, ticket),
+                        forgotten_if_corrupt(transport, ticket),
                         transport.fetch(ticket, finished[number]) as fetched,
                     ):
-                        sha256 = joiner.add(fetched.path, unvouched(fetched, ticket))
+                        sha256 = joiner.add(fetched.path, provenance_command(fetched, ticket))
                         index.add(fetched.path, fetched.index if target.tbi else None, joiner.place)
                         counts = _checked(fetched, pieces[number], sha256)
                         reports.append(report_of(ticket, fetched, Delivered(0, sha256, counts)))
@@ -137,7 +145,7 @@ def _gather(
             out.flush()
             os.fsync(out.fileno())
         index.write(Path(f"{part}.tbi"))
-        drafts.fill(part, *reports)
+        side.fill(part, *reports)
         size, sha256 = become_bcf(part, target, whole) if target.bcf else (joiner.size, joiner.sha256)
     return reports, size, sha256
 
@@ -166,7 +174,7 @@ def _records(piece: Piece) -> int:
 
 
 def _checked(fetched: Fetched, piece: Piece, sha256: str) -> Counts:
-    """What was counted in the output, if it is what the worker wrote; AnyVar's worker vouches for nothing."""
+    """The counts of the output, checked against its report, or, from AnyVar's worker, against the input."""
     if fetched.report:
         if sha256 != fetched.report.output_sha256:
             raise CorruptFile(f"{fetched.path} is not what the worker wrote", "Run it again")
@@ -183,7 +191,7 @@ def _checked(fetched: Fetched, piece: Piece, sha256: str) -> Counts:
 def _overall(
     tickets: Sequence[Manifest], pieces: Sequence[Piece], watch: Watch
 ) -> Callable[[RunStatus], None]:
-    """One progress over all pieces: each counts by its size, under its content, whatever the attempt."""
+    """A watch that shows one progress for all pieces, weighted by size; attempts at a piece count as one."""
     sizes = {ticket.digest[:32]: piece.size for ticket, piece in zip(tickets, pieces, strict=True)}
     total, latest = sum(sizes.values()), dict[str, Progress]()
     begin = time.monotonic()

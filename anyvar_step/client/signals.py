@@ -1,4 +1,4 @@
-"""Signals that end a step: raised once while it works, held off while it cleans up and once OUT is there."""
+"""Signals that end a step: raised once while it works, ignored while it cleans up and publishes OUT."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from types import FrameType
 
 from anyvar_step.errors import Interrupted
 
-#: The interruption that was raised last; where something swallowed it, waiting raises it again.
+#: The interruption that was raised last: ``raise_swallowed`` raises it again.
 _interruptions: list[Interrupted] = []
-#: Set from the moment in which OUT is published: then the step ends well, whatever signal comes.
+#: Set once OUT is about to be published: from then on signals are ignored.
 _settled = threading.Event()
 #: Set while signals interrupt.
 _active = threading.Event()
 
 
 def raise_swallowed() -> None:
-    """Raise again what was raised within something that catches all, such as a destructor."""
+    """Raise an interruption again that was lost in code that catches everything, such as a destructor."""
     if _interruptions:
         raise _interruptions[-1]
 
 
 def settle() -> None:
-    """What was asked for is about to be there: no signal interrupts the step any more."""
+    """Ignore signals from now on: OUT is about to be published."""
     if threading.current_thread() is threading.main_thread():
         _settled.set()
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP raise Interrupted once; a second one does not disturb the clean-up.
+    """SIGINT, SIGTERM and SIGHUP raise Interrupted once in this block; a second one is ignored.
 
-    Within another such block it is that one's signals: they stay as they are until that one ends.
+    Within another such block, and in other threads, this block changes nothing.
     """
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

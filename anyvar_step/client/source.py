@@ -1,6 +1,6 @@
-"""An input as it is staged: a VCF as it stands, or what ``bcftools view`` makes of a BCF or of a selection.
+"""The input of a step: a VCF as it is, or what ``bcftools view`` makes of a BCF or of a selection.
 
-It is made here, not by the worker: less is copied, and AnyVar's workers profit, too.
+The step selects, not the worker: less is copied, and AnyVar's workers get plain VCFs, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from anyvar_step.vcf.select import HEAD, Selection, is_bcf
 
 @dataclass(frozen=True)
 class InputSource:
-    """The VCF or BCF at ``path`` (None = standard input), and what is wanted of it.
+    """The VCF or BCF at ``path`` (None = standard input), and the selection of its records.
 
     A named pipe (``mkfifo``, Snakemake's ``pipe()``, the shell's ``<(…)``) is a stream, as standard input is.
     """
@@ -52,7 +52,7 @@ class InputSource:
     def check(self) -> tuple[str, ...]:
         """Notes on the file, found at its two ends; nothing of a stream.
 
-        Raises InputNotFound or InvalidInput where it cannot be what it should be.
+        Raises InputNotFound or InvalidInput.
         """
         self.selection.check()
         if self.path is None or self.is_stream:
@@ -81,7 +81,7 @@ class InputSource:
                 yield viewed
 
     def count(self) -> int | None:
-        """The records of what was staged; None where it cannot be read again."""
+        """The number of records that ``open`` gives; None where the input cannot be read again."""
         if self.path is None or self.is_stream:
             return None
         with self.open() as raw:
@@ -91,7 +91,7 @@ class InputSource:
 
     @contextlib.contextmanager
     def as_file(self, folder: Path | None) -> Iterator[Path]:
-        """A file of the VCF to stage; where it has to be made, below ``folder`` until the block ends."""
+        """The VCF to stage as a file; where it has to be made, in ``folder`` until the block ends."""
         assert self.path
         with self.open() as raw:
             if raw.seekable():

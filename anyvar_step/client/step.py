@@ -1,4 +1,4 @@
-"""One ingestion as a step: the alleles of an annotated VCF registered, and the conflict log delivered."""
+"""A step over a transport: submit, wait, deliver, forget; for annotation and for ingestion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anyvar_step.client.base import Fetched, Transport
 from anyvar_step.client.deliver import Delivered, Target, deliver
-from anyvar_step.client.failure import cancel_on_failure, dropped_if_spoiled, ended_badly, forget
+from anyvar_step.client.failure import cancel_on_failure, ended_badly, forget, forgotten_if_corrupt
 from anyvar_step.client.signals import interruptible, settle
 from anyvar_step.client.source import InputSource
 from anyvar_step.client.wait import Patience, Watch, wait_all
@@ -27,10 +27,10 @@ from anyvar_step.models import Counts, IngestOptions, Manifest, RunReport, RunRe
 
 _logger = logging.getLogger(__name__)
 
-#: How often a step may find that the run it shares with other steps has been collected by one of them.
+#: Attempts at a run that is shared: another step may collect or cancel it first.
 SHARED_TRIES = 100
 
-#: Delivers what a run that ended well has made, and forgets the run; its report.
+#: Delivers the output of a run that has ended well and forgets the run; its report.
 Collect = Callable[[Manifest, RunStatus], RunReport]
 
 
@@ -119,7 +119,7 @@ def report_of(
     output = {"output_size": delivered.size, "output_sha256": delivered.sha256}
     if fetched.report:
         return fetched.report.model_copy(update=output)
-    # Here, since our own workers judge for themselves.
+    # Imported here: it needs the engine, and our own workers write reports.
     from anyvar_step.pipeline.assembly import notes_on
 
     counts = delivered.counts
@@ -162,7 +162,7 @@ def collect(
 ) -> RunReport:
     """Deliver a finished run's output, and only then forget the run."""
     begin = time.monotonic()
-    with dropped_if_spoiled(transport, ticket), transport.fetch(ticket, status) as fetched:
+    with forgotten_if_corrupt(transport, ticket), transport.fetch(ticket, status) as fetched:
         delivered = deliver(fetched, ticket, target, lambda: source.count() if source else None)
     forget(transport, ticket)
     report = report_of(ticket, fetched, delivered, source)
@@ -214,7 +214,7 @@ def ingest(
 
 def _collect(transport: Transport, ticket: Manifest, status: RunStatus, conflicts: Path | None) -> RunReport:
     """Deliver the conflict log, and only then forget the run."""
-    with dropped_if_spoiled(transport, ticket), transport.fetch(ticket, status) as fetched:
+    with forgotten_if_corrupt(transport, ticket), transport.fetch(ticket, status) as fetched:
         delivered = _deliver(fetched, conflicts) if conflicts else Delivered(0, "", Counts())
     forget(transport, ticket)
     report = fetched.report or report_of(ticket, fetched, delivered)
@@ -223,7 +223,7 @@ def _collect(transport: Transport, ticket: Manifest, status: RunStatus, conflict
 
 
 def _deliver(fetched: Fetched, conflicts: Path) -> Delivered:
-    """Write the log whole or not at all."""
+    """Publish the conflict log as a whole."""
     with temporary(conflicts) as part:
         try:
             with fetched.path.open("rb") as log, part.open("wb") as out:

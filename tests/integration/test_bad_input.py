@@ -224,14 +224,23 @@ def test_settings_that_contradict_each_other(site: Site, vcf: Path, tmp_path: Pa
 
 
 def test_retries_start_again_only_after_what_may_pass(site: Site, vcf: Path, tmp_path: Path) -> None:
-    done = site.run("annotate", vcf, "-o", tmp_path / "o.vcf", "--queue-timeout", "1", "--retries", "1")
-    check_refusal(done, 69, "no worker")
+    away = ("--broker-url", "redis://localhost:1/0", "--retries", "1")
+    done = site.run("annotate", vcf, "-o", tmp_path / "o.vcf", *away)
+    assert done.returncode == 69
     assert done.stderr.count("trying again") == 1
     bad = tmp_path / "bad.vcf"
     bad.write_text("no VCF\n")
     done = site.run("annotate", bad, "-o", tmp_path / "o.vcf", "--retries", "3")
     check_refusal(done, 65, "not a VCF")
     assert "trying again" not in done.stderr
+
+
+def test_a_worker_that_does_not_exist_is_waited_for_once(site: Site, vcf: Path, tmp_path: Path) -> None:
+    """Whatever the retries: the patience is one for all attempts."""
+    done = site.run("annotate", vcf, "-o", tmp_path / "o.vcf", "--queue-timeout", "1", "--retries", "5")
+    check_refusal(done, 69, "no worker serves the queue")
+    assert done.stderr.count("trying again") == 0
+    assert site.left_over() == []
 
 
 def test_standard_input_cannot_be_tried_again(site: Site) -> None:
