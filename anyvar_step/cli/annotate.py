@@ -52,7 +52,7 @@ def annotate_command(
     request: Values,
     selection: Values,
     chunks: int,
-    waiting: Patience,
+    patience: Values,
     retries: int,
     via: str | None,
     connection: Values,
