@@ -1,4 +1,4 @@
-"""One file through reference, VRS, VCF and store; knows no Celery and no work dir (layer 3)."""
+"""One file through reference, VRS, VCF and store, without Celery or a work dir (layer 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""annotate_file: one VCF through reference and VRS annotation to one output; knows no Celery, no work dir.
+"""annotate_file: one VCF through reference and VRS annotation to one output, without Celery or a work dir.
 
 The checks that need the whole stream live here: records in = records out, known contigs, likely assembly.
 """

@@ -1,4 +1,4 @@
-"""The clocks of one run: seconds by phase, and progress told now and then."""
+"""The clocks of one run: seconds by phase, and its progress, reported now and then."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ class Stopwatch:
 class Reporter:
     """Calls on_progress at the first call, then when PROGRESS_EVERY seconds have passed.
 
-    ``again`` tells the same as the last call, for who waits.
+    ``again`` repeats the last call, for a caller that waits.
     """
 
     def __init__(self, on_progress: Callable[[Progress], None] | None, size: int) -> None:
-        self._tell = on_progress
+        self._on_progress = on_progress
         self._size = size
         self._begin = time.monotonic()
         self._due = self._begin
         self._latest = (0, 0)
 
     def __call__(self, records: int, consumed: int) -> None:
-        """Tell that so many records are done and so many bytes read, when it is time to."""
+        """Report that so many records are done and so many bytes read, when it is due."""
         self._latest = records, consumed
         now = time.monotonic()
-        if self._tell is None or now < self._due:
+        if self._on_progress is None or now < self._due:
             return
         self._due = now + PROGRESS_EVERY
         fraction = min(1.0, consumed / self._size) if self._size else 0.0
-        self._tell(Progress(records=records, fraction=fraction, seconds=now - self._begin))
+        self._on_progress(Progress(records=records, fraction=fraction, seconds=now - self._begin))
 
     def again(self) -> None:
-        """Tell the latest once more, when it is time to."""
+        """Report the latest once more, when it is due."""
         self(*self._latest)

@@ -1,4 +1,7 @@
-"""Checks on files: an input before it is staged, in no time; an output before it is handed on, in whole."""
+"""VCFs read as blocks of whole lines, from text, BGZF or plain gzip; and quick checks of an input file.
+
+Lines are bytes and stay as they are, but for CRLF, which becomes LF; fields are not parsed here.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from anyvar_step.errors import InputNotFound, InvalidInput, from_os
 from anyvar_step.vcf.bgzf import EOF_BLOCK, Digest, Source, peek_block_size, read_blocks
 from anyvar_step.vcf.header import check_columns, check_start
 
-#: Bytes of a line from which on it is found sooner than split off: ``find`` looks at many bytes at once.
+#: Bytes of a line from which on ``find`` is quicker than ``split``, which goes byte by byte.
 LONG = 2000
 
 

@@ -1,6 +1,6 @@
 """GA4GH VRS alleles of VCF records: digests, normalization, INFO fields, two engines (layer 2).
 
-Blocks of lines in, blocks of lines and facts out; knows no settings, store, Celery or files.
+Blocks of record lines in, annotated blocks and facts about them out; no settings, store, Celery or files.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from anyvar_step.vrs.normalize import Normalized
 EngineChoice = Literal["auto", "native", "python"]
 #: Digits of the largest 64-bit position; a POS of more is no position.
 DIGITS = 19
-#: Positions from here on tell nothing to an index.
+#: No index can hold positions from here on.
 FARTHEST = 1 << 62
 #: Examples of records with VRS_Error that a block has for each cause, at most.
 EXAMPLES = 5
@@ -80,8 +80,8 @@ def count(counts: dict[Key, int], key: Key, number: int = 1) -> None:
 class KeptAlleles(Sequence[KeptAllele]):
     """The alleles of one block for stores, in the order of the records, REF before ALT, repeats included.
 
-    They are read from packed buffers and made one by one when they are asked for: a store knows most alleles
-    of most VCFs already, looks at their ``digests`` and asks for the others.
+    They are made from packed buffers, each when it is read: a store has most alleles of most VCFs already,
+    compares their ``digests`` and reads the others.
 
     ``alleles`` and ``locations``: 24-byte digests, one behind the other. ``where``: the index of each
     allele's location. ``places``: three integers a location, index in ``accessions``, start and end.
@@ -210,7 +210,7 @@ class Annotated:
 
     ``starts``, ``ends`` and ``offsets`` have one 64-bit integer a record: POS - 1, that plus the bases of
     REF, and the byte of ``text`` at which the line begins. ``plain`` is False, and they are empty, where they
-    cannot tell where the records lie: POS 0 or above FARTHEST, consecutive records of a contig out of order,
+    do not say where the records lie: POS 0 or above FARTHEST, consecutive records of a contig out of order,
     ``<`` in ALT, ``END=`` or ``SVLEN=`` in INFO. Counts by key are in the order of the first occurrence.
     """
 

@@ -1,8 +1,8 @@
 """VRS fields that records already have: read, checked against each other or against REF and ALT, counted.
 
-``StatedCheck`` takes location and state as they stand and looks whether the identifier follows from them;
-``RecomputedCheck`` looks whether all three follow from REF and ALT. ``tally`` counts what an annotated VCF
-says of itself (docs/contract.md#vrs-fields).
+``StatedCheck`` takes location and state as they stand and checks that the identifier follows from them;
+``RecomputedCheck`` checks that all three follow from REF and ALT. ``tally`` counts the records of an
+annotated VCF by its own fields (docs/contract.md#vrs-fields).
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def includes_ref(header: Iterable[bytes]) -> bool:
 class Conflict(NamedTuple):
     """A claim that does not hold: its record's ``place`` in the block, and the identifier it should have.
 
-    ``new_id`` is empty where that cannot be told, and the claim's own where its location or state is wrong.
+    ``new_id`` is empty where that is not known, and the claim's own where its location or state is wrong.
     """
 
     place: int
@@ -245,7 +245,7 @@ def _round(unit: bytes, length: int) -> bytes:
 def tally(lines: Sequence[bytes], counts: Counts) -> None:
     """Count a block's records as the annotator would have, contigs left out.
 
-    Of a REF of more than ``QUOTED`` bases the error does not tell whether it differs there or ends beyond the
+    Of a REF of more than ``QUOTED`` bases the error does not say whether it differs there or ends beyond the
     contig. Raises ValueError where a line is no record.
     """
     counts.records += len(lines)
