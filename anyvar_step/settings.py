@@ -324,6 +324,29 @@ class Settings(BaseModel):
         "ANYVAR_EXPECTED_VRS_IDS_PER_SECOND", 500, "Speed from which the web API's Retry-After is computed"
     )
 
+    variations_failure_status_code: Annotated[int, Field(ge=400, le=599)] = _variable(
+        "ANYVAR_VARIATIONS_ASYNC_FAILURE_STATUS_CODE",
+        500,
+        "Status code of the web API for a failed registration of variations",
+    )
+    expected_variations_per_second: Annotated[int, Field(gt=0)] = _variable(
+        "ANYVAR_EXPECTED_VARIATIONS_PER_SECOND",
+        100,
+        "Speed from which the Retry-After of variations is computed",
+    )
+    service_info: Path | None = _variable(
+        "ANYVAR_SERVICE_INFO", None, "YAML file with the web API's GA4GH service info"
+    )
+    logging_config: Path | None = _variable(
+        "ANYVAR_LOGGING_CONFIG", None, "YAML file for logging.config.dictConfig, of web API and workers"
+    )
+    allowed_hosts: Words = _variable(
+        "ANYVAR_STEP_ALLOWED_HOSTS",
+        (),
+        "Host names by which the web API may be asked, comma-separated; * = any; none = any where it asks "
+        "for tokens, else localhost",
+    )
+
     seqrepo_uri: str = _variable(
         "SEQREPO_DATAPROXY_URI",
         "",
@@ -639,6 +662,40 @@ def _mistyped(layers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         near = " or ".join(get_close_matches(name, known))
         remedies[name] = f"Did you mean {near}?" if near else "`anyvar-step config` lists the variables"
     return remedies
+
+
+def read_yaml(path: Path, variable: str) -> dict[str, Any]:
+    """The mapping in the YAML file that the variable names. Raises ConfigurationError where it is none."""
+    try:
+        import yaml
+
+        with path.open(encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except ImportError:
+        raise ConfigurationError(f"{variable} needs PyYAML", "Install anyvar-step[web]") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{variable}: {path} cannot be read: {error}", "Write it as YAML") from None
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{variable}: {path} holds no mapping", "Write names and values")
+    return content
+
+
+def configure_logging(settings: Settings) -> None:
+    """Apply ANYVAR_LOGGING_CONFIG, a mapping for logging.config.dictConfig, as AnyVar does.
+
+    Raises ConfigurationError where it is none.
+    """
+    if settings.logging_config is None:
+        return
+    import logging.config
+
+    try:
+        logging.config.dictConfig(read_yaml(settings.logging_config, "ANYVAR_LOGGING_CONFIG"))
+    except (ValueError, TypeError, AttributeError, ImportError) as error:
+        raise ConfigurationError(
+            f"ANYVAR_LOGGING_CONFIG: {settings.logging_config} is no configuration of logging: {error}",
+            "See logging.config in Python's documentation",
+        ) from None
 
 
 def _dotenv(path: str) -> Mapping[str, Any]:

@@ -33,6 +33,8 @@ from anyvar_step.models import NAME
 #: AnyVar's task names; its workers and ours serve them alike.
 ANNOTATE_VCF = "anyvar.queueing.celery_worker.annotate_vcf"
 INGEST_ANNOTATED_VCF = "anyvar.queueing.celery_worker.ingest_annotated_vcf"
+#: AnyVar's workers alone serve this one.
+REGISTER_VARIATIONS = "anyvar.queueing.celery_worker.register_variations"
 
 #: Before every key in the result backend.
 KEY_PREFIX = "anyvar_"

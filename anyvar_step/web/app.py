@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator
 
@@ -17,10 +18,11 @@ from starlette.requests import ClientDisconnect
 
 from anyvar_step import __version__
 from anyvar_step.errors import ConfigurationError, RunLost, StepError, Unavailable
-from anyvar_step.settings import Settings, load
-from anyvar_step.web import routes
+from anyvar_step.settings import Settings, configure_logging, load, read_yaml
+from anyvar_step.web import routes, variations
 from anyvar_step.web import runs as answers
 from anyvar_step.web.auth import BearerAuthentication, check_configuration, is_on
+from anyvar_step.web.protection import Protection, TimedProtocol
 from anyvar_step.web.runs import Refusal, Refused, Runs, refusal
 
 #: Seconds that requests may take to end once the server is told to stop.
@@ -39,6 +41,8 @@ def serve(settings: Settings, host: str, port: int, *, processes: int, insecure:
             "Set ANYVAR_AUTH_TOKEN_LIST or ANYVAR_AUTH_JWKS_URI, or --insecure behind a proxy that asks",
         )
     _check_free(addresses[0], port)
+    if insecure:  # each process of the server reads the environment
+        os.environ.setdefault("ANYVAR_STEP_ALLOWED_HOSTS", "*")
     import uvicorn
 
     uvicorn.run(
@@ -49,8 +53,8 @@ def serve(settings: Settings, host: str, port: int, *, processes: int, insecure:
         workers=processes,
         log_config=None,
         timeout_graceful_shutdown=SHUTDOWN,
-        # Of the two parsers that uvicorn may find, the one that limits a request's headers.
-        http="h11",
+        # Limits a request's headers in size, which uvicorn's other parser does not, and in time.
+        http=TimedProtocol,
         h11_max_incomplete_event_size=LONGEST_HEADERS,
         limit_concurrency=settings.max_connections,
         server_header=False,
@@ -104,14 +108,19 @@ def create(settings: Settings) -> FastAPI:
     runs = Runs(settings)
     app.state.settings = settings
     app.state.runs = runs
+    app.state.service_info = (
+        read_yaml(settings.service_info, "ANYVAR_SERVICE_INFO") if settings.service_info else {}
+    )
     app.state.health = routes.Health(settings, runs)
     app.include_router(routes.upload_router)
     app.include_router(routes.router)
     app.include_router(routes.service_router)
+    app.include_router(variations.router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(StepError, _failed)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_middleware(BearerAuthentication, settings=settings)
+    app.add_middleware(Protection, settings=settings)
     return app
 
 
@@ -119,7 +128,9 @@ def from_environment() -> FastAPI:
     """The application for the settings of the environment, in whichever process uvicorn starts."""
     if not logging.getLogger().hasHandlers():  # a process of --workers
         logging.basicConfig(level=logging.INFO, format="anyvar-step: %(message)s")
-    return create(load())
+    settings = load()
+    configure_logging(settings)
+    return create(settings)
 
 
 @contextlib.asynccontextmanager

@@ -153,20 +153,28 @@ async def healthz(request: Request) -> JSONResponse:
 
 
 @service_router.get("/service-info", summary="GA4GH service info")
-async def service_info() -> dict[str, Any]:
-    """What serves here, in the form of the GA4GH Service Info specification 1.0.0, as AnyVar has it."""
-    home = "https://github.com/biocommons/anyvar"
-    return {
+async def service_info(request: Request) -> dict[str, Any]:
+    """What serves here, in the form of the GA4GH Service Info specification 1.0.0, as AnyVar has it.
+
+    The mapping of ANYVAR_SERVICE_INFO replaces what it names.
+    """
+    described: dict[str, Any] = {
         "id": "org.biocommons.anyvar.step",
         "name": "anyvar-step",
         "type": {"group": "org.biocommons", "artifact": "anyvar", "version": __version__},
         "description": "AnyVar's VCF endpoints: annotate VCFs with GA4GH VRS identifiers.",
         "organization": {"name": "biocommons", "url": "https://biocommons.org"},
-        "documentationUrl": home,
+        "contactUrl": "https://github.com/biocommons/anyvar/issues",
+        "documentationUrl": "https://github.com/biocommons/anyvar",
+        "createdAt": "2025-06-01T00:00:00Z",
+        "updatedAt": "2025-06-01T00:00:00Z",
+        "environment": "prod",
         "version": __version__,
         "spec_metadata": {"vrs_version": VRS_VERSION},
-        "impl_metadata": {"anyvar_step_version": __version__},
+        "impl_metadata": {"anyvar_step_version": __version__, "vrs_python_version": None},
     }
+    configured: dict[str, Any] = request.app.state.service_info
+    return described | configured
 
 
 upload_router = APIRouter()

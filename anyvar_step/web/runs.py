@@ -108,6 +108,8 @@ def _status(run_id: str, status: str, message: str) -> dict[str, Any]:
 
 #: Seconds for which the rest of a refused upload is read and thrown away.
 LINGER = 10.0
+#: Bytes of it at most.
+LINGER_BYTES = 1 << 20
 
 
 class Refused(Exception):
@@ -139,15 +141,16 @@ class Refusal(JSONResponse):
 async def _let_run_out(receive: Receive) -> None:
     try:
         async with asyncio.timeout(LINGER):
-            while (await receive()).get("more_body", False):
-                pass
+            left = LINGER_BYTES
+            while left > 0 and (message := await receive()).get("more_body", False):
+                left -= len(message["body"])
     except TimeoutError:
         pass
 
 
 def refusal(status_code: int, message: str, headers: Mapping[str, str] | None = None) -> Refusal:
     """AnyVar's error body; no ``error_code``, since no run failed."""
-    return Refusal({"error": message}, status_code, headers=headers)
+    return Refusal({"error": message, "error_code": None}, status_code, headers=headers)
 
 
 #: Called with the first and the last byte (exclusive) that were sent, and the file's size.

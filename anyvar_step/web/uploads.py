@@ -22,6 +22,8 @@ from anyvar_step.web.runs import Refused
 
 #: Bytes of an upload, as it is stored, from which its records are estimated.
 SAMPLE = 1 << 20
+#: Bytes of it, decompressed, that are looked at: what compresses well must not keep a thread for long.
+LONGEST_SAMPLE = 1 << 26
 
 
 def refusal_to_ingest(uploaded: Uploaded) -> str:
@@ -45,10 +47,11 @@ def expected_seconds(uploaded: Uploaded, per_record: float) -> int:
     try:
         with open_vcf(staged.folder / staged.input_name, uploaded.name) as raw:
             reader = VcfReader(raw, uploaded.name)
-            records = 0
+            records = size = 0
             for lines in reader.blocks():
                 records += len(lines)
-                if reader.consumed > SAMPLE:
+                size += sum(map(len, lines))
+                if reader.consumed > SAMPLE or size > LONGEST_SAMPLE:
                     break
             return max(1, round(records * staged.size / reader.consumed * per_record))
     except InvalidInput:
@@ -119,7 +122,7 @@ class _Upload:
         self._limit = limit
         self._staging: Staging | None = None
         self._name: str | None = None
-        self._size = 0
+        self._size = self._others = 0
         self._inside = self._ended = False
         self._header = (bytearray(), bytearray())
         self._parser = MultipartParser(
@@ -156,6 +159,9 @@ class _Upload:
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         if not self._inside:
+            self._others += end - start
+            if self._others > ENVELOPE:
+                raise Refused(413, f"form fields beside {FIELD.decode()} have more than {ENVELOPE} bytes")
             return
         self._size += end - start
         if self._limit is not None and self._size > self._limit:

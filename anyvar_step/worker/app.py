@@ -20,7 +20,7 @@ from anyvar_step.runs.queue import make_app
 from anyvar_step.runs.registry import ReferenceRecord
 from anyvar_step.runs.sweep import SWEEP_EVERY, sweep_if_due
 from anyvar_step.runs.work_dir import WorkDir
-from anyvar_step.settings import Settings
+from anyvar_step.settings import Settings, configure_logging
 from anyvar_step.worker import broker
 from anyvar_step.worker.job import Observe, prepare_store, unobserved
 from anyvar_step.worker.registration import join_registry, reference_record
@@ -91,6 +91,7 @@ def serve(
 
     Raises ConfigurationError, Unavailable or FileTrouble, before the first run, for what would fail each.
     """
+    configure_logging(settings)
     workdir = WorkDir(settings.required_work_dir(), mode=settings.work_dir_mode, latency_wait=LATENCY)
     workdir.check()
     settings.require_reference()
