@@ -18,7 +18,7 @@ from anyvar_step.errors import (
     Unavailable,
     from_name,
 )
-from anyvar_step.models import Manifest, RunStatus
+from anyvar_step.models import IngestOptions, Manifest, RunStatus
 
 _logger = logging.getLogger(__name__)
 
@@ -56,6 +56,12 @@ def ended_badly(transport: Transport, ticket: Manifest, status: RunStatus) -> St
     read the flag yet.
     """
     problem = failure(status)
+    if isinstance(ticket.options, IngestOptions) and status.error_class == "ValidationError":
+        problem = StepError(
+            f"run {status.run_id} failed on AnyVar's own worker, which cannot ingest literal alleles "
+            f"(any SNV): {status.message}",
+            "Have an anyvar-step worker serve the queue",
+        )
     if isinstance(problem, RunLost | RunCancelled):
         transport.cancel(ticket)
     else:

@@ -90,3 +90,30 @@ def test_a_failure_deep_in_the_tree_is_found_by_name_and_keeps_its_exit_code() -
 )
 def test_an_http_status_is_a_failure(status: int, kind: type[errors.StepError]) -> None:
     assert errors.from_http_status(status) is kind
+
+
+def test_an_ingestion_that_anyvars_worker_cannot_do_is_told_as_such() -> None:
+    from anyvar_step.client.failure import ended_badly
+    from anyvar_step.models import IngestOptions, Manifest
+    from anyvar_step.runs.state import run_status
+
+    class Ending:
+        def forget(self, ticket: Manifest) -> None:
+            self.forgotten = ticket
+
+    ticket = Manifest(
+        run_id="r",
+        digest="d",
+        input_name="in.vcf",
+        input_size=1,
+        input_sha256="s",
+        options=IngestOptions(),
+        folder="20260101/r",
+        staged_input="input.vcf",
+        submitted="",
+    )
+    result = {"exc_type": "ValidationError", "exc_message": ["1 validation error for Allele"]}
+    transport = Ending()
+    problem = ended_badly(transport, ticket, run_status("r", {"status": "FAILURE", "result": result}, 500))  # type: ignore[arg-type]
+    assert "AnyVar's own worker, which cannot ingest literal alleles" in str(problem)
+    assert transport.forgotten == ticket

@@ -176,6 +176,16 @@ def test_a_file_whose_first_records_fit_by_chance_is_refused_at_its_end(tmp_path
     refused(source, reference, r"REF differs from it in 1,500 of 4,500 compared")
 
 
+def test_telomeres_are_no_sign_of_another_assembly(tmp_path, reference):
+    """POS 0 is the telomere before the contig: there is no base to compare REF with."""
+    telomeres = [b"chr1\t0\t.\tN\t<DUP>\t.\tPASS\tSVTYPE=DUP\tGT\t0/1"] * 2
+    outcome, _ = annotate(vcf(tmp_path / "in.vcf", [*telomeres, *records(2)]), reference)
+    assert outcome.counts.errors == {"position": 2}
+    refused(
+        vcf(tmp_path / "in.vcf", [*telomeres, *records(3, wrong=1)]), reference, "1 of 3 compared records"
+    )
+
+
 @pytest.mark.parametrize("count", [300, 3000])
 def test_what_anyvars_own_web_api_asks_for_is_judged_from_a_thousand_records_on(tmp_path, reference, count):
     source = vcf(tmp_path / "in.vcf", records(count, wrong=count))
