@@ -30,6 +30,9 @@ from pythons import find_python
 from servers import Postgres
 from support import Site, until
 
+from anyvar_step.runs.registry import WorkerRegistry
+from anyvar_step.settings import load
+
 pytestmark = pytest.mark.services
 
 FAILURE_CODE = "418"
@@ -247,7 +250,9 @@ def test_what_anyvars_worker_cannot_do_is_refused_before_anything_is_submitted(
 ) -> None:
     out, before = tmp_path / "out.vcf", deployment.site.left_over()
     refused = "only AnyVar's own workers serve the queue, and they cannot "
+    registry = WorkerRegistry(load(deployment.site.environ))
     with combination("a", deployment):
+        until(registry.only_anyvars, what="the expiry of the records of our workers that were killed")
         for options, words in (
             (["--existing", "keep"], "do --existing keep: they replace"),
             (["--ndjson", tmp_path / "o"], "tell the sequences that --ndjson needs"),

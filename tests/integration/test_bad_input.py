@@ -124,7 +124,7 @@ def test_bad_standard_input_is_refused_and_unstaged(served: Site) -> None:
 def test_crlf_and_a_missing_last_newline_are_mended_with_a_note(served: Site, tmp_path: Path) -> None:
     source, out = tmp_path / "in.vcf", tmp_path / "out.vcf"
     source.write_bytes((HEAD + RECORD + RECORD.rstrip("\n")).replace("\n", "\r\n").encode())
-    done = served.run("annotate", source, "-o", out)
+    done = served.run("annotate", source, "-o", out, "--force")
     assert done.returncode == 0
     assert "CRLF" in done.stderr
     assert b"\r" not in out.read_bytes()
