@@ -1,4 +1,4 @@
-"""One suite over both transports: the same run status for the same run, and the same way of a VCF."""
+"""One suite over all ways: the same status for the same run, the same output and failure for the same VCF."""
 
 from __future__ import annotations
 
@@ -11,21 +11,33 @@ from typing import Any
 import pytest
 from support import Site, stored, write_vcf
 
+from anyvar_step.client import local
 from anyvar_step.client.base import Transport
 from anyvar_step.client.celery import CeleryTransport
-from anyvar_step.client.deliver import Target
+from anyvar_step.client.deliver import SideOutputs, Target
 from anyvar_step.client.http import HttpTransport
 from anyvar_step.client.source import InputSource
 from anyvar_step.client.step import annotate
 from anyvar_step.client.wait import Patience, wait
-from anyvar_step.errors import ConfigurationError, CorruptFile, RunCancelled
-from anyvar_step.models import AnnotateOptions, Manifest, Progress, RunRequest, RunStatus, State
+from anyvar_step.errors import ConfigurationError, CorruptFile, InvalidInput, RunCancelled
+from anyvar_step.models import (
+    AnnotateOptions,
+    Manifest,
+    OutputFormat,
+    Progress,
+    RunReport,
+    RunRequest,
+    RunStatus,
+    State,
+)
 from anyvar_step.runs.state import RunState
 from anyvar_step.runs.work_dir import OUTPUT_SUFFIX, REPORT_SUFFIX
 from anyvar_step.settings import load
 
 REQUEST = RunRequest(options=AnnotateOptions())
 BOTH = ["celery", "http"]
+SAME_IN_ALL_REPORTS = {"input_name", "input_size", "input_sha256", "output_size", "output_sha256", "options"}
+SAME_IN_ALL_REPORTS |= {"counts", "registered", "versions", "sequences", "notes"}
 Make = Callable[[str], Transport]
 
 
@@ -271,16 +283,59 @@ def test_that_no_workers_are_there_can_be_asked(site: Site, kind: str) -> None:
         assert make(kind).worker_processes() == 0
 
 
-def test_the_outputs_are_the_same_bytes(make: Make, vcf: Path, tmp_path: Path) -> None:
-    for output_format in ("v", "z"):
-        request = REQUEST.model_copy(update={"output_format": output_format})
-        outs = []
-        for kind in BOTH:
-            out = tmp_path / f"{kind}.vcf.{output_format}"
-            target = Target(out, "z" if output_format == "z" else "v", index=False)
-            report = annotate(
-                make(kind), InputSource(vcf), target, request, patience=Patience(), watch=lambda _: None
-            )
-            assert report.counts.records == 200
-            outs.append(out.read_bytes())
-        assert outs[0] == outs[1]
+def way_of(make: Make, kind: str, served: Site) -> Callable[..., RunReport]:
+    """``annotate`` of that way, with the arguments of the in-process one."""
+
+    def over_transport(source: InputSource, target: Target, request: RunRequest) -> RunReport:
+        return annotate(make(kind), source, target, request, patience=Patience(), watch=lambda _: None)
+
+    def in_process(source: InputSource, target: Target, request: RunRequest) -> RunReport:
+        return local.annotate(load(served.environ), source, target, request, watch=lambda _: None)
+
+    return in_process if kind == "local" else over_transport
+
+
+@pytest.mark.parametrize(("form", "bcf"), [("v", False), ("z", False), ("z", True)])
+def test_the_outputs_are_the_same_bytes(
+    make: Make, served: Site, vcf: Path, tmp_path: Path, form: OutputFormat, bcf: bool
+) -> None:
+    source = tmp_path / "in.vcf"
+    source.write_text(vcf.read_text().replace("DP=9", "."))  # BCF wants fields declared
+    request = REQUEST.model_copy(update={"output_format": form, "command": "annotate --assembly GRCh38"})
+    found = []
+    for kind in ("local", *BOTH):
+        folder = tmp_path / kind
+        folder.mkdir()
+        side = SideOutputs(tsv=folder / "out.tsv")
+        target = Target(folder / "out", form, index=form == "z", bcf=bcf, side_outputs=side)
+        asked = request.model_copy(update={"index": target.tbi})
+        report = way_of(make, kind, served)(InputSource(source), target, asked)
+        assert report.counts.records == 200
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        for name in files.keys() & {"out.tbi", "out.csi"}:  # htslib's or our own: equal in what they find
+            files[name] = b""
+        told = report.model_dump(include=SAME_IN_ALL_REPORTS)
+        found.append((files, told))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0][0]) == (3 if form == "z" else 2)
+
+
+@pytest.mark.parametrize("kind", ["local", *BOTH])
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("\tDP=9", "", "in.vcf line 5: "),
+        ("chr1\t", "chr7\t", "in.vcf has no contig that the reference GRCh38 knows"),
+        ("length=200000", "length=199999", "its header says that chr1 has 199999 bases"),
+    ],
+)
+def test_bad_input_is_the_same_failure(
+    make: Make, served: Site, vcf: Path, tmp_path: Path, kind: str, old: str, new: str, words: str
+) -> None:
+    source, out = tmp_path / "in.vcf", tmp_path / "out"
+    source.write_text(vcf.read_text().replace(old, new))
+    with pytest.raises(InvalidInput) as refusal:
+        way_of(make, kind, served)(InputSource(source), Target(out, "v", index=False), REQUEST)
+    assert words in str(refusal.value)
+    assert not out.exists()
+    assert served.left_over() == []
