@@ -15,7 +15,7 @@ from anyvar_step.cli.options import Values
     epilog="""\b
 Examples:
   anyvar-step serve
-  ANYVAR_AUTH_TOKEN_LIST=a-long-random-word anyvar-step serve --host ::"""
+  ANYVAR_AUTH_TOKEN_LIST=a-long-random-word anyvar-step serve --host 0.0.0.0"""
 )
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to serve on.")
 @click.option(

@@ -94,8 +94,9 @@ Examples:
     help="Only what was not changed for so long; 10m at least.",
 )
 @click.option("--dry-run", "-n", is_flag=True, help="Print what would be removed, and remove nothing.")
+@click.option("--malformed", is_flag=True, help="Delete the malformed messages that workers set aside, too.")
 @options.connection
-def sweep_command(older_than: float, dry_run: bool, connection: Values) -> None:
+def sweep_command(older_than: float, dry_run: bool, malformed: bool, connection: Values) -> None:
     """Remove what dead runs left in the work dir.
 
     That is inputs, partial outputs, and results that can no longer be fetched. A run is dead when its folder
@@ -103,6 +104,7 @@ def sweep_command(older_than: float, dry_run: bool, connection: Values) -> None:
     queue. Other folders are kept. Workers and web APIs do the same every ten minutes, one of them for all.
     """
     from anyvar_step.errors import AccessRefused
+    from anyvar_step.runs.queue import Queue
     from anyvar_step.runs.sweep import YOUNGEST, sweep
     from anyvar_step.runs.work_dir import WorkDir
 
@@ -119,7 +121,10 @@ def sweep_command(older_than: float, dry_run: bool, connection: Values) -> None:
             continue
         done, size = done + 1, size + leftover.size
         say(f"{leftover.path}\t{leftover.what}\t{leftover.size} bytes")
-    say(f"{'would remove' if dry_run else 'removed'} {done}, {size} bytes")
+    removed = "would remove" if dry_run else "removed"
+    say(f"{removed} {done}, {size} bytes")
+    if malformed:
+        say(f"{removed} {Queue(settings).delete_malformed(dry_run=dry_run)} malformed messages")
     if kept:
         raise AccessRefused(
             f"{len(kept)} could not be removed, such as {kept[0]}",

@@ -15,7 +15,7 @@ import redis
 
 from anyvar_step.errors import Unavailable
 from anyvar_step.runs.connection import CONNECT_TIMEOUT, celery_url, connect, ping, translated
-from anyvar_step.runs.keys import KEY_PREFIX
+from anyvar_step.runs.keys import KEY_PREFIX, malformed_key
 from anyvar_step.settings import Settings
 
 if TYPE_CHECKING:
@@ -178,6 +178,15 @@ class Queue:
                 return int(client.llen(self.name))
             finally:
                 client.close()
+
+    def delete_malformed(self, *, dry_run: bool = False) -> int:
+        """Delete the messages that workers set aside as malformed; their number."""
+        url, key = self._settings.broker_url, malformed_key(self.name)
+        with translated(url, "CELERY_BROKER_URL"), connect(url) as client:
+            number = int(client.llen(key))
+            if not dry_run:
+                client.delete(key)
+        return number
 
     def remove(self, run_id: str) -> bool:
         """Remove the run's message from the queue; False where no message of it waits there.

@@ -51,7 +51,7 @@ def test_a_sound_site_is_found_sound_while_its_worker_is_busy(
         site.run("cancel", run_id)
         until(lambda: site.left_over() == [])
     assert code == 0
-    assert "reads what we write, and we what it writes" in found(findings, "ok", "work dir")
+    assert "reads our files, and we read its files" in found(findings, "ok", "work dir")
     assert "GRCh38: 1 contigs" in found(findings, "ok", "reference")
     assert "answers in" in found(findings, "ok", "broker")
     assert {each["worker"] for each in findings} > {""}
@@ -71,7 +71,7 @@ def test_redis_that_does_not_answer_is_69_and_the_workers_are_not_asked(site: Si
     code, findings = check(site)
     assert code == 69
     assert "no Redis answers at redis://:***@127.0.0.1:1/0" in found(findings, "error", "broker")
-    assert "first mend" in found(findings, "note", "workers")
+    assert "not asked because of the errors above" in found(findings, "note", "workers")
 
 
 def test_settings_that_cannot_be_read_are_a_finding(site: Site) -> None:
@@ -238,7 +238,7 @@ def test_what_a_worker_says_of_its_store_reference_and_clock_is_judged() -> None
         store_trouble=Trouble(kind="Unavailable", what="no Postgres answers", remedy="r"),
         clock=-90.0,
     )
-    assert [each.exit_code for each in checks.store(record, answer)] == [69]
+    assert checks.store(record, answer).exit_code == 69
     assert [each.exit_code for each in checks.references(record, answer, ())] == [66, 0]
     assert "-90 s" in next(checks.clock(record, answer)).what
     assert not list(checks.clock(record, answer.model_copy(update={"clock": 1.0})))
