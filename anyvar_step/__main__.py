@@ -31,6 +31,7 @@ def main() -> NoReturn:
         say_wrong_usage(error)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        say_failure("interrupted")
         code = 130
     except click.exceptions.Exit as leave:
         code = leave.exit_code

@@ -81,6 +81,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": settings.worker_prefetch_multiplier,
         "worker_send_task_events": settings.worker_send_task_events,
         "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
     }
 
 

@@ -69,13 +69,15 @@ class Drain:
         self._consumer: Any = None
         self._timer: Any = None
         self._end: Any = None
-        self._cancelled = False
+        self._cancelled = self._interrupted = False
         self._ending = False
 
     def watch(self, consumer: Any, hub: Any) -> None:
         """The worker is connected, and its loop is about to turn."""
         if self._end is None:
-            self._end = signal.signal(signal.SIGTERM, self._on_sigterm)
+            self._end = signal.signal(signal.SIGTERM, self._on_signal)
+            # Celery's own handler of Ctrl-C ends the worker with an error.
+            signal.signal(signal.SIGINT, self._on_signal)
             self._busy = time.monotonic()
         self._consumer = consumer
         self._timer = hub.call_repeatedly(LOOK_SECONDS, self._look)
@@ -89,9 +91,10 @@ class Drain:
         if self._told is not None:
             self._finish()
 
-    def _on_sigterm(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._told is None:
             self._told = time.monotonic()
+            self._interrupted = signum == signal.SIGINT
             if self._consumer is None:
                 self._finish()
         elif time.monotonic() - self._told > SAME_ORDER_SECONDS:
@@ -103,6 +106,9 @@ class Drain:
             self._told = time.monotonic()
         if self._told is None:
             return
+        if self._interrupted:
+            self._interrupted = False
+            _logger.info("Ctrl-C: taking no new run; Ctrl-C once more hands back the runs at work")
         if not self._cancelled:
             self._cancelled = True
             self._consumer.cancel_task_queue(self._queue)
