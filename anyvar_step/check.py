@@ -407,7 +407,7 @@ def check_workers(settings: Settings, assemblies: tuple[str, ...]) -> Iterator[F
         )
     if ours:
         if not others:
-            yield from _check_tasks(settings, {task for record in ours for task in record.tasks})
+            yield from check_tasks(settings, {task for record in ours for task in record.tasks})
         yield from _check_each(settings, registry, ours, assemblies)
         yield from _check_together(settings, ours)
 
@@ -432,7 +432,7 @@ def _version(record: WorkerRecord) -> Finding:
     return warning("workers", f"{what}, and this is {__version__}", remedy, record.name)
 
 
-def _check_tasks(settings: Settings, served: set[str]) -> Iterator[Finding]:
+def check_tasks(settings: Settings, served: set[str]) -> Iterator[Finding]:
     """Tasks in the queue that no worker serves; a worker of another program is taken to serve all others."""
     url = settings.broker_url
     with translated(url, "CELERY_BROKER_URL"), connect(url) as client:

@@ -15,6 +15,8 @@ from anyvar_step import check as checks
 from anyvar_step.check import Finding, exit_code
 from anyvar_step.embedded import private_redis
 from anyvar_step.runs.connection import connect
+from anyvar_step.runs.keys import malformed_key
+from anyvar_step.runs.queue import encode_message
 from anyvar_step.runs.registry import ProbeAnswer, ReferenceRecord, Trouble, WorkerRecord, WorkerRegistry
 from anyvar_step.runs.work_dir import WorkDir, probe
 from anyvar_step.settings import load
@@ -58,8 +60,10 @@ def test_a_sound_site_is_found_sound_while_its_worker_is_busy(
     assert list(site.work_dir.glob(".*")) == []
 
 
-def test_people_get_lines_with_remedies_and_the_number_of_errors(site: Site) -> None:
-    done = site.run("check")
+def test_people_get_lines_with_remedies_and_the_number_of_errors(site: Site, tmp_path: Path) -> None:
+    with private_redis(tmp_path) as url:  # without the workers of other tests
+        site.extra = {"CELERY_BROKER_URL": url}
+        done = site.run("check")
     assert done.returncode == 69
     assert "error    workers    no worker answers\n" in done.stdout
     assert "-> Start one: anyvar-step worker\n" in done.stdout
@@ -165,6 +169,30 @@ def test_workers_of_another_queue_are_named(site: Site) -> None:
         code, findings = check(site)
     assert code == 69
     assert f"no worker serves elsewhere: those here serve {site.queue}" in found(findings, "error", "workers")
+
+
+def test_what_waits_in_vain_in_the_queue_is_found_and_sweep_drops_malformed_messages(site: Site) -> None:
+    with site.worker(), connect(site.redis_url) as redis:
+        redis.lpush(site.queue, "not a message")
+        until(lambda: redis.llen(malformed_key(site.queue)) == 1, what="the message set aside")
+        code, findings = check(site)
+        assert code == 0
+        assert "1 malformed messages were moved" in found(findings, "warning", "queue")
+        assert "it registers alleles nowhere" in found(findings, "note", "store")
+        assert "1 malformed messages" in site.run("sweep", "--malformed").stdout
+        assert "malformed" not in found(check(site)[1], "warning", "queue")
+
+
+def test_a_task_of_the_queue_that_no_worker_serves_is_found(site: Site) -> None:
+    settings = load(site.environ)
+    message = encode_message(site.queue, "anyvar.queueing.celery_worker.register_variations", {}, "r-1")
+    with connect(site.redis_url) as redis:
+        redis.lpush(site.queue, message, "not a message")
+        known = {"anyvar.queueing.celery_worker.annotate_vcf"}
+        [warning] = checks.check_tasks(settings, known)
+        assert "register_variations waits in the queue, and no worker" in warning.what
+        assert list(checks.check_tasks(settings, {*known, json.loads(message)["headers"]["task"]})) == []
+        redis.delete(site.queue)
 
 
 def test_only_a_token_is_taken_from_the_list_of_probes(site: Site) -> None:
