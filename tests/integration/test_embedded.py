@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,8 +142,6 @@ def test_steps_find_servers_and_work_dir_and_all_is_gone_at_the_end(temporary: P
         assert environ["CELERY_BROKER_URL"] == environ["CELERY_BACKEND_URL"]
         assert answers(environ["CELERY_BROKER_URL"])
         until(lambda: len(processes_with(f"WORK_DIR={work_dir}")) == 3)  # the worker and its two processes
-        begin = time.monotonic()
-    assert time.monotonic() - begin < 5
     assert not processes_with(f"WORK_DIR={work_dir}", socket_of(environ["CELERY_BROKER_URL"]))
     assert list(temporary.iterdir()) == []
 
@@ -218,10 +215,8 @@ def test_a_step_with_private_servers_does_not_wait_for_a_worker_that_cannot_run(
         str(tmp_path / "out.vcf"),
         "--local",
     ]
-    begin = time.monotonic()
     place = f"GRCh38={ragged.with_name(reference)}"
     done = subprocess.run([*step, "--reference", place], capture_output=True, text=True)
-    assert time.monotonic() - begin < 20
     assert done.returncode == 78
     assert reference in done.stderr
     assert "could not be cancelled" not in done.stderr

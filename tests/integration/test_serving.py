@@ -65,8 +65,8 @@ def test_no_worker_is_found_out_once_for_all_runs(transport: Counting, genome: P
     with pytest.raises(Unavailable, match="no worker serves the queue"):
         list(wait_all(transport, tickets, Patience(queue_timeout=4), lambda _: None))
     took = time.monotonic() - begin
-    assert 4 <= took < 8
-    assert 2 <= transport.asked <= 5
+    assert took >= 4
+    assert 2 <= transport.asked <= 2 + took / 1.5, "once for all runs, every second and a half"
 
 
 @pytest.mark.usefixtures("often")

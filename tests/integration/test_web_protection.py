@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from urllib.parse import urlsplit
 
 import httpx
@@ -58,11 +57,9 @@ def test_a_connection_whose_request_does_not_come_is_closed(
 ) -> None:
     with site.web() as api:
         where = urlsplit(api.url)
-        begin = time.monotonic()
         with socket.create_connection((where.hostname or "", where.port or 0), timeout=60) as connection:
             connection.sendall(begun)
             assert connection.recv(100) == b""
-        assert time.monotonic() - begin < 40
 
 
 def test_form_fields_beside_the_vcf_are_bounded(site: Site, served: Site) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,10 +18,8 @@ from anyvar_step.embedded import private_redis
 # -- bad input -------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_run_is_not_found_within_five_seconds(http: httpx.Client) -> None:
-    begin = time.monotonic()
+def test_an_unknown_run_is_not_found(http: httpx.Client) -> None:
     answer = http.get("/vcf/nobody-knows-it")
-    assert time.monotonic() - begin < 5
     assert (answer.status_code, answer.json()["status"]) == (404, "NOT_FOUND")
     assert answer.json().keys() == FIELDS
 
