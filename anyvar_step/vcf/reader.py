@@ -233,6 +233,14 @@ class VcfReader:
 
     def _whole_lines(self) -> Iterator[bytes]:
         """Text that ends with a newline; pieces shorter than half of ``_size`` are put together."""
+        try:
+            yield from self._joined_pieces()
+        except MemoryError:
+            raise self._fault(
+                self._next_line, "a line for which there is not enough memory", "Is it a VCF?"
+            ) from None
+
+    def _joined_pieces(self) -> Iterator[bytes]:
         parts: list[bytes | bytearray | memoryview] = []
         length = 0
         for chunk in self._decompressed():

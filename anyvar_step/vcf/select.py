@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from isal import isal_zlib
+
 from anyvar_step.errors import InputNotFound, InvalidInput, InvalidUsage, StepError
 from anyvar_step.vcf.bgzf import EOF_BLOCK
 from anyvar_step.vcf.header import contig_names, with_contigs
-from anyvar_step.vcf.reader import VcfReader, open_input
+from anyvar_step.vcf.reader import HEADER_BYTES, HEADER_LINES, VcfReader, open_input
 
 #: Names are bytes to htslib, UTF-8 or not. With this verbosity it writes errors and warnings.
 _PROGRAM = """
@@ -57,6 +59,7 @@ def open_vcf(path: Path, name: str) -> Iterator[BinaryIO]:
         if not is_bcf(raw.peek(HEAD)):  # type: ignore[attr-defined]
             yield raw
             return
+        _read_bcf_header(raw, name)
     with _view(["-Ov", str(path.absolute())], None, name, path) as text:
         yield text
 
@@ -104,11 +107,15 @@ class Selection:
         bcf = is_bcf(raw.peek(HEAD))  # type: ignore[attr-defined]
         indexed = path is not None and _is_indexed(path)
         if bcf or (indexed and self._regions):
+            # Before htslib reads the header, which puts no limit to it.
+            stored = _read_bcf_header(raw, name) if bcf else b""
+            if not bcf:
+                VcfReader(raw, name)
             arguments = ["-Oz1", *self._arguments(indexed, lambda: _names_of(path) if path else ())]
             if path:
                 opened = _view([*arguments, str(path.absolute())], None, name, path)
             else:
-                opened = _view([*arguments, "-"], _chunks(raw, name), name)
+                opened = _view([*arguments, "-"], _chunks(stored, raw, name), name)
         else:
             reader = VcfReader(raw, name)
             arguments = [
@@ -363,12 +370,41 @@ def _texts(reader: VcfReader, header: Sequence[bytes]) -> Iterator[bytes]:
     yield from reader.texts()
 
 
-def _chunks(raw: BinaryIO, name: str) -> Iterator[bytes]:
-    """A stream as it comes; InvalidInput at its end where it was BGZF without its end-of-file block."""
-    head = tail = b""
+def _read_bcf_header(raw: BinaryIO, name: str) -> bytes:
+    """The stored bytes of a BCF as far as its header goes; ``raw`` is at its beginning.
+
+    Raises InvalidInput where the header has more bytes or lines than that of a VCF may have. Damage is left
+    to bcftools.
+    """
+    stored, found = bytearray(), bytearray()
+    inflate = isal_zlib.decompressobj(wbits=31)
+    while chunk := raw.read1(1 << 14):  # type: ignore[attr-defined]  # a BufferedReader
+        stored += chunk
+        if stored.startswith(b"BCF"):
+            found += chunk
+        try:
+            while not stored.startswith(b"BCF") and chunk:
+                found += inflate.decompress(chunk)
+                chunk = inflate.unused_data
+                inflate = isal_zlib.decompressobj(wbits=31) if inflate.eof else inflate
+        except isal_zlib.IsalError:  # type: ignore[misc]  # declared as an instance there
+            break
+        size = int.from_bytes(found[5:9], "little")
+        if len(found) >= 9 and size > HEADER_BYTES:
+            raise InvalidInput(f"{name} has a header of more than {HEADER_BYTES:,} bytes", "Is it a BCF?")
+        if len(found) >= 9 + size:
+            if found.count(b"\n", 9, 9 + size) > HEADER_LINES:
+                raise InvalidInput(f"{name} has a header of more than {HEADER_LINES:,} lines", "Is it a BCF?")
+            break
+    return bytes(stored)
+
+
+def _chunks(stored: bytes, raw: BinaryIO, name: str) -> Iterator[bytes]:
+    """A stream, of which ``stored`` was read; InvalidInput where it is BGZF without its end-of-file block."""
+    tail = stored
+    yield stored
     while chunk := raw.read1(_CHUNK):  # type: ignore[attr-defined]  # a BufferedReader
-        head = head or chunk[:2]
         tail = (tail + chunk)[-len(EOF_BLOCK) :]
         yield chunk
-    if head == EOF_BLOCK[:2] and tail != EOF_BLOCK:
+    if stored.startswith(EOF_BLOCK[:2]) and not tail.endswith(EOF_BLOCK):
         raise InvalidInput(f"{name} is truncated: it does not end with the BGZF end-of-file block", _REMEDY)

@@ -7,13 +7,15 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pysam
 import pytest
 from fuzzing import CASES, fuzz, mutated, mutated_json
-from support import write_genome, write_vcf
+from support import ROOT, write_genome, write_vcf
 
 from anyvar_step.cli.factories import read_ticket
 from anyvar_step.models import AnnotateOptions, Counts, Manifest, RunReport
@@ -195,6 +197,43 @@ def test_a_changed_bcf_is_annotated_or_refused(
         assert done.counts.records == len(records(target.read_bytes()))
 
     fuzz("bcf", case, cases=max(5, CASES // 30))
+
+
+LIMITED = """
+import random, resource, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[3:4]
+from fuzzing import fuzz, mutated
+from anyvar_step.vcf.header import contig_lengths, contig_names, declared_fields
+from anyvar_step.vcf.reader import VcfReader
+from anyvar_step.vcf.select import Selection, open_vcf
+resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
+sample, place = Path(sys.argv[1]).read_bytes(), Path(sys.argv[1] + ".changed")
+words = [b"##" * 5000, b"\\n##\\n" * 5000, b"A" * 100_000, b"##contig=<ID=x,length=1>\\n" * 3000]
+
+def case(draw: random.Random) -> None:
+    place.write_bytes(mutated(draw, sample, words))
+    with open_vcf(place, "in.vcf") as raw:
+        reader = VcfReader(raw, "in.vcf")
+        contig_lengths(reader.header), contig_names(reader.header), declared_fields(reader.header)
+        sum(map(len, reader.blocks()))
+
+fuzz("limited", case, cases=int(sys.argv[2]))
+print("all read or refused")
+"""
+
+
+@pytest.mark.parametrize("stored", ["text", "annotated", "bgzf", "gzip", "bcf"])
+def test_a_changed_file_needs_no_more_than_400_mb(
+    samples: dict[str, bytes], tmp_path: Path, stored: str
+) -> None:
+    """A MemoryError, here or in htslib, would be none of the program's failures."""
+    path = tmp_path / "in.vcf"
+    path.write_bytes(samples[stored])
+    cases = CASES // 10 if stored == "bcf" else CASES
+    command = [sys.executable, "-c", LIMITED, str(path), str(cases), str(ROOT / "tests")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "all read or refused\n", done.stderr
 
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "bgzip"])

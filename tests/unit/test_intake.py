@@ -15,7 +15,8 @@ import pytest
 from anyvar_step.client.source import InputSource
 from anyvar_step.errors import InputNotFound, InvalidInput, InvalidUsage
 from anyvar_step.vcf import VcfReader
-from anyvar_step.vcf.select import Selection, parse_regions, write_bcf
+from anyvar_step.vcf.bgzf import BgzfWriter
+from anyvar_step.vcf.select import Selection, open_vcf, parse_regions, write_bcf
 
 TEXT = """\
 ##fileformat=VCFv4.3
@@ -155,6 +156,31 @@ def test_a_bcf_that_was_cut_is_named_and_never_passes_for_whole(folder: Path, tm
             InputSource(cut).check()
     with pytest.raises(InvalidInput, match=r"bcftools cannot read .*cut\.bcf"):
         staged(InputSource(cut))
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (b"##\n" * 1_200_000, "a header of more than 1,048,576 lines"),
+        (b"#" * ((1 << 26) + 1), "a header of more than 67,108,864 bytes"),
+    ],
+)
+@pytest.mark.parametrize("stored", ["bgzf", "plain"])
+def test_a_bcf_with_a_huge_header_is_refused_before_htslib_reads_it(
+    tmp_path: Path, header: bytes, said: str, stored: str
+) -> None:
+    text = b"BCF\2\2" + len(header).to_bytes(4, "little") + header
+    path = tmp_path / "bomb.bcf"
+    if stored == "bgzf":
+        with path.open("wb") as out, BgzfWriter(out, 1) as writer:
+            writer.write(text)
+    else:
+        path.write_bytes(text)
+    for source in (InputSource(path), InputSource(path, Selection(pass_only=True))):
+        with pytest.raises(InvalidInput, match=f"bomb.bcf has {said}"):
+            staged(source)
+    with pytest.raises(InvalidInput, match=f"bomb.bcf has {said}"), open_vcf(path, "bomb.bcf"):
+        pass
 
 
 def test_a_file_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
