@@ -140,7 +140,6 @@ class VcfReader:
             self.notes.append(f"{name} {NOTE}")
         self._texts = self._whole_lines()
         self._after_header = self._read_header()
-        self._longest = LONGEST
 
     @property
     def consumed(self) -> int:
@@ -219,6 +218,7 @@ class VcfReader:
                 self.header.append(line)
                 if line.startswith(b"#CHROM"):
                     check_columns(line, self.name, number)
+                    self._longest = LONGEST
                     return text[start:] or next(self._texts, None)
                 if not line.startswith(b"##"):
                     raise self._fault(
@@ -245,7 +245,8 @@ class VcfReader:
         length = 0
         for chunk in self._decompressed():
             length += len(chunk)
-            if 2 * length >= self._size and (cut := chunk.rfind(b"\n") + 1):
+            enough = 2 * length >= self._size or self._longest == HEADER_BYTES
+            if enough and (cut := chunk.rfind(b"\n") + 1):
                 parts.append(memoryview(chunk)[:cut])
                 yield self._clean(b"".join(parts))
                 parts, length = [chunk[cut:]], len(chunk) - cut

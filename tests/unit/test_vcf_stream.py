@@ -297,12 +297,12 @@ with open(sys.argv[1], "rb") as raw:
 )
 def test_a_small_file_that_holds_a_huge_header_is_refused_in_little_memory(tmp_path, text, said):
     path = tmp_path / "bomb.vcf.gz"
-    with gzip.open(path, "wb", 6) as out:
+    with gzip.open(path, "wb", 1) as out:
         out.write(HEADER if text.startswith(b"A") else HEADER[:21])
         for _ in range(250 if text.startswith(b"A") else 84):
             out.write(text * ((1 << 20) // len(text)))
     done = subprocess.run([sys.executable, "-c", BOUNDED, path], cwd=ROOT, capture_output=True, text=True)
-    assert path.stat().st_size < 300_000
+    assert path.stat().st_size < 2_000_000
     assert said in done.stdout, done.stderr
 
 
