@@ -305,10 +305,8 @@ def become_bcf(part: Path, target: Target, counts: Counts) -> tuple[int, str]:
 def _publish(part: Path, index: Path | None, final: Path) -> None:
     """Publish the data, then its index, never older (docs/contract.md#file-systems).
 
-    An index of an older output is removed first.
-
-    It comes back where OUT cannot be replaced. Where OUT is a symbolic link, the index lies beside the file
-    and has a link beside OUT.
+    An index of an older output is removed first; it comes back where OUT cannot be replaced. Where OUT is a
+    symbolic link, the index lies beside the file and has a link beside OUT.
     """
     place = real(final)
     older = [Path(f"{path}{suffix}") for path in {final, place} for suffix in (".tbi", ".csi")]

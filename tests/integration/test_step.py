@@ -74,7 +74,7 @@ def test_a_bgzipped_input_and_plain_gzip_with_a_note(served: Site, vcf: Path, tm
     pysam.tabix_compress(str(vcf), str(blocked))
     done = served.run("annotate", plain, "-o", tmp_path / "a.vcf")
     assert done.returncode == 0
-    assert "gzip" in done.stderr
+    assert done.stderr.count("plain.vcf.gz is plain gzip") == 1
     done = served.run("annotate", blocked, "-o", tmp_path / "b.vcf")
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "a.vcf").read_bytes() == (tmp_path / "b.vcf").read_bytes()
