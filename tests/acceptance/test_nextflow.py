@@ -264,7 +264,7 @@ def test_the_same_name_for_input_and_output_is_refused(
     nextflow: Nextflow, vcfs: list[Path], site: Site, tmp_path: Path
 ) -> None:
     config = tmp_path / "names.config"
-    config.write_text("process { withName: 'ANYVAR_STEP_.*' { ext.prefix = { task.tag } } }\n")
+    config.write_text("process { withName: 'ANYVAR_STEP_.*' { ext.prefix = 'alice' } }\n")
     packed = vcfs[0].with_suffix(".vcf.gz")
     pysam.tabix_compress(str(vcfs[0]), str(packed))
     done = nextflow.run("--input", nextflow.sheet(packed), "--outdir", "results", "-c", config)
