@@ -121,9 +121,11 @@ $(addprefix $(VENV)/.,demo test test-services lint docs): $(VENV)/.%: pyproject.
 	@touch $@
 
 # The reference implementation pins packages that ours need newer. Its extra would have hgvs build psycopg2 from
-# source, which wants a compiler and pg_config; psycopg2-binary is the same module.
+# source, which wants a compiler and pg_config; psycopg2-binary is the same module. Its pysam has no wheel for Python
+# 3.14.
 $(ORACLE)/.done: Makefile | $(ORACLE)/bin/python
-	@$(PIP) $(ORACLE)/bin/python install --quiet ga4gh.vrs==2.3.3 pysam==0.23.0 'dill~=0.3.7' click \
+	@$(PIP) $(ORACLE)/bin/python install --quiet ga4gh.vrs==2.3.3 "pysam==0.23.0; python_version < '3.14'" \
+		'pysam>=0.23.0' 'dill~=0.3.7' click \
 		'biocommons.seqrepo>=0.6.10' 'bioutils<1' psycopg2-binary attrs configparser importlib_resources ipython parsley
 	@$(PIP) $(ORACLE)/bin/python install --quiet --no-deps 'hgvs>=1.5.5,<2'
 	@touch $@
