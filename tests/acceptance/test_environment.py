@@ -31,10 +31,12 @@ CONDA_NAMES = {
 #: The first version without a known hole, of packages that read what others send or wrote, and the advisory.
 #: Those that fastapi and httpx bring are named in pyproject.toml, too, since a floor can only be set there.
 SAFE = {
+    "cryptography": ("49", "CVE-2026-26007, CVE-2026-39892, GHSA-537c-gmf6-5ccf: curves, buffers, OpenSSL"),
     "fastapi": ("0.136.3", "the first that admits starlette 1.3.1"),
     "h11": ("0.16.0", "CVE-2025-43859: malformed chunks"),
     "jinja2": ("3.1.6", "CVE-2025-27516: the sandbox"),
     "pygments": ("2.20.0", "CVE-2026-4539: regular expressions"),
+    "pyjwt": ("2.13.0", "CVE-2026-32597, CVE-2026-48526: forged tokens"),
     "python-dotenv": ("1.2.2", "CVE-2026-28684: symbolic links"),
     "python-multipart": (
         "0.0.32",
