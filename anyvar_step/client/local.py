@@ -7,6 +7,7 @@ effect here: chunks, leases, resubmission, time limits of workers.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 import socket
@@ -35,6 +36,8 @@ from anyvar_step.settings import Settings, chosen
 
 if TYPE_CHECKING:
     from anyvar_step.store.registrar import Registration
+
+_logger = logging.getLogger(__name__)
 
 #: The run id until the whole input has been read, where the caller chose none.
 _UNNAMED = "local"
@@ -110,7 +113,8 @@ class LocalRun:
             return
         from anyvar_step.store.registrar import Registrar
 
-        store.from_settings(settings).prepare()
+        with closing(store.from_settings(settings)) as prepared:
+            prepared.prepare()
         registrar = Registrar(lambda: store.from_settings(settings), patience=settings.store_patience)
         try:
             yield registrar.begin(f"the run of {self.source.name}")
@@ -142,6 +146,13 @@ class LocalRun:
         content = content_digest(staged.sha256, self.request)
         run_id = self.request.run_id or run_id_for(content, 1)
         engine = {"engine": outcome.engine} if outcome.engine else {}
+        _logger.info(
+            "%s: %d records in %.1f s%s",
+            self.source.name,
+            outcome.counts.records,
+            sum(outcome.seconds.values()),
+            f", {outcome.engine} engine" if outcome.engine else "",
+        )
         return RunReport.on(
             manifest_of(staged, self.source.name, self.request, content, run_id),
             output_size=size,
@@ -181,6 +192,7 @@ def annotate(
             with run.opened() as arguments:
                 outcome = pipeline.annotate_file(
                     target=part,
+                    target_name=str(target.path or "standard output"),
                     output_format=request.output_format,
                     level=request.compress_level,
                     index=request.index,

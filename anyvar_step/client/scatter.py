@@ -155,22 +155,23 @@ def _placed(problem: StepError, pieces: Sequence[Piece], number: int, name: str)
     if not isinstance(problem, InvalidInput):
         return problem
     path = pieces[0].path
+    shown = escaped(path.name)
     try:
-        count_records(path, path.name)
+        count_records(path, shown)
     except InvalidInput as damage:
         return damage
     before = sum(map(_records, pieces[:number]))  # a piece repeats the header, so that its lines count alike
     text = re.sub(
         re.escape(f"{name} line ") + "([0-9]+)",
-        lambda found: f"{path.name} line {int(found[1]) + before}",
+        lambda found: f"{shown} line {int(found[1]) + before}",
         str(problem),
     )
-    return InvalidInput(text.replace(name, path.name))
+    return InvalidInput(text.replace(name, shown))
 
 
 def _records(piece: Piece) -> int:
     with piece.open() as stream:
-        return sum(len(lines) for lines in VcfReader(stream, piece.path.name).blocks())
+        return sum(len(lines) for lines in VcfReader(stream, escaped(piece.path.name)).blocks())
 
 
 def _checked(fetched: Fetched, piece: Piece, sha256: str) -> Counts:

@@ -121,6 +121,7 @@ def annotate_file(
     options: AnnotateOptions,
     *,
     name: str = "",
+    target_name: str = "",
     output_format: OutputFormat = "v",
     level: int = 6,
     index: bool = False,
@@ -137,11 +138,11 @@ def annotate_file(
 
     An open ``source`` is a VCF that may be read once only, and then ``name`` is needed. ``digest`` takes all
     of its bytes as they are stored.
-    ``name`` is what messages call the source. ``target`` is fsynced when this returns and gone when it
-    raises. ``on_progress`` is called at the start, then between blocks, and may raise to cancel. ``check``
-    judges whether the VCF is of the reference's assembly (None = as a whole VCF). ``existing`` says what
-    becomes of VRS fields that are there already, ``command`` what the header's provenance lines say. All
-    alleles go to ``registration``, and are committed when this returns unless
+    ``name`` and ``target_name`` are what messages call source and target. ``target`` is fsynced when this
+    returns and gone when it raises. ``on_progress`` is called at the start, then between blocks, and may
+    raise to cancel. ``check`` judges whether the VCF is of the reference's assembly (None = as a whole
+    VCF). ``existing`` says what becomes of VRS fields that are there already, ``command`` what the header's
+    provenance lines say. All alleles go to ``registration``, and are committed when this returns unless
     ``options.allow_async_write``. With ``index`` there is a .tbi beside ``target`` where there can be one.
     ``threads`` annotate and compress blocks, which changes nothing in the output; the Python engine leaves
     them the compression alone. ``engine`` is the VRS engine to use (see ``vrs.make_engine``).
@@ -160,7 +161,9 @@ def annotate_file(
         wanted["keep_alleles"] = registration is not None
         made = make_engine(fitting, **wanted, existing=existing, choice=engine)
         pool = stack.enter_context(BlockThreads(threads)) if threads > 1 else None
-        writer = stack.enter_context(VcfWriter(target, output_format, level=level, executor=pool))
+        writer = stack.enter_context(
+            VcfWriter(target, output_format, level=level, name=target_name, executor=pool)
+        )
         report = Reporter(on_progress, size)
         live = LiveIndex(header) if index else None
         output = _Output(writer, live, registration, watch, report, check)
