@@ -76,13 +76,13 @@ class Transport(Protocol):
     def forget(self, ticket: Manifest, *, shared: bool = True) -> None:
         """Delete result and files of an ended run, once no other step needs them.
 
-        Not ``shared``: whoever needs them, since the output is corrupt and must be made anew.
+        Not ``shared``: although another step may need them, since the output is corrupt.
         """
 
     def cancel(self, ticket: Manifest, *, shared: bool = True) -> bool:
         """Stop the run wherever it is and delete its files, unless another step waits for it: then False.
 
-        Not ``shared``: whoever waits for it. Tried once and in seconds: whoever sent a signal may not wait.
+        Not ``shared``: although other steps wait for it. Tried once, in seconds: a signal leaves little time.
         """
 
     def close(self) -> None:

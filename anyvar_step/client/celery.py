@@ -225,7 +225,7 @@ class CeleryTransport:
         """Release our lease; cancel the run where no other lease stands, and tell whether that was so.
 
         Not ``shared``: whatever leases stand. A worker of ours stops at the cancel flag. AnyVar's own finds
-        the input gone and stores a failure. Redis is tried once only: whoever sent a signal may not wait.
+        the input gone and stores a failure. Redis is tried once only: a signal leaves little time.
         """
         self._held.pop(ticket.run_id, None)
         folder, holder = self.runs.workdir.folder(ticket), self._holder if shared else ""

@@ -182,8 +182,8 @@ def annotate(
 ) -> RunReport:
     """Annotate ``source`` into ``target``; the run's report.
 
-    ``settings`` name references, store, engine and threads. Raises a StepError whose exit code tells what to
-    do; then OUT is as it was before.
+    ``settings`` name references, store, engine and threads. Raises a StepError, whose exit code says whether
+    to run it again; OUT is then unchanged.
     """
     with interruptible():
         source.check()

@@ -46,7 +46,7 @@ def run(
     """Submit, wait and collect; the run's report with the step's seconds.
 
     Where the run was another step's, too, and that one collected or cancelled it first, all over again.
-    Raises a StepError whose exit code tells what to do.
+    Raises a StepError; its exit code says whether to run it again.
     """
     with interruptible():
         for attempt in range(1, SHARED_TRIES + 1):
@@ -68,7 +68,7 @@ def run(
 def refuse_for_anyvars_workers(transport: Transport, request: RunRequest, *, ndjson: bool = False) -> None:
     """Raise ConfigurationError where only AnyVar's own workers serve the queue, and cannot do what is asked.
 
-    Before anything is submitted; where no worker is there yet, the end of the run tells.
+    Nothing is submitted then. Where no worker is there yet, the run fails at its end instead.
     """
     asked = {
         f"do --existing {request.existing}: they replace": request.existing != "replace",
@@ -147,7 +147,7 @@ def annotate(
 ) -> RunReport:
     """Annotate ``source`` into ``target``; the run's report.
 
-    Raises a StepError whose exit code tells what to do; then OUT is as it was before.
+    Raises a StepError, whose exit code says whether to run it again; OUT is then unchanged.
     """
     refuse_for_anyvars_workers(transport, request, ndjson=target.side_outputs.ndjson is not None)
 
@@ -184,7 +184,7 @@ def collect_now(transport: Transport, ticket: Manifest, target: Target) -> RunRe
 
 
 def _waited(ticket: Manifest, report: RunReport) -> dict[str, float]:
-    """The seconds from submitting to the worker's end, where both told the time; hosts' clocks may differ."""
+    """The seconds from submitting to the worker's end, where both are known; hosts' clocks may differ."""
     if not ticket.submitted or not report.finished:
         return {}
     took = datetime.fromisoformat(report.finished) - datetime.fromisoformat(ticket.submitted)
@@ -202,7 +202,8 @@ def ingest(
 ) -> RunReport:
     """Have the alleles of ``source`` registered; the run's report.
 
-    The conflict log goes to ``conflicts``, if given. Raises a StepError whose exit code tells what to do.
+    The conflict log goes to ``conflicts``, if given. Raises a StepError; its exit code says whether to run it
+    again.
     """
     refuse_for_anyvars_workers(transport, request)
 

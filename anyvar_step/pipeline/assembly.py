@@ -14,7 +14,7 @@ from anyvar_step.reference import Contig, Reference
 from anyvar_step.reference.base import MaskedReference
 from anyvar_step.vcf.header import contig_lengths
 
-#: Causes of VRS_Error that say that the reference is not the file's; a REF of N alone says nothing.
+#: Causes of VRS_Error that are evidence of another reference; a REF of N is none.
 MISFITS = ("ref_mismatch", "position")
 #: Compared records after which REFs are judged first, and the share of mismatches that is too large.
 SAMPLE = 1000
@@ -120,9 +120,9 @@ def _listed(names: Collection[str]) -> str:
 
 
 #: Lengths of a contig in two assemblies are nearer to each other than this factor. What is further apart is
-#: a FASTA of cut-outs or a header that was made up, and says nothing of the assembly.
+#: a FASTA of cut-outs or a made-up header, and no evidence of another assembly.
 FACTOR = 2
-#: Lengths of chromosome 1, by which assemblies are told (NCBI assembly reports).
+#: Lengths of chromosome 1, which differ between assemblies (NCBI assembly reports).
 _CHROMOSOME_1 = {247249719: "NCBI36", 249250621: "GRCh37", 248956422: "GRCh38", 248387328: "T2T-CHM13"}
 #: Contigs that may differ where all others agree: UCSC's hg19 is GRCh37 but for its older mitochondrion.
 _MITOCHONDRION = ("M", "MT")
@@ -157,8 +157,8 @@ class AssemblyCheck:
     the contigs, whatever their number.
 
     ``force`` refuses nothing. Of a VCF in pieces each worker sees one ``piece`` (from 1; 0 = a whole VCF):
-    only the first has the first records, and the end is judged from the reports of all pieces by whoever
-    joins them. ``least`` is the number of compared records from which ``end`` judges REFs: AnyVar's web API
+    only the first has the first records, and the step judges the end from the reports of all pieces.
+    ``least`` is the number of compared records from which ``end`` judges REFs: AnyVar's web API
     returns smaller files with VRS_Error in the records, whatever their REFs.
 
     ``notes`` are for the user of a VCF that passes.
