@@ -83,7 +83,7 @@ def test_three_samples_wait_side_by_side_and_a_resumed_run_does_nothing_again(
     nextflow: Nextflow, arguments: list[str], site: Site
 ) -> None:
     with nextflow.running(*arguments) as process:
-        until(lambda: queued(site) == 3, 60, "three runs in the queue at once")
+        until(lambda: queued(site) == 3, 120, "three runs in the queue at once")
         with site.worker():
             out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, out
@@ -129,7 +129,7 @@ def test_a_resumed_wait_whose_run_is_long_gone_annotates_anew(
         return list((nextflow.folder / "work").rglob("*.ticket"))
 
     with nextflow.running(*arguments, "--submit_first") as process:
-        until(lambda: sum(path.is_symlink() for path in tickets()) == 3, 60, "three waiting tasks")
+        until(lambda: sum(path.is_symlink() for path in tickets()) == 3, 120, "three waiting tasks")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert queued(site) == 3, "an interrupted wait leaves the runs at work"

@@ -126,6 +126,31 @@ include: "{SNAKEFILE.parent}/rules/failed.smk"
     assert (project / "vrs/results/multiqc/failed_anyvar_step_mqc.json").exists()
 
 
+def test_a_rule_reads_the_pipe_of_another_one(project: Path) -> None:
+    """``pipe()``: Snakemake makes a FIFO and starts both rules at once; no VCF lies on disk between them."""
+    (project / "Snakefile").write_text(
+        """
+rule call:
+    input: "vcf/alice.vcf"
+    output: pipe("calls/alice.vcf")
+    shell: "cat {input} > {output}"
+
+rule vrs:
+    input: "calls/alice.vcf"
+    output: vcf="vrs/alice.vcf.gz", index="vrs/alice.vcf.gz.tbi"
+    log: "logs/vrs.log"
+    shell: "anyvar-step annotate {input:q} -o {output.vcf:q} --local --assembly demo 2> {log:q}"
+"""
+    )
+    done = snakemake("--cores", "2", "vrs/alice.vcf.gz", snakefile=project / "Snakefile")
+    assert done.returncode == 0, done.stderr + (project / "logs/vrs.log").read_text()
+    given = (project / "vcf/alice.vcf").read_text().splitlines()
+    lines = gzip.decompress((project / "vrs/alice.vcf.gz").read_bytes()).decode().splitlines()
+    records = [line.split("\t")[:5] for line in lines if line[0] != "#"]
+    assert records == [line.split("\t")[:5] for line in given if line[0] != "#"]
+    assert "VRS_Allele_IDs=ga4gh:VA." in lines[-1]
+
+
 def test_the_demos_data_are_small_and_the_same_each_time(demo_data: Path, project: Path) -> None:
     subprocess.run([sys.executable, str(ROOT / "workflow/demo/make_demo.py"), str(project)], check=True)
     assert outputs(project) == outputs(demo_data)
@@ -184,7 +209,7 @@ def test_the_readmes_rule_takes_any_file_name(project: Path, name: str) -> None:
         (CONFIG + "refrence: genome.fa\n", "refrence: is no key of it, did you mean reference?"),
         (
             "samples: config/samples.tsv\nlocal: true\n",
-            "reference: is missing: with local: true the private worker needs it",
+            "reference: is missing: a step with local: true needs it",
         ),
         (CONFIG + "annotate: {pieces: 0}\n", "annotate.pieces: 0 is less than the minimum of 1"),
         (
@@ -194,11 +219,11 @@ def test_the_readmes_rule_takes_any_file_name(project: Path, name: str) -> None:
         (CONFIG + "annotate: {submit_first: 1}\n", "annotate.submit_first: 1 is not of type 'boolean'"),
         (
             CONFIG + "local: true\nannotate: {submit_first: true}\n",
-            "annotate.submit_first: cannot be done with local: true, a private worker ends with its step",
+            "annotate.submit_first: cannot be done with local: true, such a run ends with its step",
         ),
         (
             CONFIG + "local: true\nsteps: [annotate, ingest]\n",
-            "steps: ingest cannot be done with local: true, a private worker has no store to register in",
+            "steps: ingest cannot be done with local: true, such a step has no store to register in",
         ),
         (CONFIG + "steps: []\n", "steps: [] should be non-empty"),
         (CONFIG + "steps: [register]\n", "steps.0: 'register' is not one of ['annotate', 'ingest']"),
