@@ -1,7 +1,6 @@
 """DuckDbStore: AnyVar's tables in one DuckDB file.
 
-Only one process can have the file open, so it is opened for a batch and closed behind it: workers and readers
-take turns.
+Only one process can have the file open, so it is opened for each batch and closed after it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from anyvar_step.store import Tables
 from anyvar_step.store.tables import COLUMNS, Rows, misfits, rows_of, statements
 
 _PREFIX = "duckdb:///"
-#: Its names of the kinds of types.
+#: DuckDB's names of the kinds of types.
 _TYPES = {
     "text": "VARCHAR",
     "integer": "INTEGER",
@@ -84,7 +83,7 @@ class DuckDbStore:
             return self._insert(connection, rows_of(allele for allele in alleles if allele.id in unknown))
 
     def _insert(self, connection: duckdb.DuckDBPyConnection, rows: Rows) -> int:
-        """Columns go in as one text each, which is a hundred times faster than rows one by one."""
+        """Insert rows; a column is sent as one text, which is a hundred times faster than row by row."""
         sequences = {"ids": ",".join(rows.sequence_references)}
         connection.execute(self._sql["insert_sequence_references"], sequences)
         ids, accessions, starts, ends = (
@@ -98,11 +97,11 @@ class DuckDbStore:
         return int(added)
 
     def close(self) -> None:
-        """Nothing is held between two batches."""
+        """Nothing: the file is closed between two batches."""
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The file, open, in a transaction of its own; failures come out as ours."""
+        """The file, open, in a transaction; DuckDB's errors become StepErrors."""
         try:
             with duckdb.connect(str(self._path)) as connection:
                 connection.begin()
@@ -124,13 +123,13 @@ _FILE_TROUBLES: tuple[tuple[str, type[StepError], str], ...] = (
 
 
 def explained(error: duckdb.Error, path: Path) -> StepError:
-    """The failure as one of ours; DuckDB's messages hold no secret."""
+    """The failure for an error of DuckDB, whose messages hold no secret."""
     text = " ".join(str(error).split())
     for piece, kind, remedy in _FILE_TROUBLES:
         if piece in text:
             return kind(f"the DuckDB file {path} cannot be used: {text}", remedy)
     if isinstance(error, duckdb.TransactionException | duckdb.ConstraintException):
-        return Unavailable(f"the DuckDB file {path} put off our rows: {text}", "Run it again")
+        return Unavailable(f"the DuckDB file {path} did not take the rows now: {text}", "Run it again")
     if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
         return ConfigurationError(
             f"the tables in {path} are not those of AnyVar: {text}", "Name another file"

@@ -1,7 +1,7 @@
-"""Registrar: writes alleles into a store in threads of its own, beside the annotation that finds them.
+"""Registrar: writes alleles into a store by threads of its own while the annotation goes on.
 
-Alleles are gathered into batches; a bounded queue holds the annotation back when the store is slower, so that
-memory does not grow with the file.
+Alleles are collected into batches. The queue of batches is bounded: where the store is slower the annotation
+waits, so that memory does not grow with the file.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Alleles(Protocol):
 class Registration:
     """The alleles of one run on their way to the store; made by ``Registrar.begin``.
 
-    ``alleles`` counts those handed to the store, ``added`` those that were new to it. Rows that somebody
-    deletes come back with the next run: what is remembered of a run ends with it.
+    ``alleles`` counts those handed to the store, ``added`` those that were new to it. Digests are remembered
+    for one run only, so that the next run restores rows that were deleted.
     """
 
     def __init__(self, waiting: queue.Queue[Job | None], patience: float, name: str) -> None:

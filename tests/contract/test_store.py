@@ -360,7 +360,7 @@ class TestPostgres(StoreContract):
         hasty = open_store(uri, patience=1)
         with psycopg.connect(uri) as other:
             other.execute("LOCK TABLE alleles IN ACCESS EXCLUSIVE MODE")
-            with pytest.raises(Unavailable, match="holds a lock"):
+            with pytest.raises(Unavailable, match="holds a lock on the tables"):
                 hasty.write([allele(0)])
         assert hasty.write([allele(0)]) == 1
         hasty.close()
@@ -392,7 +392,9 @@ class TestPostgres(StoreContract):
 
     def test_a_table_that_somebody_removes_meanwhile_is_named(self, store: Store, run: Any) -> None:
         run("DROP TABLE alleles")
-        with pytest.raises(ConfigurationError, match=r'changed under us: .*"alleles".* Start the worker'):
+        with pytest.raises(
+            ConfigurationError, match=r'changed while they were in use: .*"alleles".* Start the worker'
+        ):
             store.write([allele(0)])
 
     def test_a_read_only_database(self, database: str, uri: str, run: Any) -> None:
