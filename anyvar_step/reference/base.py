@@ -1,4 +1,4 @@
-"""A reference as if it lacked some contigs: those of which a VCF means other sequences by the same names."""
+"""What a reference is, and a reference without the contigs by whose names a VCF means other sequences."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Reference(Protocol):
         """Whether the files are those, and as they were, when the reference was opened."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the files."""
 
 
 class MaskedReference:
-    """``reference`` without the contigs that a VCF calls ``names`` (see ``protocols.Reference``).
+    """``reference`` without the contigs that a VCF calls ``names`` (see ``Reference``).
 
     The same sequence under another name stays: a VCF may declare hg19's chrM and the revised chrMT.
     """
@@ -59,12 +59,12 @@ class MaskedReference:
 
     @property
     def identity(self) -> tuple[int, int, int, int]:
-        """What tells that FASTA from others (see ``fasta.FastaReference``)."""
+        """That FASTA's device, inode, size and modification time (see ``fasta.FastaReference``)."""
         identity: tuple[int, int, int, int] = self._reference.identity  # type: ignore[attr-defined]
         return identity
 
     def contig(self, name: str) -> Contig | None:
-        """The contig of that name or alias; None where the reference lacks it or is to lack it."""
+        """The contig of that name or alias; None where the reference lacks it or it is masked."""
         return None if name in self._names else self._reference.contig(name)
 
     def contigs(self) -> list[Contig]:
@@ -76,5 +76,5 @@ class MaskedReference:
         return self._reference.is_current()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the files."""
         self._reference.close()

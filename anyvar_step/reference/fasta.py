@@ -25,7 +25,7 @@ from anyvar_step.errors import ConfigurationError
 from anyvar_step.reference.aliases import ContigAliases
 from anyvar_step.reference.base import Contig
 
-#: A test of one prepared file: is it whole and of this FASTA?
+#: Whether a prepared file is whole and of this FASTA.
 Fresh = Callable[[Path], bool]
 
 
@@ -41,7 +41,7 @@ def _user_cache() -> Path | None:
 def _stems(fasta: Path) -> list[Path]:
     """Paths to which a suffix is added: beside the name given, beside the file itself, in the user's cache.
 
-    Pipelines hand references over as links in folders that live as long as one task, so what is prepared
+    Pipelines give references as links in folders that live as long as one task, so that what is prepared
     belongs to the file that the link points at.
     """
     real = fasta.resolve()
@@ -87,8 +87,8 @@ def publish_prepared(fasta: Path, suffixes: Sequence[str], build: Callable[[list
 def preparing_alone(fasta: Path) -> Iterator[None]:
     """Let one process prepare while the others wait, where the file system can lock.
 
-    The lock is taken on the FASTA itself, opened for reading, so that no lock file stays behind. Where it
-    cannot be had (NFS), several processes do the same work and the last rename wins: slower, not wrong.
+    The lock is on the FASTA itself, opened for reading, so that no lock file is left. Where it is
+    refused (NFS), several processes do the same work and the last rename counts: slower, not wrong.
     """
     with fasta.open("rb") as file:
         with suppress(OSError):
@@ -110,7 +110,7 @@ class FaiEntry(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Offset just behind the last base."""
+        """Offset after the last base."""
         return (
             self.offset
             + self.length
@@ -151,7 +151,7 @@ def _build_fai(fasta: Path, drafts: list[Path]) -> None:
     options = [
         word for pair in zip(("--fai-idx", "--gzi-idx"), map(str, drafts), strict=False) for word in pair
     ]
-    # htslib writes its own lines to stderr; ours says the same with the remedy.
+    # htslib writes to stderr; the exception says the same with the remedy.
     verbosity = pysam.set_verbosity(0)
     try:
         # Names are bytes, UTF-8 or not.

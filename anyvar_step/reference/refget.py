@@ -1,6 +1,7 @@
 """refget accessions of a FASTA's sequences, computed once and kept in ``<fasta>.refget.json``.
 
-An accession is ``SQ.`` and sha512t24u of the upper-case sequence (GA4GH refget 2, CONTRACTS.md §4).
+An accession is ``SQ.`` and sha512t24u of the upper-case sequence (GA4GH refget 2;
+docs/contract.md#vrs-identifiers).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def assign(fasta: Path, contigs: list[FastaContig]) -> None:
     agree. A copied FASTA has another time and is read again (some 10 s for a human genome): of two files of
     one size a changed base shows in nothing else, and a wrong accession is worse than a slow start.
 
-    Raises ConfigurationError where the .fai turns out not to be the FASTA's.
+    Raises ConfigurationError where the .fai is not the FASTA's.
     """
     if _from_file(fasta, contigs):
         return

@@ -1,7 +1,7 @@
-"""A SeqRepo as a reference: biocommons.seqrepo tells what an assembly's sequences are and where they lie.
+"""A SeqRepo's folder as a reference: biocommons.seqrepo names an assembly's sequences and their files.
 
-Their files are bgzipped FASTAs with indexes, and are read here block by block as any other: SeqRepo's own
-fetch opens a file at each call. Accessions are SeqRepo's, so nothing is digested.
+The files are bgzipped FASTAs with indexes, and are read here by blocks, since SeqRepo's own fetch opens a file
+at each call. Accessions are SeqRepo's, so that nothing is digested.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Sequence(NamedTuple):
 
 
 class SeqRepoReference:
-    """The sequences that a SeqRepo has in the namespace of one assembly (see ``protocols.Reference``)."""
+    """The sequences that a SeqRepo has in the namespace of one assembly (see ``base.Reference``)."""
 
     def __init__(self, assembly: str, root: Path, sequences: list[_Sequence], names: ContigAliases) -> None:
         self.assembly = assembly
@@ -59,7 +59,7 @@ class SeqRepoReference:
         return all(window.source.is_current() for window, _ in self._files.values())
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for window, _ in self._files.values():
             window.source.close()
 
@@ -144,7 +144,7 @@ def _repo(root: Path) -> Any:
             f"the reference is a SeqRepo, and the package {error.name} is not installed",
             "Run: pip install 'anyvar-step[seqrepo]'",
         ) from None
-    # It says at each start that it caches no file descriptors; we use none of its own.
+    # It warns at each start that it caches no file descriptors; its own are not used here.
     logging.getLogger("biocommons.seqrepo.fastadir").setLevel(logging.WARNING)
     if not (root / "aliases.sqlite3").is_file():
         raise ConfigurationError(

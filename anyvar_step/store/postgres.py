@@ -1,8 +1,8 @@
 """PostgresStore: AnyVar's own tables, written by COPY into temporary tables and one INSERT for each table.
 
 Server CPU per record (REF and ALT), measured on two cores: by way of temporary tables 65 µs, straight into
-the tables 50 µs; asking for the unknown alleles first costs 6 µs, and saves 13 µs where all are known. The GiST
-index and the foreign keys take half of it.
+the tables 50 µs; asking for the unknown alleles first costs 6 µs, and saves 13 µs where all are known. The
+GiST index and the foreign keys take half of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""VCF headers: is this one, are its columns right, and new ##INFO lines in their place.
+"""VCF headers: checks of the beginning and the columns, contigs, ##INFO and provenance lines.
 
 Rules: VCF 4.3 §1.4 (meta-information) and §1.5 (the header line).
 """
@@ -19,7 +19,7 @@ _ATTRIBUTE = re.compile(rb"[<,]([^<,=]+)=(\"(?:[^\"\\]|\\.)*\"|[^,>]*)")
 #: A ##contig line as nearly all are.
 _CONTIG = re.compile(rb'##contig=<ID=([^,<>="]+),length=(\d+)[,>]')
 
-# What the first bytes of other formats say, after decompression where they are gzip inside.
+# How other formats begin, after decompression where they are gzip.
 _OTHERS = (
     (b"BAM\1", "a BAM file", "Call variants from it first"),
     (b"CRAM", "a CRAM file", "Call variants from it first"),
@@ -29,7 +29,7 @@ _OTHERS = (
     (b"\xfd7zXZ", "compressed with xz", "Decompress it, or compress it with `bgzip`"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Decompress it, or compress it with `bgzip`"),
     (b"PK\3\4", "a zip archive", "Unpack it, and compress the VCF with `bgzip`"),
-    (b"\xef\xbb\xbf##fileformat=VCF", "a VCF behind a byte order mark", "Remove its first three bytes"),
+    (b"\xef\xbb\xbf##fileformat=VCF", "a VCF after a byte order mark", "Remove its first three bytes"),
 )
 
 

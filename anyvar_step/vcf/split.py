@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 _MAGIC = b"\x1f\x8b\x08\x04"
-#: Blocks that must follow each other before some bytes are believed to be the beginning of one.
+#: Blocks that must follow each other where bytes are taken for the beginning of one.
 _BELIEVED = 3
 #: Bytes read at once where a line end or a block is looked for.
 _FOUND = 1 << 17
@@ -103,7 +103,7 @@ def cut(path: Path, name: str, pieces: int) -> list[Piece]:
 
 
 def _in_order(found: Iterator[_Border | None]) -> list[_Border]:
-    """Borders that lie behind each other; two that meet leave one."""
+    """Borders in order; of two that overlap the first."""
     borders: list[_Border] = []
     for border in found:
         if border and (not borders or border.start >= max(borders[-1].end, borders[-1].start + 1)):
@@ -164,7 +164,7 @@ def _is_block(raw: BinaryIO, size: int, offset: int) -> bool:
 
 
 class _Chain(io.RawIOBase):
-    """The three parts of a piece, one behind the other."""
+    """The three parts of a piece as one stream."""
 
     def __init__(self, piece: Piece, digest: _Hash | None) -> None:
         self._digest, self._gap = digest, piece.until - piece.end
@@ -280,7 +280,7 @@ class Joiner:
 
 
 def _rest_of_header_block(source: Source) -> tuple[int, int, bytes]:
-    """The records that share a block with the header's end; ``source`` stands behind that block then.
+    """The records that share a block with the header's end; ``source`` is after that block then.
 
     Before them, the byte at which the block begins, and the byte of its payload at which they do.
     """
