@@ -1,7 +1,7 @@
 """A SeqRepo's folder as a reference: biocommons.seqrepo names an assembly's sequences and their files.
 
-The files are bgzipped FASTAs with indexes, and are read here by blocks, since SeqRepo's own fetch opens a file
-at each call. Accessions are SeqRepo's, so that nothing is digested.
+The files are bgzipped FASTAs with indexes, read here by blocks: SeqRepo opens a file at each fetch.
+Accessions are SeqRepo's, so that nothing is digested.
 """
 
 from __future__ import annotations
