@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from anyvar_step import __version__
 from anyvar_step.models import WORK
 from anyvar_step.report.samples import Sample, findings, mixed_versions
+from anyvar_step.text import escaped
 
 #: Kinds of ALT alleles in the order of the legend; what has no VRS identifier or changes nothing comes last.
 KINDS = {
@@ -171,6 +172,7 @@ def render(samples: Sequence[Sample], title: str, failed: Sequence[str] = ()) ->
     environment = Environment(
         loader=PackageLoader("anyvar_step.report"),
         autoescape=True,
+        finalize=lambda value: escaped(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from anyvar_step.errors import InputNotFound, InvalidInput
 from anyvar_step.models import WORK, IngestOptions, RunReport
+from anyvar_step.text import escaped
 
 #: What the name of an ingestion begins with where the same sample's annotation is on the page, too.
 _INGESTED = "ingested: "
@@ -47,11 +48,11 @@ def read_samples(paths: Sequence[Path]) -> list[Sample]:
     Annotation and ingestion of one name are told apart; where several of either have it, their paths are the
     names. Raises InputNotFound and InvalidInput.
     """
-    runs = {path: Sample(path.stem, read_report(path)) for path in paths}
+    runs = {path: Sample(escaped(path.stem), read_report(path)) for path in paths}
     names = Counter((run.name, run.ingested) for run in runs.values())
     return [
         run._replace(
-            name=str(path)
+            name=escaped(str(path))
             if names[run.name, run.ingested] > 1
             else _INGESTED + run.name
             if run.ingested and (run.name, False) in names

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from anyvar_step.text import escaped_bytes
 from anyvar_step.vrs import digest
 from anyvar_step.vrs.validate import Claim, claims_of, ids_of
 
@@ -49,10 +50,10 @@ def objects(lines: Sequence[bytes], accessions: Mapping[str, str]) -> list[bytes
 def rows(lines: Sequence[bytes], *, for_ref: bool) -> list[bytes]:
     """The alleles of records, tab-separated as COLUMNS says; REF's own first with ``for_ref``, ALT being REF.
 
-    An allele without identifier has ``.`` there. Raises ValueError for a record whose identifiers are not
-    as many as its alleles.
+    An allele without identifier has ``.`` there. Control characters are escaped (``text.escaped``). Raises
+    ValueError for a record whose identifiers are not as many as its alleles.
     """
-    return [b"\t".join(row) for line in lines for row in _rows(line, for_ref)]
+    return [escaped_bytes(b"\t".join(row)) for line in lines for row in _rows(line, for_ref)]
 
 
 def _rows(line: bytes, for_ref: bool) -> Iterator[tuple[bytes, ...]]:
