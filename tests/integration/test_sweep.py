@@ -113,12 +113,12 @@ def test_any_sign_of_life_keeps_a_run_however_old(
             redis.hset(UNACKED, f"tag-{site.queue}", json.dumps([json.loads(str(raw)), "", site.queue]))
         elif sign != "queue":
             redis.delete(site.queue)
+        if sign == "lease":
+            transport.runs.state.leases.acquire(folder.name, "a-step")
         if sign != "state":
             redis.delete(meta_key(folder.name))
         if sign == "claim":
             redis.set(step_key("claim", folder.name), "worker", ex=20)
-        if sign == "lease":
-            transport.runs.state.leases.acquire(folder.name, "a-step")
         kept.append(aged(folder))
         queued = [json.loads(raw)["headers"]["id"] for raw in redis.lrange(site.queue, 0, -1)]
         assert queued == (["lives-by-queue"] if sign == "queue" else [])
