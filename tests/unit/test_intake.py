@@ -346,3 +346,31 @@ def test_a_bad_bcf_on_standard_input_ends_the_step_at_once(folder: Path) -> None
         process.stdin.flush()
         assert "bcftools cannot read standard input" in process.stdout.read()
         assert process.wait(timeout=30) == 0
+
+
+def annotated(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``anyvar-step annotate --local`` in that folder, over a reference of chr1 and chr2."""
+    if not (folder / "ref.fa").exists():
+        (folder / "ref.fa").write_text(">chr1\n" + "ACGT" * 250 + "\n>chr2\n" + "TTGA" * 250 + "\n")
+    command = [sys.executable, "-m", "anyvar_step", "annotate", "--local", "--reference", "GRCh38=ref.fa"]
+    return subprocess.run([*command, "--force", *arguments], capture_output=True, text=True, cwd=folder)
+
+
+def test_the_command_ends_with_2_for_what_is_no_region(tmp_path: Path) -> None:
+    _written(tmp_path / "in.vcf", TEXT)
+    done = annotated(tmp_path, "in.vcf", "-o", "out.vcf", "-r", "chr1:foo")
+    assert done.returncode == 2
+    assert "--regions: 'chr1:foo' is not a region" in done.stderr
+    assert not (tmp_path / "out.vcf").exists()
+
+
+def test_a_vcf_without_contig_lines_becomes_a_bcf_and_its_text_gets_none(tmp_path: Path) -> None:
+    bare = "\n".join(line for line in TEXT.splitlines() if not line.startswith("##contig")) + "\n"
+    _written(tmp_path / "in.vcf", bare.replace("\nchr2\t", "\n2\t"))
+    for name in ("out.bcf", "out.vcf"):
+        done = annotated(tmp_path, "in.vcf", "-o", name)
+        assert done.returncode == 0, done.stderr
+    header = [line for line in viewed(tmp_path / "out.bcf").splitlines() if line.startswith("##contig")]
+    assert header == ["##contig=<ID=chr1,length=1000>", "##contig=<ID=2,length=1000>"]
+    assert (tmp_path / "out.bcf.csi").exists()
+    assert "##contig" not in (tmp_path / "out.vcf").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import random
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from support import ROOT, SHARED_DATA
 
 from anyvar_step import pipeline
-from anyvar_step.errors import FileTrouble, InputNotFound, InvalidInput, RunCancelled
+from anyvar_step.errors import ConfigurationError, FileTrouble, InputNotFound, InvalidInput, RunCancelled
 from anyvar_step.models import AnnotateOptions, Counts, IngestOptions, Progress
 from anyvar_step.pipeline.assembly import AssemblyCheck
 from anyvar_step.reference import Reference, open_reference
@@ -475,3 +476,29 @@ def test_contigs_that_the_header_lacks_are_reported_with_their_lengths(tmp_path,
     assert annotate(source, reference)[0].counts.undeclared == {"chr9": 0}
     source.write_bytes(source.read_bytes().replace(b"##contig=<ID=chr1>\n", b""))
     assert annotate(source, reference)[0].counts.undeclared == {"chr1": 20_000, "chr9": 0}
+
+
+@pytest.mark.parametrize("engine", ["python", "native"])
+def test_a_fasta_that_is_cut_short_during_a_run_fails_it_with_its_name(tmp_path, engine):
+    """A map of it would end the worker by SIGBUS; here the next run of the same process goes well."""
+    fasta = tmp_path / "genome.fa"
+    whole = f">chr1\n{SEQUENCE}\n>chr2\n{SEQUENCE[::-1] * 5}\n"
+    fasta.write_text(whole)
+    source = vcf(tmp_path / "in.vcf", [*records(20_000), *records(1)])
+
+    def run(on_progress):
+        opened = open_reference("GRCh38", fasta)
+        try:
+            return annotate(source, opened, engine=engine, on_progress=on_progress)[0]
+        finally:
+            opened.close()
+
+    try:
+        assert run(None).counts.records == 20_001
+    except ConfigurationError as error:
+        pytest.skip(str(error))  # the engine is not built
+    with pytest.raises(ConfigurationError, match=r"genome\.fa"):
+        run(lambda _: os.truncate(fasta, 500))
+    assert not (tmp_path / "target").exists()
+    fasta.write_text(whole)
+    assert run(None).counts.errors == {}
