@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlsplit
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from anyvar_step.errors import AccessRefused, ConfigurationError, StepError, Unavailable
+from anyvar_step.runs.keys import step_key
 from anyvar_step.settings import masked
 
 #: Seconds for which a lost connection, or a Redis that refuses commands for now, is tried again: not at all
@@ -21,6 +24,8 @@ from anyvar_step.settings import masked
 NO_RETRY, BRIEF_RETRY, LONG_RETRY = 0.0, 0.5, 60.0
 #: Seconds until a Redis that does not answer counts as unreachable.
 CONNECT_TIMEOUT = 5.0
+#: Ports of a URL without one, and the name that Sentinel's own example gives a primary.
+REDIS_PORT, SENTINEL_PORT, DEFAULT_MASTER = 6379, 26379, "mymaster"
 
 #: Error replies of a Redis that will serve again (docs/contract.md#redis-errors): a replica, too few
 #: replicas, loading, no primary, full, failing over, disk trouble.
@@ -50,15 +55,6 @@ _OUTAGE_REPLY = re.compile(rf"-?\b({'|'.join(OUTAGE_REPLIES)})\b")
 
 #: A Redis that expects no TLS waits for the rest of what it takes for a command.
 _PORT = " (is that its TLS port?)"
-
-
-def redis_url(celery_url: str) -> str:
-    """The URL in redis-py's form: Celery writes ``redis+socket:///path?virtual_host=0`` for a socket."""
-    parts = urlsplit(celery_url)
-    if parts.scheme != "redis+socket":
-        return celery_url
-    database = parse_qs(parts.query).get("virtual_host", ["0"])[0].strip("/")
-    return f"unix://{parts.netloc}{parts.path}?db={database}"
 
 
 @contextmanager
@@ -121,13 +117,6 @@ def _with_tls(url: str, variable: str, words: str) -> ConfigurationError | None:
     return None
 
 
-def celery_url(url: str) -> str:
-    """The URL for Celery, which asks that rediss:// says whether certificates are checked: they are."""
-    if not url.startswith("rediss:") or "ssl_cert_reqs=" in url:
-        return url
-    return f"{url}{'&' if urlsplit(url).query else '?'}ssl_cert_reqs=required"
-
-
 def is_outage(error: BaseException) -> bool:
     """Whether the error passes by itself: a lost connection, or one of OUTAGE_REPLIES.
 
@@ -150,7 +139,11 @@ class TimedRetry(Retry):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(ExponentialBackoff(cap=1, base=0.05), -1 if seconds else 0)
-        self._seconds = seconds
+        self.seconds = seconds
+
+    def __deepcopy__(self, memo: object) -> TimedRetry:
+        """Itself: all connections of a client follow a change of ``seconds``."""
+        return self
 
     def call_with_retry(
         self,
@@ -161,7 +154,7 @@ class TimedRetry(Retry):
         **_: Any,
     ) -> Any:
         """The result of ``do``; ``fail`` is called with each error before the next try."""
-        deadline, failures = time.monotonic() + self._seconds, 0
+        deadline, failures = time.monotonic() + self.seconds, 0
         while True:
             try:
                 return do()
@@ -176,31 +169,171 @@ class TimedRetry(Retry):
                 time.sleep(pause)
 
 
+# -- URLs ------------------------------------------------------------------------------------------------
+#
+# One URL; ``url1;url2``, alternatives that differ in host and port only; or ``sentinel://h1;sentinel://h2``,
+# which name the primary of ``?master_name=``. Celery and kombu have the same forms, but take neither TLS nor
+# the name of a primary from the URL of a sentinel: ``celery_url`` and ``celery_options`` divide it for them.
+
+
+def _parts(url: str) -> list[SplitResult]:
+    return [urlsplit(each) for each in url.split(";")]
+
+
+def is_sentinel(url: str) -> bool:
+    """Whether the URL names sentinels."""
+    return url.startswith("sentinel:")
+
+
+def _options(url: str) -> dict[str, str]:
+    """The options after ``?`` of all URLs of a list."""
+    return {name: value for part in _parts(url) for name, value in parse_qsl(part.query)}
+
+
+def _tls(url: str) -> dict[str, str]:
+    """The TLS options of sentinels' URLs, for redis-py; empty without TLS."""
+    options = {name: value for name, value in _options(url).items() if name.startswith("ssl_")}
+    return {"ssl_cert_reqs": "required", **options} if options else {}
+
+
+def redis_url(celery_url: str) -> str:
+    """The URL in redis-py's form: Celery writes ``redis+socket:///path?virtual_host=0`` for a socket."""
+    parts = urlsplit(celery_url)
+    if parts.scheme != "redis+socket":
+        return celery_url
+    database = parse_qs(parts.query).get("virtual_host", ["0"])[0].strip("/")
+    return f"unix://{parts.netloc}{parts.path}?db={database}"
+
+
+def celery_url(url: str) -> str:
+    """The URL for Celery, which asks that rediss:// says whether certificates are checked: they are.
+
+    Celery's result backend takes no list but of sentinels: its first URL, and ``failing_over``.
+    """
+    if is_sentinel(url):
+        return ";".join(part._replace(query="").geturl() for part in _parts(url))
+    return ";".join(
+        f"{each}{'&' if urlsplit(each).query else '?'}ssl_cert_reqs=required"
+        if each.startswith("rediss:") and "ssl_cert_reqs=" not in each
+        else each
+        for each in url.split(";")
+    )
+
+
+def celery_options(url: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Transport options and TLS options for Celery: of sentinels what their URL cannot say, else nothing."""
+    if not is_sentinel(url):
+        return {}, None
+    tls = _tls(url)
+    reqs = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
+    celery_tls = {**tls, "ssl_cert_reqs": reqs[tls["ssl_cert_reqs"]]} if tls else None
+    return {"master_name": _master_name(url), "sentinel_kwargs": _sentinel_options(url)}, celery_tls
+
+
+def _master_name(url: str) -> str:
+    return _options(url).get("master_name", DEFAULT_MASTER)
+
+
+def _sentinel_options(url: str) -> dict[str, Any]:
+    """How to reach the sentinels themselves; a password of theirs is an option of the URL."""
+    tls, options = _tls(url), _options(url)
+    found: dict[str, Any] = {"socket_connect_timeout": 1.0, "socket_timeout": 2.0}
+    if password := options.get("sentinel_password"):
+        found["password"] = password
+    return {**found, "ssl": True, **tls} if tls else found
+
+
+class _Timely(redis.SSLConnection):
+    """A TLS connection whose handshake has a time limit: a Redis without TLS never answers it."""
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> Any:
+        limit = sock.gettimeout()
+        sock.settimeout(CONNECT_TIMEOUT)
+        wrapped = super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
+        wrapped.settimeout(limit)
+        return wrapped
+
+
 def connect(url: str, retry: float = BRIEF_RETRY) -> redis.Redis:
     """A client with connections opened at first use; outages are tried again for ``retry`` seconds.
 
-    A Redis that takes connections and does not answer counts as away after 15 s, 3 s with NO_RETRY.
+    A Redis that takes connections and does not answer counts as away after 15 s, 3 s with NO_RETRY. Of a list
+    of URLs the next one is tried where one fails.
 
     It is used by one thread. The pool is not limited to one connection: a signal in the wrong moment loses a
     connection, and cancelling the run would then find none.
     """
-    return redis.Redis.from_url(
-        redis_url(url),
-        decode_responses=True,
-        encoding_errors="backslashreplace",
-        single_connection_client=False,
-        socket_connect_timeout=3 if retry == NO_RETRY else CONNECT_TIMEOUT,
-        socket_timeout=3 if retry == NO_RETRY else 15,
-        retry=TimedRetry(retry),
+    common: dict[str, Any] = {
+        "decode_responses": True,
+        "encoding_errors": "backslashreplace",
+        "socket_connect_timeout": 3 if retry == NO_RETRY else CONNECT_TIMEOUT,
+        "socket_timeout": 3 if retry == NO_RETRY else 15,
+        "retry": TimedRetry(retry),
+    }
+    if is_sentinel(url):
+        return _by_sentinel(url, common)
+    pool = redis.ConnectionPool.from_url(redis_url(url.partition(";")[0]), **common)
+    if issubclass(pool.connection_class, redis.SSLConnection):
+        pool.connection_class = _Timely
+    pool.connection_class = failing_over(pool.connection_class, url)
+    return redis.Redis.from_pool(pool)
+
+
+def _by_sentinel(url: str, common: dict[str, Any]) -> redis.Redis:
+    """A client of the primary that the sentinels name, asked again for each new connection."""
+    first, tls = _parts(url)[0], _tls(url)
+    hosts = [(part.hostname or "localhost", part.port or SENTINEL_PORT) for part in _parts(url)]
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        hosts, sentinel_kwargs={**_sentinel_options(url), "retry": TimedRetry(NO_RETRY)}
     )
+    client: redis.Redis = sentinel.master_for(
+        _master_name(url),
+        db=int(first.path.strip("/") or 0),
+        username=unquote(first.username) if first.username else None,
+        password=unquote(first.password) if first.password else None,
+        **({"ssl": True, **tls} if tls else {}),
+        **common,
+    )
+    return client
 
 
-def ping(url: str, variable: str) -> None:
-    """Raise Unavailable or AccessRefused unless a Redis answers there."""
+def failing_over(kind: type[Any], url: str) -> type[Any]:
+    """The connection class, for a list of URLs one that goes to the next server when one fails or refuses."""
+    if is_sentinel(url) or ";" not in url:
+        return kind
+    hosts = [(part.hostname or "localhost", part.port or REDIS_PORT) for part in _parts(url)]
+
+    class Failover(kind):  # type: ignore[misc]
+        _number = 0
+
+        def _connect(self) -> Any:
+            for remaining in reversed(range(len(hosts))):
+                self.host, self.port = hosts[self._number % len(hosts)]
+                try:
+                    return super()._connect()
+                except (OSError, redis.ConnectionError, redis.TimeoutError):
+                    if not remaining:
+                        raise
+                    self._number += 1
+            raise AssertionError("the loop returns or raises")
+
+        def disconnect(self, *args: Any, **options: Any) -> None:
+            """Close it; the next connection goes to the next server."""
+            self._number += 1
+            super().disconnect(*args, **options)
+
+    return Failover
+
+
+def ping(url: str, variable: str, retry: float = BRIEF_RETRY) -> None:
+    """Raise Unavailable or AccessRefused unless a Redis answers there that takes writes.
+
+    A replica, a full Redis and one without enough replicas answer PING: so a key is written.
+    """
     with translated(url, variable):
-        client = connect(url)
+        client = connect(url, retry)
         try:
-            client.ping()
+            client.set(step_key("ping", ""), "1", ex=1)
         finally:
             client.close()
 

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from anyvar_step.errors import Unavailable
-from anyvar_step.runs.connection import CONNECT_TIMEOUT, celery_url, connect, ping, translated
+from anyvar_step.runs.connection import (
+    BRIEF_RETRY,
+    CONNECT_TIMEOUT,
+    celery_options,
+    celery_url,
+    connect,
+    is_sentinel,
+    ping,
+    translated,
+)
 from anyvar_step.runs.keys import KEY_PREFIX, malformed_key
 from anyvar_step.settings import Settings
 
@@ -32,9 +41,14 @@ def make_app(settings: Settings) -> Celery:
     from celery import Celery  # 0.2 s that a step does not need
 
     app = Celery("anyvar", set_as_current=False)
-    app.backend_cls = celery_url(settings.backend_url)
+    app.backend_cls = _backend_url(settings)
     app.conf.update(celery_config(settings))
     return app
+
+
+def _backend_url(settings: Settings) -> str:
+    url = celery_url(settings.backend_url)
+    return url if is_sentinel(url) else url.partition(";")[0]
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:
@@ -42,18 +56,22 @@ def celery_config(settings: Settings) -> dict[str, Any]:
 
     The visibility timeout stands in three places: kombu reads the first, the Redis backend the second,
     and what is set in neither falls back to one hour, the shortest of all apps on a broker winning
-    (PITFALLS.md 4). The restore options let a killed worker's run come back in about ten seconds after
-    that timeout instead of a hundred (PITFALLS.md 29).
+    (docs/contract.md#environment). The restore options let a killed worker's run come back in about ten
+    seconds after that timeout instead of a hundred (docs/contract.md#celery-messages).
 
     Storing a result is tried again for about a minute: a run that went well must not fail because Redis was
     away in the moment it ended.
     """
     visible = {"visibility_timeout": settings.visibility_timeout}
+    broker_options, broker_tls = celery_options(settings.broker_url)
+    backend_options, backend_tls = celery_options(settings.backend_url)
     return {
+        **({"broker_use_ssl": broker_tls} if broker_tls else {}),
+        **({"redis_backend_use_ssl": backend_tls} if backend_tls else {}),
         "broker_url": celery_url(settings.broker_url),
         "broker_read_url": celery_url(settings.broker_url),
         "broker_write_url": celery_url(settings.broker_url),
-        "result_backend": celery_url(settings.backend_url),
+        "result_backend": _backend_url(settings),
         "task_default_queue": settings.task_default_queue,
         "event_queue_prefix": settings.event_queue_prefix,
         "timezone": settings.timezone,
@@ -64,8 +82,13 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
+            **broker_options,
         },
-        "result_backend_transport_options": {**visible, "global_keyprefix": KEY_PREFIX},
+        "result_backend_transport_options": {
+            **visible,
+            "global_keyprefix": KEY_PREFIX,
+            **backend_options,
+        },
         "result_backend_always_retry": True,
         "result_backend_max_retries": 24,
         "redis_socket_connect_timeout": CONNECT_TIMEOUT,
@@ -158,14 +181,17 @@ class Queue:
         self._settings = settings
         self.name = settings.task_default_queue
 
-    def ping(self) -> None:
-        """Raise within seconds where the broker cannot be reached."""
-        ping(self._settings.broker_url, "CELERY_BROKER_URL")
+    def ping(self, retry: float = BRIEF_RETRY) -> None:
+        """Raise where the broker cannot be reached, after an outage of ``retry`` seconds."""
+        ping(self._settings.broker_url, "CELERY_BROKER_URL", retry)
 
-    def publish(self, task: str, arguments: dict[str, Any], run_id: str) -> None:
-        """Queue a run: ``arguments`` are the task's keyword arguments, the run id is the task's id."""
+    def publish(self, task: str, arguments: dict[str, Any], run_id: str, retry: float = BRIEF_RETRY) -> None:
+        """Queue a run: ``arguments`` are the task's keyword arguments, the run id is the task's id.
+
+        An outage is bridged for ``retry`` seconds. A message that is queued twice for it runs once.
+        """
         with translated(self._settings.broker_url, "CELERY_BROKER_URL"):
-            client = connect(self._settings.broker_url)
+            client = connect(self._settings.broker_url, retry)
             try:
                 client.lpush(self.name, encode_message(self.name, task, arguments, run_id))
             finally:

@@ -30,7 +30,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
 from anyvar_step.errors import Unavailable
-from anyvar_step.runs.connection import is_outage
+from anyvar_step.runs.connection import failing_over, is_outage
 from anyvar_step.runs.keys import MALFORMED_KEPT, TASK_RETURNS_EXPIRE, malformed_key, step_key
 from anyvar_step.runs.queue import ANSWER_SECONDS
 from anyvar_step.settings import Settings
@@ -77,7 +77,8 @@ class _Backend(RedisBackend):  # type: ignore[misc]
     """Celery's result backend; storing a result is tried again over an outage."""
 
     def _get_pool(self, **params: Any) -> Any:
-        params["connection_class"] = _with_outages(params.get("connection_class", redis.Connection))
+        kind = failing_over(params.get("connection_class", redis.Connection), _Worker.backend_url)
+        params["connection_class"] = _with_outages(kind)
         return super()._get_pool(**params)
 
 
@@ -152,6 +153,7 @@ class _Worker:
     """What the classes that Celery and kombu construct share: set by ``install``."""
 
     queue = ""
+    backend_url = ""
     outage = Outage(0)
     #: Messages that left their queue as the broker failed, as (list, message); they go back after it.
     undelivered: list[tuple[str, bytes]] = []  # noqa: RUF012  # one process, one list
@@ -354,6 +356,7 @@ def _remedy(task: str) -> str:
 def install(app: Celery, settings: Settings) -> None:
     """Have the app's worker use these classes; to be called in the worker's process before it starts."""
     _Worker.queue = settings.task_default_queue
+    _Worker.backend_url = settings.backend_url
     _Worker.outage = Outage(settings.broker_patience)
     TRANSPORT_ALIASES.update(
         dict.fromkeys(("redis", "rediss"), f"{__name__}:Transport"), sentinel=f"{__name__}:SentinelTransport"
