@@ -96,14 +96,21 @@ _REDIS_OPTIONS: dict[str, frozenset[str]] = {
     "redis": frozenset(),
     "rediss": _TLS_OPTIONS,
     "redis+socket": frozenset({"virtual_host"}),
-    "sentinel": frozenset({"master_name"}),
+    "sentinel": frozenset({"master_name", "sentinel_password"}) | _TLS_OPTIONS,
 }
 
 
 def _redis_url(value: str) -> str:
     """One URL, or several with ``;`` between them, of which Celery uses one that answers."""
-    for url in value.split(";"):
+    urls = value.split(";")
+    for url in urls:
         _check_redis_url(url)
+    first = _split(urls[0])
+    ours = (first.netloc.rpartition("@")[0], first.path.strip("/"))
+    for each in map(_split, urls[1:]):
+        user, database = each.netloc.rpartition("@")[0], each.path.strip("/")
+        if each.scheme != first.scheme or (first.scheme != "sentinel" and (user, database) != ours):
+            raise ValueError("URLs with ; between them may differ in host and port only")
     return value
 
 
@@ -395,6 +402,12 @@ class Settings(BaseModel):
         True,
     )
 
+    sentinel_master: str = _variable(
+        "ANYVAR_STEP_SENTINEL_MASTER",
+        "mymaster",
+        "Primary that the sentinels of a sentinel:// URL are asked for, where the URL has no ?master_name=",
+    )
+
     # Celery.
     task_default_queue: str = _variable(
         "CELERY_TASK_DEFAULT_QUEUE", "anyvar_q", "Queue of the runs", "task_default_queue"
@@ -625,6 +638,10 @@ def load(environ: Mapping[str, str] | None = None, **options: Any) -> Settings:
             _keep_secrets(values[name])
     if "backend_url" not in values and "broker_url" in values:
         values["backend_url"], origin["backend_url"] = values["broker_url"], "CELERY_BROKER_URL"
+    for name in ("broker_url", "backend_url"):
+        url, master = str(values.get(name, "")), values.get("sentinel_master")
+        if master and url.startswith("sentinel:") and "master_name=" not in url:
+            values[name] = f"{url}{'&' if '?' in url.rpartition(';')[2] else '?'}master_name={master}"
     try:
         settings = Settings(**values)
     except ValidationError as error:

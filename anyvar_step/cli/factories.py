@@ -102,7 +102,7 @@ def open_transport(
     else:
         from anyvar_step.client.celery import CeleryTransport
 
-        transport = CeleryTransport(settings, holder)
+        transport = CeleryTransport(settings, holder, outage)
     with contextlib.closing(transport):
         yield transport
 

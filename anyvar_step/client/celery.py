@@ -12,7 +12,7 @@ from anyvar_step.client.base import Fetched
 from anyvar_step.errors import ConfigurationError, FileTrouble, RunLost
 from anyvar_step.files import remove_tree
 from anyvar_step.models import IngestOptions, Manifest, RunReport, RunRequest, RunStatus, State
-from anyvar_step.runs.connection import NO_RETRY
+from anyvar_step.runs.connection import BRIEF_RETRY, NO_RETRY
 from anyvar_step.runs.manifest import content_digest, manifest_of, with_run_id
 from anyvar_step.runs.registry import WorkerRegistry
 from anyvar_step.runs.repository import PUBLISH_SECONDS, RunRepository
@@ -29,8 +29,9 @@ class CeleryTransport:
     names this step in its leases.
     """
 
-    def __init__(self, settings: Settings, holder: str | None = None) -> None:
+    def __init__(self, settings: Settings, holder: str | None = None, outage: float | None = None) -> None:
         self._holder = holder or secrets.token_hex(8)
+        self._outage = BRIEF_RETRY if outage is None else outage
         self.runs = RunRepository(settings)
         self.workers = WorkerRegistry(settings)
         self._held: dict[str, Manifest] = {}
@@ -47,7 +48,14 @@ class CeleryTransport:
     # -- submit ------------------------------------------------------------------------------------------
 
     def submit(self, source: BinaryIO, name: str, request: RunRequest) -> tuple[Manifest, bool]:
-        """Stage the input, then queue its run, or find the run of that content that is at work."""
+        """Stage the input, then queue its run, or find the run of that content that is at work.
+
+        A Redis that is away is waited for, as long as for an outage while the step waits.
+        """
+        with self.runs.bridging(self._outage):
+            return self._submit(source, name, request)
+
+    def _submit(self, source: BinaryIO, name: str, request: RunRequest) -> tuple[Manifest, bool]:
         self.runs.queue.ping()
         gzipped = source.peek(2)[:2] == b"\x1f\x8b"  # type: ignore[attr-defined]
         staged = self.runs.workdir.stage(source, "input.vcf.gz" if gzipped else "input.vcf")

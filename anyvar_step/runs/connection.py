@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import ssl
 import time
@@ -18,6 +19,8 @@ from redis.sentinel import Sentinel
 from anyvar_step.errors import AccessRefused, ConfigurationError, StepError, Unavailable
 from anyvar_step.runs.keys import step_key
 from anyvar_step.settings import masked
+
+_logger = logging.getLogger(__name__)
 
 #: Seconds for which a lost connection, or a Redis that refuses commands for now, is tried again: not at all
 #: where a signal ends the step, over a dropped connection, and over an outage or a failover.
@@ -40,10 +43,7 @@ OUTAGE_REPLIES = (
     "MISCONF",
     "UNBLOCKED",
 )
-_OUTAGES = (
-    OSError,
-    redis.ConnectionError,
-    redis.TimeoutError,
+_REPLIES = (
     redis.exceptions.ReadOnlyError,
     redis.exceptions.BusyLoadingError,
     redis.exceptions.MasterDownError,
@@ -124,7 +124,11 @@ def is_outage(error: BaseException) -> bool:
     """
     if is_refusal(error):
         return False
-    if isinstance(error, _OUTAGES):
+    return isinstance(error, OSError | redis.ConnectionError | redis.TimeoutError) or _is_outage_reply(error)
+
+
+def _is_outage_reply(error: BaseException) -> bool:
+    if isinstance(error, _REPLIES):
         return True
     # Redis before 7 wraps the reply of a command in a script, and redis-py has no class for NOREPLICAS.
     return isinstance(error, redis.ResponseError) and _OUTAGE_REPLY.search(str(error)[:300]) is not None
@@ -137,9 +141,11 @@ class TimedRetry(Retry):
     connection is closed before each retry, so that the next one goes to the new primary after a failover.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, lost: float | None = None) -> None:
+        """``lost`` are the seconds for a connection that is lost or refused, where they differ."""
         super().__init__(ExponentialBackoff(cap=1, base=0.05), -1 if seconds else 0)
         self.seconds = seconds
+        self._lost = lost
 
     def __deepcopy__(self, memo: object) -> TimedRetry:
         """Itself: all connections of a client follow a change of ``seconds``."""
@@ -154,7 +160,7 @@ class TimedRetry(Retry):
         **_: Any,
     ) -> Any:
         """The result of ``do``; ``fail`` is called with each error before the next try."""
-        deadline, failures = time.monotonic() + self.seconds, 0
+        begin, failures = time.monotonic(), 0
         while True:
             try:
                 return do()
@@ -164,8 +170,11 @@ class TimedRetry(Retry):
                 failures += 1
                 fail(error, failures) if with_failure_count else fail(error)
                 pause = self._backoff.compute(failures)
-                if time.monotonic() + pause > deadline:
+                seconds = self.seconds if self._lost is None or _is_outage_reply(error) else self._lost
+                if time.monotonic() + pause > begin + seconds:
                     raise
+                if failures == 1 and seconds > BRIEF_RETRY:
+                    _logger.warning("Redis does not serve: %s; trying for %g s", error, seconds)
                 time.sleep(pause)
 
 
@@ -183,6 +192,14 @@ def _parts(url: str) -> list[SplitResult]:
 def is_sentinel(url: str) -> bool:
     """Whether the URL names sentinels."""
     return url.startswith("sentinel:")
+
+
+def _account(url: str) -> tuple[str, str]:
+    """User and password as they stand in one of the URLs of a list, and the number of the database."""
+    parts = _parts(url)
+    users = [part.netloc.rpartition("@")[0] for part in parts if "@" in part.netloc]
+    databases = [part.path.strip("/") for part in parts if part.path.strip("/")]
+    return users[0] if users else "", databases[0] if databases else "0"
 
 
 def _options(url: str) -> dict[str, str]:
@@ -211,7 +228,9 @@ def celery_url(url: str) -> str:
     Celery's result backend takes no list but of sentinels: its first URL, and ``failing_over``.
     """
     if is_sentinel(url):
-        return ";".join(part._replace(query="").geturl() for part in _parts(url))
+        user, database = _account(url)
+        hosts = (part.netloc.rpartition("@")[2] for part in _parts(url))
+        return ";".join(f"sentinel://{f'{user}@' if user else ''}{host}/{database}" for host in hosts)
     return ";".join(
         f"{each}{'&' if urlsplit(each).query else '?'}ssl_cert_reqs=required"
         if each.startswith("rediss:") and "ssl_cert_reqs=" not in each
@@ -254,7 +273,7 @@ class _Timely(redis.SSLConnection):
         return wrapped
 
 
-def connect(url: str, retry: float = BRIEF_RETRY) -> redis.Redis:
+def connect(url: str, retry: float | TimedRetry = BRIEF_RETRY) -> redis.Redis:
     """A client with connections opened at first use; outages are tried again for ``retry`` seconds.
 
     A Redis that takes connections and does not answer counts as away after 15 s, 3 s with NO_RETRY. Of a list
@@ -263,12 +282,14 @@ def connect(url: str, retry: float = BRIEF_RETRY) -> redis.Redis:
     It is used by one thread. The pool is not limited to one connection: a signal in the wrong moment loses a
     connection, and cancelling the run would then find none.
     """
+    timed = retry if isinstance(retry, TimedRetry) else TimedRetry(retry)
+    hasty = timed.seconds == NO_RETRY
     common: dict[str, Any] = {
         "decode_responses": True,
         "encoding_errors": "backslashreplace",
-        "socket_connect_timeout": 3 if retry == NO_RETRY else CONNECT_TIMEOUT,
-        "socket_timeout": 3 if retry == NO_RETRY else 15,
-        "retry": TimedRetry(retry),
+        "socket_connect_timeout": 3 if hasty else CONNECT_TIMEOUT,
+        "socket_timeout": 3 if hasty else 15,
+        "retry": timed,
     }
     if is_sentinel(url):
         return _by_sentinel(url, common)
@@ -281,23 +302,24 @@ def connect(url: str, retry: float = BRIEF_RETRY) -> redis.Redis:
 
 def _by_sentinel(url: str, common: dict[str, Any]) -> redis.Redis:
     """A client of the primary that the sentinels name, asked again for each new connection."""
-    first, tls = _parts(url)[0], _tls(url)
+    (account, database), tls = _account(url), _tls(url)
+    user, _, password = account.partition(":")
     hosts = [(part.hostname or "localhost", part.port or SENTINEL_PORT) for part in _parts(url)]
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
         hosts, sentinel_kwargs={**_sentinel_options(url), "retry": TimedRetry(NO_RETRY)}
     )
     client: redis.Redis = sentinel.master_for(
         _master_name(url),
-        db=int(first.path.strip("/") or 0),
-        username=unquote(first.username) if first.username else None,
-        password=unquote(first.password) if first.password else None,
+        db=int(database),
+        username=unquote(user) or None,
+        password=unquote(password) or None,
         **({"ssl": True, **tls} if tls else {}),
         **common,
     )
     return client
 
 
-def failing_over(kind: type[Any], url: str) -> type[Any]:
+def failing_over(kind: Any, url: str) -> Any:
     """The connection class, for a list of URLs one that goes to the next server when one fails or refuses."""
     if is_sentinel(url) or ";" not in url:
         return kind
@@ -328,10 +350,12 @@ def failing_over(kind: type[Any], url: str) -> type[Any]:
 def ping(url: str, variable: str, retry: float = BRIEF_RETRY) -> None:
     """Raise Unavailable or AccessRefused unless a Redis answers there that takes writes.
 
-    A replica, a full Redis and one without enough replicas answer PING: so a key is written.
+    A replica, a full Redis and one without enough replicas answer PING: so a key is written. They are given
+    ``retry`` seconds, and so is a failover; a single server that cannot be reached at all is not.
     """
     with translated(url, variable):
-        client = connect(url, retry)
+        several = is_sentinel(url) or ";" in url
+        client = connect(url, TimedRetry(retry, None if several else min(retry, BRIEF_RETRY)))
         try:
             client.set(step_key("ping", ""), "1", ex=1)
         finally:

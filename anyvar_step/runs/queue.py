@@ -180,18 +180,28 @@ class Queue:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.name = settings.task_default_queue
+        self._retry = BRIEF_RETRY
 
-    def ping(self, retry: float = BRIEF_RETRY) -> None:
-        """Raise where the broker cannot be reached, after an outage of ``retry`` seconds."""
-        ping(self._settings.broker_url, "CELERY_BROKER_URL", retry)
+    @contextmanager
+    def bridging(self, seconds: float) -> Iterator[None]:
+        """Within the block, an outage of Redis is bridged for that many seconds."""
+        self._retry, before = seconds, self._retry
+        try:
+            yield
+        finally:
+            self._retry = before
 
-    def publish(self, task: str, arguments: dict[str, Any], run_id: str, retry: float = BRIEF_RETRY) -> None:
+    def ping(self) -> None:
+        """Raise where the broker cannot be reached, or takes no writes."""
+        ping(self._settings.broker_url, "CELERY_BROKER_URL", self._retry)
+
+    def publish(self, task: str, arguments: dict[str, Any], run_id: str) -> None:
         """Queue a run: ``arguments`` are the task's keyword arguments, the run id is the task's id.
 
-        An outage is bridged for ``retry`` seconds. A message that is queued twice for it runs once.
+        A message that is queued twice because a connection was lost runs once.
         """
         with translated(self._settings.broker_url, "CELERY_BROKER_URL"):
-            client = connect(self._settings.broker_url, retry)
+            client = connect(self._settings.broker_url, self._retry)
             try:
                 client.lpush(self.name, encode_message(self.name, task, arguments, run_id))
             finally:

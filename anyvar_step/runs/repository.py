@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from anyvar_step.errors import RunLost, Unavailable
@@ -49,6 +50,12 @@ class RunRepository:
     def close(self) -> None:
         """Give back connections."""
         self.state.close()
+
+    @contextlib.contextmanager
+    def bridging(self, seconds: float) -> Iterator[None]:
+        """Within the block, an outage of Redis is bridged for that many seconds."""
+        with self.state.bridging(seconds), self.queue.bridging(seconds):
+            yield
 
     # -- status ------------------------------------------------------------------------------------------
 

@@ -30,8 +30,8 @@ Facts and key names: docs/contract.md#redis-keys and docs/contract.md#celery-mes
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Self
 
@@ -41,7 +41,7 @@ from pydantic import ValidationError
 from anyvar_step import errors
 from anyvar_step.errors import RunLost
 from anyvar_step.models import Progress, RunStatus, State
-from anyvar_step.runs.connection import BRIEF_RETRY, connect, now, translated
+from anyvar_step.runs.connection import BRIEF_RETRY, TimedRetry, connect, now, translated
 from anyvar_step.runs.keys import meta_key, step_key
 from anyvar_step.runs.lease import RELEASE_LEASE, Leases
 from anyvar_step.settings import Settings
@@ -281,7 +281,8 @@ class RunState:
 
     def __init__(self, settings: Settings, retry: float = BRIEF_RETRY) -> None:
         self._expires = settings.result_expires
-        self._redis = connect(settings.backend_url, retry)
+        self._retry = TimedRetry(retry)
+        self._redis = connect(settings.backend_url, self._retry)
         self._translated = partial(translated, settings.backend_url, "CELERY_BACKEND_URL")
         self.leases = Leases(self._redis, self._translated)
         self.deliveries = DeliveryLog(self._redis, self._translated, self._expires)
@@ -300,6 +301,15 @@ class RunState:
     def close(self) -> None:
         """Give the connection back."""
         self._redis.close()
+
+    @contextmanager
+    def bridging(self, seconds: float) -> Iterator[None]:
+        """Within the block, an outage of Redis is bridged for that many seconds."""
+        self._retry.seconds, before = seconds, self._retry.seconds
+        try:
+            yield
+        finally:
+            self._retry.seconds = before
 
     # -- states ------------------------------------------------------------------------------------------
 

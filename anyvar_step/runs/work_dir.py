@@ -52,24 +52,71 @@ def read_small(path: Path) -> bytes:
         return file.read()
 
 
-def create(path: Path, mode: int | None) -> BinaryIO:
-    """A new file for the owner and the group, as far as the umask or the configured mode lets them."""
+@dataclass(frozen=True)
+class Modes:
+    """Modes and group of what is created in a work dir; None = by the umask, as the creator's group.
+
+    A work dir that its group may write to is shared: files are 0660 and folders 0770 whatever the umask, with
+    its group, or the first user of a day would lock out all others. Nothing is ever open to all users unless
+    ANYVAR_STEP_WORK_DIR_MODE says so.
+    """
+
+    file: int | None = None
+    folder: int | None = None
+    group: int | None = None
+
+    @classmethod
+    def of(cls, root: Path, mode: int | None) -> Modes:
+        """Those of the work dir at ``root``, with the configured file mode."""
+        try:
+            found = root.stat()
+        except OSError:
+            return cls(mode)
+        if mode is not None:
+            return cls(mode, mode | (mode & 0o444) >> 2, found.st_gid if found.st_mode & 0o020 else None)
+        return cls(0o660, 0o770, found.st_gid) if found.st_mode & 0o020 else cls()
+
+
+def create(path: Path, modes: Modes) -> BinaryIO:
+    """A new file for the owner and the group, as far as the umask or the modes let them."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o660)
-    if mode is not None:
-        os.fchmod(descriptor, mode)
+    with contextlib.suppress(PermissionError):
+        if modes.group not in (None, os.fstat(descriptor).st_gid):
+            os.fchown(descriptor, -1, modes.group)
+    if modes.file is not None:
+        os.fchmod(descriptor, modes.file)
     return os.fdopen(descriptor, "wb")
 
 
-def make_folder(path: Path, mode: int | None) -> None:
-    """A folder whose files belong to the work dir's group (setgid), searchable by whoever may read."""
-    try:
-        path.mkdir(mode=0o770)
-    except FileExistsError:
-        return
-    made = stat.S_IMODE(path.stat().st_mode)
-    wanted = made if mode is None else mode | (mode & 0o444) >> 2
+def make_folder(path: Path, modes: Modes) -> None:
+    """A new folder whose files belong to the work dir's group (set-gid). Raises FileExistsError."""
+    path.mkdir(mode=0o770)
+    found = path.stat()
     with contextlib.suppress(PermissionError):
-        path.chmod(wanted | stat.S_ISGID)
+        if modes.group not in (None, found.st_gid):
+            os.chown(path, -1, modes.group)
+    with contextlib.suppress(PermissionError):
+        path.chmod((stat.S_IMODE(found.st_mode) if modes.folder is None else modes.folder) | stat.S_ISGID)
+
+
+def make_day(path: Path, modes: Modes) -> None:
+    """The folder of a day, if it is not there. Raises AccessRefused for a symlink, and where it is closed."""
+    deadline = time.monotonic() + 1.0
+    with contextlib.suppress(FileExistsError):
+        make_folder(path, modes)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise AccessRefused(f"{path} is no directory of the work dir", "Remove it; symlinks are not followed")
+    # Between mkdir and chmod of another process it is as its umask has it.
+    while not os.access(path, os.W_OK | os.X_OK):
+        if time.monotonic() > deadline:
+            raise AccessRefused(
+                f"{path} is closed to this user: mode {stat.S_IMODE(path.stat().st_mode):04o}, "
+                f"owner {path.stat().st_uid}, group {path.stat().st_gid}",
+                f"The umask of its creator closed it: chmod 2770 {path}, and chmod 2770 {path.parent} with a "
+                "common group of all users, for the folders of other days",
+            )
+        time.sleep(0.05)
 
 
 def await_file(
@@ -173,18 +220,29 @@ class WorkDir:
     ) -> None:
         self.root = root
         self._worker_root = worker_root or root
-        self.mode = mode
+        self._mode = mode
         self._latency_wait = latency_wait
 
+    @property
+    def modes(self) -> Modes:
+        """Modes and group of new files and folders."""
+        return Modes.of(self.root, self._mode)
+
     def check(self) -> None:
-        """Raise an error with a remedy unless the work dir is a directory that we may write to."""
+        """Raise an error with a remedy unless we may write to the work dir, and to today's folder in it."""
         remedy = "Name the directory that step and workers share in ANYVAR_VCF_ASYNC_WORK_DIR"
         if not self.root.is_dir():
             raise FileTrouble(f"the work dir {self.root} is not a directory here", remedy)
         if not os.access(self.root, os.W_OK | os.X_OK):
             raise AccessRefused(
-                f"the work dir {self.root} is not writable", "Check its owner, group and mode"
+                f"the work dir {self.root} is not writable",
+                f"Check its owner, group and mode: chmod 2770 {self.root}, with a common group of all users",
             )
+        if self._today().exists():
+            make_day(self._today(), self.modes)
+
+    def _today(self) -> Path:
+        return self.root / datetime.now(UTC).strftime("%Y%m%d")
 
     # -- the step's side ---------------------------------------------------------------------------------
 
@@ -192,9 +250,9 @@ class WorkDir:
         """Copy an open input into the work dir under a temporary name; one pass copies and hashes."""
         folder = self._new_stage()
         try:
-            make_folder(folder, self.mode)
+            make_folder(folder, self.modes)
             target = folder / input_name
-            with create(target, self.mode) as out:
+            with create(target, self.modes) as out:
                 size, digest = copy_and_hash(source, out)
                 os.fsync(out.fileno())
         except BaseException as error:
@@ -208,8 +266,8 @@ class WorkDir:
         """A staging folder for an input that arrives in pieces."""
         folder = self._new_stage()
         try:
-            make_folder(folder, self.mode)
-            return Staging(folder, input_name, create(folder / input_name, self.mode))
+            make_folder(folder, self.modes)
+            return Staging(folder, input_name, create(folder / input_name, self.modes))
         except OSError as error:
             remove_tree(folder)
             raise from_os(error, f"cannot stage the input in {self.root}") from error
@@ -217,9 +275,9 @@ class WorkDir:
     def _new_stage(self) -> Path:
         """A name for a folder of staged files, below today's."""
         self.check()
-        day = self.root / datetime.now(UTC).strftime("%Y%m%d")
+        day = self._today()
         try:
-            make_folder(day, self.mode)
+            make_day(day, self.modes)
         except OSError as error:
             raise from_os(error, f"cannot stage the input in {self.root}") from error
         return day / f".stage-{secrets.token_hex(8)}"
@@ -227,8 +285,11 @@ class WorkDir:
     def commit(self, staged: Staged, manifest: Manifest) -> Path:
         """Write the manifest and give the staged folder its run id; the folder."""
         final = self.folder(manifest)
+        if final.parent.is_symlink():
+            remove_tree(staged.folder)
+            raise AccessRefused(f"{final.parent} is a symlink, which is not followed")
         try:
-            with create(staged.folder / MANIFEST, self.mode) as out:
+            with create(staged.folder / MANIFEST, self.modes) as out:
                 out.write(manifest.model_dump_json(indent=1).encode())
                 out.flush()
                 os.fsync(out.fileno())
@@ -350,7 +411,7 @@ class WorkDir:
     def new_part(self, final: Path) -> Path:
         """A new, empty file of a random name beside the final one, to be written and then published."""
         part = final.with_name(f".{final.name}.{secrets.token_hex(6)}")
-        create(part, self.mode).close()
+        create(part, self.modes).close()
         return part
 
     def publish(self, part: Path, final: Path) -> None:
@@ -398,8 +459,8 @@ def probe(workdir: WorkDir, token: str) -> Iterator[Probe]:
     content = secrets.token_bytes(64)
     try:
         try:
-            make_folder(folder, workdir.mode)
-            with create(folder / _PROBE, workdir.mode) as out:
+            make_folder(folder, workdir.modes)
+            with create(folder / _PROBE, workdir.modes) as out:
                 out.write(content)
                 out.flush()
                 os.fsync(out.fileno())
@@ -413,6 +474,8 @@ def probe(workdir: WorkDir, token: str) -> Iterator[Probe]:
 def answer(workdir: WorkDir, token: str) -> str:
     """Read the probe and write an answer beside it; the answer's name. The worker's side."""
     path = workdir.contained(workdir.root / f"{PROBE_PREFIX}{token}" / _PROBE)
+    if path.parent.is_symlink():
+        raise AccessRefused(f"{path.parent} is a symlink, which is not followed")
     workdir.await_file(path)
     name = f"answer-{secrets.token_hex(8)}"
     try:

@@ -77,8 +77,8 @@ class _Backend(RedisBackend):  # type: ignore[misc]
     """Celery's result backend; storing a result is tried again over an outage."""
 
     def _get_pool(self, **params: Any) -> Any:
-        kind = failing_over(params.get("connection_class", redis.Connection), _Worker.backend_url)
-        params["connection_class"] = _with_outages(kind)
+        kind: Any = params.get("connection_class", redis.Connection)
+        params["connection_class"] = _with_outages(failing_over(kind, _Worker.backend_url))
         return super()._get_pool(**params)
 
 

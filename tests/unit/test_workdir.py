@@ -6,7 +6,12 @@ import hashlib
 import io
 import json
 import os
+import pickle
+import stat
+import tempfile
 import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,7 +19,7 @@ import pytest
 from anyvar_step import files
 from anyvar_step.errors import AccessRefused, FileTrouble, RunLost
 from anyvar_step.models import AnnotateOptions, Counts, IngestOptions, Manifest, Registered, RunReport
-from anyvar_step.runs.work_dir import Staged, WorkDir
+from anyvar_step.runs.work_dir import Staged, WorkDir, answer
 
 
 @pytest.fixture
@@ -190,3 +195,135 @@ def test_what_a_later_version_says_beyond_us_is_passed_over(
     (folder / "input.vcf_report.json").write_text(json.dumps(told))
     assert workdir.manifest(folder) == ticket
     assert workdir.report(folder, ticket) == report
+
+
+# -- a work dir that several users share --------------------------------------------------------------------
+
+#: Ids of no account; the tests that need them run as root.
+FIRST, SECOND, GROUP = 61001, 61002, 61003
+
+
+def _as_user(uid: int, act: Callable[[], object]) -> object:
+    """What the act returns, or the exception it raises, in a process of that user and of GROUP."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([GROUP])
+            os.setgid(uid)
+            os.setuid(uid)
+            os.umask(0o077)
+            result: object = act()
+        except BaseException as error:
+            result = error
+        with os.fdopen(writer, "wb") as out:
+            pickle.dump((type(result).__name__, str(result)), out)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as said:
+        result = pickle.load(said)
+    os.waitpid(child, 0)
+    return result
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A work dir below a folder that all users may enter."""
+    if os.geteuid() != 0:
+        pytest.skip("NOT TESTED WITH SEVERAL USERS: that needs root")
+    with tempfile.TemporaryDirectory(prefix="anyvar-shared-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        root = Path(folder) / "work"
+        root.mkdir()
+        os.chown(root, FIRST, GROUP)
+        yield root
+
+
+def _stage_one(root: Path, run_id: str) -> str:
+    workdir = WorkDir(root)
+    staging = workdir.open_staging("input.vcf")
+    staging.write(b"text")
+    staged = staging.finish()
+    return str(workdir.commit(staged, manifest(staged, run_id)))
+
+
+@pytest.mark.parametrize("mode", [0o2770, 0o770, 0o2775])
+def test_the_first_user_of_a_day_locks_nobody_out(shared: Path, mode: int) -> None:
+    """With a umask of 077, 1.1.0 made day folders that no other user could enter."""
+    shared.chmod(mode)
+    for number, uid in enumerate((FIRST, SECOND)):
+        kind, folder = _as_user(uid, lambda: _stage_one(shared, f"run-{number}"))  # noqa: B023  # type: ignore[misc]
+        assert kind == "str", folder
+        found = [
+            Path(folder),
+            Path(folder).parent,
+            Path(folder) / "input.vcf",
+            Path(folder) / "manifest.json",
+        ]
+        assert [path.stat().st_gid for path in found] == [GROUP] * 4
+        assert [stat.S_IMODE(path.stat().st_mode) for path in found] == [0o2770, 0o2770, 0o660, 0o660]
+    kind, folder = _as_user(
+        SECOND, lambda: files.remove_tree(shared / Path(str(folder)).parent.name / "run-0")
+    )  # type: ignore[misc]
+    assert (kind, folder) == ("bool", "True")
+
+
+def test_a_day_folder_that_is_closed_is_named_with_umask_and_remedy(shared: Path) -> None:
+    shared.chmod(0o2770)
+    day = shared / datetime.now(UTC).strftime("%Y%m%d")
+    day.mkdir()
+    os.chown(day, FIRST, FIRST)
+    day.chmod(0o700)
+    for act in (lambda: _stage_one(shared, "run-1"), lambda: WorkDir(shared).check()):
+        kind, message = _as_user(SECOND, act)  # type: ignore[misc]
+        assert kind == "AccessRefused"
+        assert f"{day} is closed to this user: mode 0700" in message
+        assert f"umask of its creator closed it: chmod 2770 {day}" in message
+
+
+def test_a_private_work_dir_stays_private(tmp_path: Path) -> None:
+    root = tmp_path / "work"
+    root.mkdir(mode=0o700)
+    before = os.umask(0o027)
+    try:
+        folder = Path(_stage_one(root, "run-1"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) & 0o777 == 0o750
+    assert stat.S_IMODE((folder / "input.vcf").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_day_folder_that_is_a_symlink_is_not_followed(
+    workdir: WorkDir, tmp_path: Path, dangling: bool
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    if not dangling:
+        elsewhere.mkdir()
+    (workdir.root / datetime.now(UTC).strftime("%Y%m%d")).symlink_to(elsewhere)
+    for act in (
+        lambda: workdir.stage(io.BytesIO(b"text"), "input.vcf"),
+        lambda: workdir.open_staging("i.vcf"),
+    ):
+        with pytest.raises(AccessRefused, match="symlinks are not followed"):
+            act()
+    assert not elsewhere.exists() or list(elsewhere.iterdir()) == []
+
+
+def test_a_day_folder_that_becomes_a_symlink_gets_no_run(workdir: WorkDir, tmp_path: Path) -> None:
+    staged = workdir.open_staging("input.vcf").finish()
+    day = staged.folder.parent
+    day.rename(tmp_path / "elsewhere")
+    day.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(AccessRefused, match="symlink"):
+        workdir.commit(staged, manifest(staged))
+
+
+def test_a_probe_folder_that_is_a_symlink_is_not_answered(workdir: WorkDir) -> None:
+    inside = workdir.root / "inside"
+    inside.mkdir()
+    (inside / "probe").write_bytes(b"x")
+    (workdir.root / f".check-{'0' * 16}").symlink_to(inside)
+    with pytest.raises(AccessRefused, match="symlink"):
+        answer(workdir, "0" * 16)
+    assert [path.name for path in inside.iterdir()] == ["probe"]
