@@ -25,8 +25,9 @@ _logger = logging.getLogger(__name__)
 #: Seconds for which a lost connection, or a Redis that refuses commands for now, is tried again: not at all
 #: where a signal ends the step, over a dropped connection, and over an outage or a failover.
 NO_RETRY, BRIEF_RETRY, LONG_RETRY = 0.0, 0.5, 60.0
-#: Seconds until a Redis that does not answer counts as unreachable.
-CONNECT_TIMEOUT = 5.0
+#: Seconds until a Redis counts as unreachable that takes no connection, and that does not answer the first
+#: command: one behind TLS may wait for the rest of a handshake.
+CONNECT_TIMEOUT, FIRST_TIMEOUT = 5.0, 8.0
 #: Ports of a URL without one, and the name that Sentinel's own example gives a primary.
 REDIS_PORT, SENTINEL_PORT, DEFAULT_MASTER = 6379, 26379, "mymaster"
 
@@ -356,6 +357,7 @@ def ping(url: str, variable: str, retry: float = BRIEF_RETRY) -> None:
     with translated(url, variable):
         several = is_sentinel(url) or ";" in url
         client = connect(url, TimedRetry(retry, None if several else min(retry, BRIEF_RETRY)))
+        client.connection_pool.connection_kwargs["socket_timeout"] = FIRST_TIMEOUT
         try:
             client.set(step_key("ping", ""), "1", ex=1)
         finally:
