@@ -264,6 +264,7 @@ class RunReport(Model):
     input_name: str = Field(description="the file name of IN, or what stands for it")
     input_size: int = Field(description="bytes")
     input_sha256: str = Field(description="hex")
+    output: str = Field(default="", description="OUT as the step was given it; empty = a stream")
     output_size: int = Field(description="bytes")
     output_sha256: str = Field(description="hex")
     options: AnnotateOptions | IngestOptions

@@ -101,7 +101,7 @@ def annotate_command(
 
         done = _with_retries(retries, attempt)
         if report:
-            factories.write_text(report, done.model_dump_json(indent=2))
+            factories.write_report(report, done, goal.path)
 
 
 def _annotate_here(
@@ -229,7 +229,7 @@ def ingest_command(
 
         done = _with_retries(retries, attempt)
         if report:
-            factories.write_text(report, done.model_dump_json(indent=2))
+            factories.write_report(report, done, conflicts)
 
 
 def _ingest(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from anyvar_step.client.deliver import Target
     from anyvar_step.client.source import InputSource
     from anyvar_step.client.wait import Patience
-    from anyvar_step.models import Manifest, RunRequest
+    from anyvar_step.models import Manifest, RunReport, RunRequest
     from anyvar_step.settings import Settings
 
 # -- settings and transport -------------------------------------------------------------------------------
@@ -240,6 +240,12 @@ def make_patience(patience: Values) -> Patience:
 
 
 # -- files of the caller ----------------------------------------------------------------------------------
+
+
+def write_report(path: Path, report: RunReport, output: Path | None) -> None:
+    """Write the report of a run whose output is at ``output`` (None = a stream, or none)."""
+    shown = os.fsencode(output).decode("utf-8", "backslashreplace") if output else ""
+    write_text(path, report.model_copy(update={"output": shown}).model_dump_json(indent=2))
 
 
 def write_text(path: Path | None, text: str) -> None:

@@ -13,7 +13,7 @@ from anyvar_step.cli.logs import say_json
 from anyvar_step.errors import from_os
 
 if TYPE_CHECKING:
-    from anyvar_step.report.samples import Sample
+    from anyvar_step.report.samples import FailedSample, Sample
 
 
 @click.command(
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Examples:
   anyvar-step report *.json -o report.html
   anyvar-step report *.json --multiqc mqc
-  anyvar-step report *.json --failed alice -o report.html
+  anyvar-step report *.json --failed alice=alice.log -o report.html
   anyvar-step report --schema > run-report.schema.json"""
 )
 @click.argument(
@@ -46,8 +46,9 @@ Examples:
 @click.option(
     "--failed",
     multiple=True,
-    metavar="NAME",
-    help="Show a sample as failed: it has no RUN.json, or not all of them. Repeatable. [default: none]",
+    metavar="NAME[=LOG]",
+    help="Show a sample as failed, with the last message in its log file: it has no RUN.json, or not all of "
+    "them. Repeatable. [default: none]",
 )
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of RUN.json.")
 def report_command(
@@ -73,18 +74,19 @@ def report_command(
     if not output and not multiqc:
         raise click.UsageError("name what to write: -o OUT.html or --multiqc FOLDER")
     from anyvar_step.report.html import render
-    from anyvar_step.report.samples import read_samples
+    from anyvar_step.report.samples import FailedSample, read_samples
 
     page = None if str(output) == "-" else output
     factories.check_files({str(run): run for run in runs}, {"OUT.html": page})
-    samples = read_samples(runs)
+    samples, failures = read_samples(runs), [FailedSample.parse(text) for text in failed]
     if output:
-        factories.write_text(page, render(samples, title, failed).rstrip("\n"))
+        text = render(samples, title, failures, folder=page.parent if page else Path())
+        factories.write_text(page, text.rstrip("\n"))
     if multiqc:
-        _write_sections(multiqc, samples, failed)
+        _write_sections(multiqc, samples, failures)
 
 
-def _write_sections(folder: Path, samples: list[Sample], failed: tuple[str, ...]) -> None:
+def _write_sections(folder: Path, samples: list[Sample], failed: list[FailedSample]) -> None:
     from anyvar_step.report.multiqc import sections
 
     try:

@@ -135,7 +135,7 @@ def collect_command(
             raise click.UsageError("over HTTP, --report needs the ticket file: the run id tells too little")
         done = collect_now(transport, ticket, goal)
     if report:
-        factories.write_text(report, done.model_dump_json(indent=2))
+        factories.write_report(report, done, goal.path)
 
 
 @click.command(

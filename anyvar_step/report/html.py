@@ -1,16 +1,21 @@
-"""One self-contained page on many runs: no script, nothing from the network, light and dark."""
+"""One self-contained page on many runs: nothing from the network, light and dark, one small script."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from anyvar_step import __version__
-from anyvar_step.models import WORK
-from anyvar_step.report.samples import Sample, findings, mixed_versions
+from anyvar_step.models import WORK, AnnotateOptions, IngestOptions
+from anyvar_step.report.samples import FailedSample, Sample, findings, mixed_versions
 from anyvar_step.text import escaped
 
 #: Kinds of ALT alleles in the order of the legend; what has no VRS identifier or changes nothing comes last.
@@ -167,8 +172,34 @@ def phases(samples: Sequence[Sample]) -> Chart:
 CONTIGS = 30
 
 
-def render(samples: Sequence[Sample], title: str, failed: Sequence[str] = ()) -> str:
-    """The page as HTML; ``failed`` names samples whose run failed. The same samples give the same bytes."""
+#: Options as the page words them, in the order in which it lists them.
+OPTIONS = {
+    "for_ref": ("identifiers of REF and ALT", "identifiers of ALT"),
+    "add_vrs_attributes": ("location and state of each allele", ""),
+    "require_validation": ("identifiers computed anew", ""),
+    "allow_async_write": ("alleles stored after the run", ""),
+}
+
+
+def asked_for(options: AnnotateOptions | IngestOptions) -> str:
+    """What a run was asked for, in words."""
+    values = options.model_dump()
+    words = [yes if values[name] else no for name, (yes, no) in OPTIONS.items() if name in values]
+    return ", ".join(filter(None, words)) or "nothing beyond the defaults"
+
+
+def render(
+    samples: Sequence[Sample],
+    title: str,
+    failed: Sequence[FailedSample] = (),
+    *,
+    folder: Path = Path(),
+) -> str:
+    """The page as HTML. ``failed`` are samples without a report; links count from the page's ``folder``.
+
+    The same samples give the same bytes. The page's script is allowed by its hash alone; what a report holds
+    never becomes a part of it.
+    """
     environment = Environment(
         loader=PackageLoader("anyvar_step.report"),
         autoescape=True,
@@ -179,17 +210,21 @@ def render(samples: Sequence[Sample], title: str, failed: Sequence[str] = ()) ->
     )
     annotated = [sample for sample in samples if not sample.ingested]
     ingested = [sample for sample in samples if sample.ingested]
-    forms = {"number": number, "seconds": seconds, "size": size, "head": head}
+    forms = {"number": number, "seconds": seconds, "size": size, "head": head, "asked_for": asked_for}
     environment.filters.update(forms)
     environment.globals.update(forms)
+    script = environment.get_template("page.js").render()
+    failures = list({run.name: run for run in failed}.values())
+    names = [run.name for run in failures]
     return environment.get_template("page.html").render(
         title=title,
         version=__version__,
         samples=samples,
+        links={sample.name: _link(Path(sample.report.output), folder) for sample in samples},
         annotated=annotated,
         ingested=ingested,
-        failed=list(dict.fromkeys(failed)),
-        tiles=[*_heads(samples, failed), *_annotation(annotated), *_ingestion(ingested, bool(annotated))],
+        failed=[{**run._asdict(), "link": run.log and _link(run.log, folder)} for run in failures],
+        tiles=[*_heads(samples, names), *_annotation(annotated), *_ingestion(ingested, bool(annotated))],
         findings=findings(samples),
         mixed=mixed_versions(samples),
         alleles=alleles(annotated),
@@ -198,8 +233,16 @@ def render(samples: Sequence[Sample], title: str, failed: Sequence[str] = ()) ->
         phases=phases(samples),
         kinds=used_kinds(annotated),
         causes=CAUSES,
-        registering=any(report.registered for _, report in annotated),
+        registering=any(sample.report.registered for sample in annotated),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _link(path: Path, folder: Path) -> str:
+    """A relative URL of a file for a page in ``folder``; empty where there is no such file."""
+    if not path.is_file():
+        return ""
+    return quote(os.fsencode(os.path.relpath(path, folder)))
 
 
 class Tile(NamedTuple):

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from anyvar_step.report.html import KINDS, Chart, errors, phases
-from anyvar_step.report.samples import Sample
+from anyvar_step.report.samples import FailedSample, Sample
 
 #: All sections stand under one heading.
 _PARENT = {
@@ -20,14 +20,14 @@ _PARENT = {
 }
 
 
-def sections(samples: Sequence[Sample], failed: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+def sections(samples: Sequence[Sample], failed: Sequence[FailedSample] = ()) -> dict[str, dict[str, Any]]:
     """The sections' contents by file name; a section that would be empty is left out.
 
-    ``failed`` names samples whose run failed.
+    ``failed`` are samples whose run failed.
     """
     annotated = [sample for sample in samples if not sample.ingested]
     made = {
-        "failed": _failed(failed),
+        "failed": _failed([run.name for run in failed]),
         "general": _general(samples, failed),
         "alleles": _bars("alleles", "Alleles by kind", "ALT alleles", _kinds(annotated)),
         "errors": _bars("errors", "VRS_Error and unknown contigs", "Records", _parts(errors(annotated))),
@@ -49,7 +49,7 @@ def _failed(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _general(samples: Sequence[Sample], failed: Sequence[str]) -> dict[str, Any]:
+def _general(samples: Sequence[Sample], failed: Sequence[FailedSample]) -> dict[str, Any]:
     """Columns of MultiQC's first table."""
     columns = {
         "run": ("Run", "Whether the sample's runs ended well", "{}"),
@@ -68,8 +68,8 @@ def _general(samples: Sequence[Sample], failed: Sequence[str]) -> dict[str, Any]
             data[sample.sample] = row | data.get(sample.sample, {})
         else:
             data[sample.sample] = data.get(sample.sample, {}) | row
-    for name in failed:
-        data.setdefault(name, {})["run"] = "failed"
+    for run in failed:
+        data.setdefault(run.name, {})["run"] = "failed"
     used = {key for row in data.values() for key in row}
     headers = {
         key: {

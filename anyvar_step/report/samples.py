@@ -95,6 +95,36 @@ def _numbers(value: object) -> Iterator[float]:
 SLOW, SLOW_SECONDS = 0.5, 10.0
 
 
+#: Bytes at the end of a log in which the failure's message is looked for.
+_LOG_END = 1 << 16
+#: How our messages begin in a log, as text.
+_MESSAGE = "anyvar-step: "
+
+
+class FailedSample(NamedTuple):
+    """A sample whose run failed: its log, if one is named, and the last message of ours in it."""
+
+    name: str
+    log: Path | None = None
+    message: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> FailedSample:
+        """From NAME, or NAME=LOG where LOG is a file; a log that cannot be read has no message."""
+        name, found, path = text.rpartition("=")
+        log = Path(path)
+        if not (found and name and log.is_file()):
+            return cls(text)
+        try:
+            with log.open("rb") as file:
+                file.seek(max(0, log.stat().st_size - _LOG_END))
+                lines = file.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return cls(name, log)
+        said = [line.removeprefix(_MESSAGE) for line in lines if line.startswith(_MESSAGE)]
+        return cls(name, log, said[-1] if said else "")
+
+
 class Finding(NamedTuple):
     """Something to look at."""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +112,28 @@ def test_multiqc_shows_the_samples_and_the_plots(reports: list[Path], tmp_path: 
     plots = shown.partition('<svg class="main-svg"')[2]
     assert "carol" in plots, "drawn, not only carried along"
     assert "SNV" in plots
+
+
+def test_the_table_is_filtered_and_sorted_from_a_disk(reports: list[Path], tmp_path: Path) -> None:
+    copies = [tmp_path / f"sample{number:04d}.json" for number in range(2000)]
+    for number, copy in enumerate(copies):
+        content = json.loads(reports[-1].read_text())
+        content["counts"]["records"] = (number * 7919) % 2000
+        copy.write_text(json.dumps(content))
+    command("report", *copies, "-o", tmp_path / "many.html")
+    page = (tmp_path / "many.html").read_text()
+    used = """<script>{
+    const head = document.querySelector("table.numbers thead").rows[0].cells[2];
+    head.querySelector("button").click(); head.querySelector("button").click();
+    const filter = document.querySelector("#filter");
+    filter.value = "SAMPLE19"; filter.dispatchEvent(new Event("input"));
+    const rows = [...document.querySelector("table.numbers").tBodies[0].rows];
+    document.title = JSON.stringify([rows.filter(row => !row.hidden).length, head.ariaSort,
+      rows.slice(0, 3).map(row => row.cells[2].textContent), filter.checkVisibility()]);
+    }</script>"""
+    allowed = page.replace("script-src ", "script-src 'unsafe-inline' ").replace("'sha256-", "'x-")
+    (tmp_path / "used.html").write_text(allowed.replace("</body>", used + "</body>"))
+    title = re.search("<title>(.*)</title>", Browser(tmp_path).dom(tmp_path / "used.html"))
+    assert title
+    assert json.loads(html.unescape(title[1])) == [100, "descending", ["1,999", "1,998", "1,997"], True]
+    assert ">filter" not in Browser(tmp_path).dom(tmp_path / "many.html")
