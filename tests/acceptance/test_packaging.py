@@ -17,7 +17,7 @@ from test_release import installing, run
 
 from anyvar_step import __version__
 
-pytestmark = pytest.mark.services  # compiles, and takes a network
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]  # compiles, and takes a network
 
 needs_cargo = pytest.mark.skipif(
     shutil.which("cargo") is None and os.environ.get("CI") != "true",
@@ -30,7 +30,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unpacked sdist."""
     pytest.importorskip("build", reason="the test-services extra is not installed")
     folder = tmp_path_factory.mktemp("sdist")
-    run(sys.executable, "-m", "build", "--sdist", "--outdir", folder, ROOT, cwd=folder)
+    run(sys.executable, "-m", "build", "--installer", "uv", "--sdist", "--outdir", folder, ROOT, cwd=folder)
     [archive] = folder.glob("*.tar.gz")
     with tarfile.open(archive) as file:
         file.extractall(folder, filter="data")
@@ -46,12 +46,12 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(source: Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """A wheel, built in this environment."""
     return subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(source)],
+        [sys.executable, "-m", "build", "--installer", "uv", "--wheel", "--outdir", str(folder), str(source)],
         cwd=folder,
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=850,
         check=False,
     )
 

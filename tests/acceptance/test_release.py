@@ -39,7 +39,7 @@ def run(*command: object, cwd: Path) -> str:
         env={name: value for name, value in os.environ.items() if not name.startswith(ours)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,  # building compiles the engine
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
