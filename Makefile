@@ -15,14 +15,16 @@ PIP = $(PYTHON) -m pip --disable-pip-version-check --python
 CONSTRAINTS ?= constraints.txt
 
 # Every benchmark in turn, with $(1); the first one that cannot run ends it.
-BENCHMARKS = annotators end_to_end limits memory samples start_up store vrs_engine
+GTARS := benchmarks/gtars/target/release/gtars-identifiers
+BENCHMARKS = annotators end_to_end identifiers limits memory samples start_up store vrs_engine
 define measure
 	@for name in $(BENCHMARKS); do echo "== benchmarks/$$name.py"; \
 		ANYVAR_STEP_ORACLE_PYTHON=$(abspath $(ORACLE))/bin/python ANYVAR_STEP_ANYVAR_PYTHON=$(abspath $(ANYVAR))/bin/python \
+		ANYVAR_STEP_GTARS=$(abspath $(wildcard $(GTARS))) \
 		$(VENV)/bin/python benchmarks/$$name.py $(1) || exit 1; done
 endef
 
-.PHONY: aliases help demo native test test-services test-all coverage fuzz lint docs dist bench bench-small constraints image \
+.PHONY: aliases help demo native test test-services test-all coverage fuzz lint docs dist gtars bench bench-small constraints image \
 	release clean
 
 help:  ## this list
@@ -94,7 +96,11 @@ release: $(VENV)/.test  ## make release VERSION=1.2.3: that version in every fil
 	$(VENV)/bin/python scripts/release.py $(VERSION)
 	$(VENV)/bin/python docs/generate.py
 
-bench: $(VENV)/.test $(ORACLE)/.done $(ANYVAR)/.done native  ## measure speed and memory, for docs/performance.md (half an hour)
+gtars:  # a competitor, where cargo is; two minutes
+	@if command -v cargo >/dev/null; then cd benchmarks/gtars && cargo build --release --locked --quiet \
+		|| echo "gtars-vrs is not built, and not measured"; fi
+
+bench: $(VENV)/.test $(ORACLE)/.done $(ANYVAR)/.done native gtars  ## measure speed and memory, for docs/performance.md (half an hour)
 	$(call measure,)
 	$(VENV)/bin/python benchmarks/report.py --docs
 
@@ -103,7 +109,7 @@ bench-small: $(VENV)/.test $(ORACLE)/.done $(ANYVAR)/.done native  # whether the
 	$(VENV)/bin/python benchmarks/report.py --results benchmarks/results/small
 
 clean:  ## remove environments, demo and caches
-	rm -rf $(VENV) $(ORACLE) $(ANYVAR) $(TOOLS) $(NFCORE) $(DEMO) anyvar_step/_native.abi3.so native/target dist site .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .snakemake
+	rm -rf $(VENV) $(ORACLE) $(ANYVAR) $(TOOLS) $(NFCORE) $(DEMO) anyvar_step/_native.abi3.so native/target benchmarks/gtars/target dist site .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .snakemake
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 %/bin/python:

@@ -33,6 +33,8 @@ GOALS = (
         0.65,
     ),
     Goal("text to text, × vrs-annotate", "annotators", "ours, text to text", "× vrs-annotate", 110),
+    Goal("identifiers alone, × gtars-vrs", "identifiers", "ours, native engine", "× gtars-vrs", 3),
+    Goal("native engine alone, × vrs-annotate", "vrs_engine", "all", "native, times that", 450),
     Goal("end to end, % of the bare pipeline's records/s", "end_to_end", "step", "throughput", 85),
     Goal("two workers, × one", "scaling", "2", "× one worker", 1.7),
     Goal("500 samples, × bcftools", "samples", "500", "ratio", 2),

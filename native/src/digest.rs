@@ -64,6 +64,13 @@ impl Decimal {
     pub fn text(&self) -> &[u8] {
         &self.digits[..usize::from(self.length)]
     }
+
+    /// Append the digits. Copies of one length, cut off afterwards, take half the time of those of any length.
+    #[inline]
+    pub fn append_to(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(&self.digits);
+        text.truncate(text.len() - self.digits.len() + usize::from(self.length));
+    }
 }
 
 /// A message that is written into a slot.
@@ -77,6 +84,14 @@ impl Message<'_> {
     fn put(&mut self, text: &[u8]) -> &mut Self {
         self.slot[self.length..][..text.len()].copy_from_slice(text);
         self.length += text.len();
+        self
+    }
+
+    /// Put a number, whose digits are followed by zeros, as the message is.
+    #[inline]
+    fn put_number(&mut self, number: &Decimal) -> &mut Self {
+        self.slot[self.length..][..number.digits.len()].copy_from_slice(&number.digits);
+        self.length += usize::from(number.length);
         self
     }
 }
@@ -187,9 +202,9 @@ impl Batch {
         };
         message
             .put(LOCATION_HEAD)
-            .put(end.text())
+            .put_number(end)
             .put(middle)
-            .put(start.text())
+            .put_number(start)
             .put(LOCATION_TAIL);
         let length = message.length;
         sha512::pad(&mut self.locations[number], length);

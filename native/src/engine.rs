@@ -666,25 +666,27 @@ impl Block<'_> {
         if self.engine.options.attributes {
             let values = || values.iter().zip(texts.iter());
             let [starts, ends, states, lengths, subunits] = ATTRIBUTES;
-            list(text, starts, texts.iter(), |item| {
-                item.as_ref().map(|item| item.interval.0.text())
+            list(text, starts, texts.iter(), |text, item| {
+                item.as_ref().map(|item| item.interval.0.append_to(text))
             });
-            list(text, ends, texts.iter(), |item| {
-                item.as_ref().map(|item| item.interval.1.text())
+            list(text, ends, texts.iter(), |text, item| {
+                item.as_ref().map(|item| item.interval.1.append_to(text))
             });
-            list(text, states, values(), |(value, _)| {
-                let sequence = value.as_ref()?.sequence.clone()?;
-                (!sequence.is_empty()).then(|| &sequences[sequence])
+            list(text, states, values(), |text, (value, _)| {
+                let sequence = &sequences[value.as_ref()?.sequence.clone()?];
+                (!sequence.is_empty()).then(|| text.extend_from_slice(sequence))
             });
-            list(text, lengths, texts.iter(), |item| {
-                item.as_ref()
-                    .and_then(|item| item.repeat.as_ref())
-                    .map(|repeat| repeat.0.text())
+            list(text, lengths, texts.iter(), |text, item| {
+                item.as_ref()?
+                    .repeat
+                    .as_ref()
+                    .map(|repeat| repeat.0.append_to(text))
             });
-            list(text, subunits, texts.iter(), |item| {
-                item.as_ref()
-                    .and_then(|item| item.repeat.as_ref())
-                    .map(|repeat| repeat.1.text())
+            list(text, subunits, texts.iter(), |text, item| {
+                item.as_ref()?
+                    .repeat
+                    .as_ref()
+                    .map(|repeat| repeat.1.append_to(text))
             });
         }
     }
@@ -709,12 +711,13 @@ impl Kept {
     }
 }
 
-/// Write a field with one value for each item, `.` for None, and the semicolon before it.
-fn list<'a, T>(
+/// Write a field with the value of each item that `append` appends, `.` where that is None, and the semicolon
+/// before the field.
+fn list<T>(
     text: &mut Vec<u8>,
     name: &[u8],
     items: impl Iterator<Item = T>,
-    value: impl Fn(T) -> Option<&'a [u8]>,
+    append: impl Fn(&mut Vec<u8>, T) -> Option<()>,
 ) {
     text.push(b';');
     text.extend_from_slice(name);
@@ -722,7 +725,9 @@ fn list<'a, T>(
     for item in items {
         text.push(separator);
         separator = b',';
-        text.extend_from_slice(value(item).unwrap_or(b"."));
+        if append(text, item).is_none() {
+            text.push(b'.');
+        }
     }
 }
 
@@ -733,7 +738,12 @@ pub struct Tally(pub Vec<(&'static str, usize)>);
 impl Tally {
     #[inline]
     fn count(&mut self, name: &'static str) {
-        match self.0.iter_mut().find(|count| count.0 == name) {
+        // Names are constants: the same ones have the same address, which is compared first.
+        match self
+            .0
+            .iter_mut()
+            .find(|count| std::ptr::eq(count.0, name) || count.0 == name)
+        {
             Some(count) => count.1 += 1,
             None => self.0.push((name, 1)),
         }
