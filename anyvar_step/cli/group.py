@@ -116,7 +116,7 @@ BROKEN_PIPE = 141
 
 @contextmanager
 def _broken_pipe_is_an_exit_code() -> Iterator[None]:
-    """Click itself ends with 1 on EPIPE (docs/contract.md#command-line)."""
+    """Click itself ends with 1 on EPIPE (docs/contract.md#parsers-and-libraries)."""
     try:
         yield
     except BrokenPipeError:
