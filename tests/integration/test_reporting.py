@@ -54,7 +54,7 @@ def test_a_run_reports_what_it_met_and_how_long_it_took(served: Site, flawed: Pa
     assert report["seconds"].keys() == {"read", "annotate", "write", "stage", "wait", "collect"}
     work = sum(report["seconds"][phase] for phase in ("read", "annotate", "write"))
     assert report["records_per_second"] == pytest.approx(203 / work, rel=0.01)
-    assert {"anyvar-step", "vrs", "python", "celery", "pysam"} == report["versions"].keys()
+    assert {"anyvar-step", "vrs", "python", "celery", "pysam", "engine"} == report["versions"].keys()
 
 
 def test_a_report_names_the_workers_settings_but_no_secret(served: Site, flawed: Path) -> None:
