@@ -17,12 +17,12 @@ from anyvar_step.runs.connection import redis_url
 
 #: Third-party packages that a step through Celery may load; whatever else one brings in is listed, too.
 A_STEP_LOADS = {"click", "deflate", "dotenv", "isal", "pydantic", "pysam", "redis"}
-#: What those load in turn, the last four where they are installed.
+#: What those load in turn, the last ones where they are installed.
 BEHIND_THEM = {
     *("annotated_types", "pydantic_core", "typing_extensions", "typing_inspection"),  # pydantic
     *("tzdata",),  # zoneinfo, where the system has no time zones
     *("async_timeout",),  # redis, before Python 3.11.3, which has asyncio.timeout as it needs it
-    *("greenlet", "msgpack", "opentelemetry", "yaml"),
+    *("cryptography", "greenlet", "msgpack", "opentelemetry", "yaml"),
 }
 #: What comes with the environment, and with `make coverage`.
 TESTS_LOAD = {"_distutils_hack", "coverage"}
