@@ -61,6 +61,13 @@ def wheel_of(folder: Path) -> Path:
     return wheel
 
 
+def runs(python: str) -> bool:
+    """Whether a Python of that name starts here; a version manager's may not."""
+    return (
+        bool(shutil.which(python)) and not subprocess.run([python, "-V"], check=False, timeout=60).returncode
+    )
+
+
 def without_cargo(folder: Path) -> str:
     """PATH with all that this one has, and no cargo."""
     (folder / "bin").mkdir()
@@ -93,8 +100,8 @@ def test_a_wheel_has_the_compiled_engine_for_all_versions_of_python(
     assert f"anyvar_step-{__version__}-cp311-abi3-" in wheel_of(tmp_path).name
     with zipfile.ZipFile(wheel_of(tmp_path)) as wheel:
         assert "anyvar_step/_native.abi3.so" in wheel.namelist()
-    for python in {sys.executable, *filter(None, map(shutil.which, ("python3.12", "python3.13")))}:
-        home = tmp_path / Path(python).name
+    for number, python in enumerate([sys.executable, *filter(runs, ("python3.12", "python3.13"))]):
+        home = tmp_path / f"venv{number}"
         subprocess.run([python, "-m", "venv", "--without-pip", str(home)], check=True, timeout=60)
         run(*installing(home), f"{wheel_of(tmp_path)}[local]", cwd=tmp_path)
         assert "native engine" in engine_of(home, tmp_path)
