@@ -58,7 +58,10 @@ def test_one_bad_sample_does_not_stop_the_others_and_the_page_names_it(
     assert done.returncode == 1
     assert "results/summary.html names what failed: 1 of 3 samples" in done.stderr
     page = project / "results/summary.html"
-    assert "<li>bela</li>" in page.read_text()
+    failed = page.read_text().partition('<ul class="failed">')[2].partition("</ul>")[0]
+    assert 'data-sample="bela"' in failed
+    assert "bela.vcf" in failed
+    assert 'href="../logs/annotate/bela.log"' in failed
     assert all(f"<summary>{sample}</summary>" in page.read_text() for sample in ("alice", "carol"))
     assert (project / "results/multiqc/failed_anyvar_step_mqc.json").exists()
     annotated = {path.name for path in (project / "results/annotated").iterdir()}

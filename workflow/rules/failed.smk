@@ -12,12 +12,28 @@ from pathlib import Path
 from snakemake.logging import logger
 
 
+def log_of(sample, reports):
+    """The log of the sample's last rule; empty where there is none."""
+    roots = {Path(path).parents[2] for path in reports if Path(path).stem == sample}
+    logs = [
+        root / "logs" / rule / f"{sample}.log"
+        for root in roots
+        for rule in ("annotate", "ingest")
+    ]
+    found = [log for log in logs if log.exists()]
+    return max(found, key=lambda log: log.stat().st_mtime, default="")
+
+
 def make_page(reports, output, log):
     """Make the outputs of the rule summary from those of its inputs that exist."""
     there = [Path(path) for path in reports if os.path.exists(path)]
     failed = sorted({Path(path).stem for path in reports if not os.path.exists(path)})
     samples = {Path(path).stem for path in reports}
-    options = [f"--failed={sample}" for sample in failed]
+    logs = {sample: log_of(sample, reports) for sample in failed}
+    options = [
+        f"--failed={sample}={logs[sample]}" if logs[sample] else f"--failed={sample}"
+        for sample in failed
+    ]
     shutil.rmtree(output.multiqc, ignore_errors=True)
     for path in (output.page, log[0]):
         os.makedirs(os.path.dirname(path), exist_ok=True)
