@@ -1,4 +1,4 @@
-"""The published schema of a run's report, from the model itself."""
+"""What travels between step, transport and worker: requests, manifests, statuses, and reports."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ OutputFormat = Literal["v", "z"]
 #: libdeflate's levels; 6 is bgzip's default, 1 is nearly twice as fast, 0 stores.
 CompressLevel = Annotated[int, Field(ge=0, le=12)]
 
-#: What becomes of the VRS fields that an input has already.
+#: What to do with the VRS fields that an input has already.
 Existing = Literal["replace", "keep", "error"]
 #: Characters of a command in a header line.
 LONGEST_COMMAND = 1000
@@ -50,9 +50,9 @@ CommandLine = Annotated[str, Field(max_length=LONGEST_COMMAND, pattern=r"^[^\x00
 
 
 class State(StrEnum):
-    """A run's state in the result backend: Celery's own, and AnyVar's SENT (CONTRACTS.md §2)."""
+    """A run's state in the result backend: Celery's, and AnyVar's SENT (docs/contract.md#celery-messages)."""
 
-    PENDING = "PENDING"  # Celery's word for "no such key"
+    PENDING = "PENDING"  # what Celery calls the absence of a key
     SENT = "SENT"
     RECEIVED = "RECEIVED"
     STARTED = "STARTED"
@@ -64,16 +64,16 @@ class State(StrEnum):
 
 
 class Model(BaseModel):
-    """Frozen. A later version may say more: what we do not know is passed over.
+    """Frozen. Fields of a later version are ignored.
 
-    The published schemas are strict all the same, since they say what this version writes.
+    The published schemas allow no other fields, since they describe what this version writes.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", json_schema_extra={"additionalProperties": False})
 
 
 class AnnotateOptions(Model):
-    """What AnyVar's ``annotate_vcf`` task is asked for; the same words as its keyword arguments."""
+    """The keyword arguments of AnyVar's ``annotate_vcf`` task."""
 
     assembly: str = "GRCh38"
     for_ref: bool = True
@@ -82,7 +82,7 @@ class AnnotateOptions(Model):
 
 
 class IngestOptions(Model):
-    """What AnyVar's ``ingest_annotated_vcf`` task is asked for; the same words as its keyword arguments."""
+    """The keyword arguments of AnyVar's ``ingest_annotated_vcf`` task."""
 
     assembly: str = "GRCh38"
     allow_async_write: bool = False
@@ -90,12 +90,12 @@ class IngestOptions(Model):
 
 
 class WorkerOptions(Model):
-    """What our own worker is told beside the task's arguments; AnyVar's knows nothing of it."""
+    """Options that only our own worker reads, from the manifest."""
 
     output_format: OutputFormat = "v"
     compress_level: CompressLevel = 6
-    force: bool = Field(default=False, description="go on although the reference seems to be another one")
-    existing: Existing = Field(default="replace", description="what becomes of VRS fields in the input")
+    force: bool = Field(default=False, description="go on although the input does not fit the reference")
+    existing: Existing = Field(default="replace", description="what to do with VRS fields in the input")
     command: CommandLine = Field(default="", description="for the header's provenance lines; empty = none")
     piece: int = Field(
         default=0,
@@ -107,14 +107,14 @@ class WorkerOptions(Model):
 
 
 class RunRequest(WorkerOptions):
-    """What a step asks for, besides the input itself."""
+    """The request of a step, besides the input itself."""
 
     options: AnnotateOptions | IngestOptions
-    run_id: str | None = Field(default=None, description="an id of the caller's; None = derived from content")
+    run_id: str | None = Field(default=None, description="the run id; None = derived from content")
 
 
 class Manifest(WorkerOptions):
-    """What the step says of a staged input; ``manifest.json`` beside it, and the body of a ticket.
+    """The description of a staged input: ``manifest.json`` beside it, and the content of a ticket.
 
     AnyVar's web API stages no manifest, and its workers do not read one.
     """
@@ -131,7 +131,7 @@ class Manifest(WorkerOptions):
 
 
 class Progress(Model):
-    """How far a running worker is; it travels as the meta of state PROGRESS."""
+    """The progress of a run: the result that its key holds in state PROGRESS."""
 
     records: int = 0
     fraction: float = Field(default=0.0, ge=0.0, le=1.0, description="of the input's bytes")
@@ -140,7 +140,7 @@ class Progress(Model):
 
 
 class RunStatus(Model):
-    """What the run-status endpoint answers: 200, 202, 404 or the configured failure code."""
+    """The answer of the run-status endpoint: 200, 202, 404 or the configured failure code."""
 
     run_id: str
     status_code: int
@@ -153,17 +153,17 @@ class RunStatus(Model):
 
     @property
     def running(self) -> bool:
-        """Queued or at work."""
+        """Whether the run is queued or at work."""
         return self.status_code == 202
 
     @property
     def lost(self) -> bool:
-        """Its worker is gone."""
+        """Whether the run's worker was lost."""
         return self.error_code == RunLost.error_code
 
     @property
     def missing(self) -> bool:
-        """Nobody knows the run; the failure code may be configured to be 404 as well."""
+        """Whether the run is unknown; the failure code may be configured to be 404, too."""
         return self.status_code == 404 and self.error_code is None
 
 
@@ -172,7 +172,7 @@ EXAMPLES = 5
 
 
 class Counts(Model):
-    """What was met in one VCF; the annotator adds to it block by block."""
+    """Counts over one VCF, added up block by block."""
 
     model_config = ConfigDict(frozen=False)
 
@@ -204,7 +204,7 @@ class Counts(Model):
     )
 
     def add(self, other: Counts) -> None:
-        """Count what another part of the same VCF counted."""
+        """Add the counts of another part of the same VCF."""
         self.records += other.records
         self.ids += other.ids
         self.kept += other.kept
@@ -223,14 +223,14 @@ class Counts(Model):
                 self.exemplify(cause, record)
 
     def exemplify(self, cause: str, record: str) -> None:
-        """Keep the record as an example of that cause of VRS_Error, if it is among the first."""
+        """Keep the record as an example of that cause of VRS_Error, if it is among the first EXAMPLES."""
         kept = self.examples.setdefault(cause, [])
         if len(kept) < EXAMPLES:
             kept.append(record)
 
 
 class Registered(Model):
-    """What one run put into the store."""
+    """What one run registered in the store."""
 
     alleles: int = Field(description="handed to the store, repeats left out where they are near each other")
     added: int | None = Field(description="of these, new to the store; None = written after the run")
@@ -238,7 +238,7 @@ class Registered(Model):
 
     @classmethod
     def total(cls, parts: Sequence[Registered]) -> Registered | None:
-        """What all of them put into the store together; None for none."""
+        """The sum of the parts; None for none."""
         if not parts:
             return None
         added = [part.added for part in parts if part.added is not None]
@@ -249,12 +249,12 @@ class Registered(Model):
         )
 
 
-#: What a worker does with a VCF; the other phases of a run's ``seconds`` are its step's.
+#: The worker's phases of a run; the other phases in ``seconds`` are the step's.
 WORK = ("read", "annotate", "write", "register")
 
 
 class RunReport(Model):
-    """What one run did; written beside the output, and to the caller's ``--report``.
+    """The report of a run; written beside the output, and to the ``--report`` file.
 
     ``docs/run-report-1.schema.json`` is this class as a JSON Schema.
     """
@@ -291,7 +291,7 @@ class RunReport(Model):
 
     @classmethod
     def on(cls, ticket: Manifest, **found: Any) -> RunReport:
-        """A report on that run by this version of the program: ``found`` is what the run did."""
+        """A report by this version of the program on the run of that ticket; ``found`` are further fields."""
         return cls(
             run_id=ticket.run_id,
             input_name=ticket.input_name,
@@ -302,9 +302,9 @@ class RunReport(Model):
 
     @classmethod
     def merged(cls, pieces: Sequence[RunReport], **whole: Any) -> RunReport:
-        """One report on a VCF that was annotated in pieces; ``whole`` is what is known of it as one.
+        """One report on a VCF that was annotated in pieces; ``whole`` are the fields of the whole VCF.
 
-        Counts and seconds are sums; of what else differs from piece to piece all values are listed.
+        Counts and seconds are sums; of other fields that differ between pieces all values are listed.
         """
         counts, seconds = Counts(), Counter[str]()
         for piece in pieces:
@@ -329,7 +329,7 @@ class RunReport(Model):
 
 
 def _listed(values: Iterable[str]) -> str:
-    """The different ones, in the order of the pieces."""
+    """The distinct values, in the order of the pieces."""
     return ", ".join(dict.fromkeys(filter(None, values)))
 
 
@@ -340,7 +340,7 @@ def _listed_by_key(pieces: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 @cache
 def versions() -> dict[str, str]:
-    """Of this program, of VRS, and of what both depend on most."""
+    """The versions of this program, of VRS, of Python and of the main dependencies."""
     packages = {name: metadata.version(name) for name in ("celery", "pysam")}
     return {
         "anyvar-step": __version__,
@@ -356,12 +356,12 @@ def throughput(records: int, seconds: Mapping[str, float]) -> float | None:
     return round(records / work, 1) if work > 0 else None
 
 
-#: The version that ``schema_version`` states; a change that readers would stumble over makes it one more.
+#: The value of ``schema_version``; an incompatible change adds one.
 VERSION = 1
 
 
 def json_schema() -> dict[str, Any]:
-    """A run's report as a JSON Schema (2020-12)."""
+    """The JSON Schema (2020-12) of a run's report."""
     made = RunReport.model_json_schema(mode="serialization")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
