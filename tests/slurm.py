@@ -162,15 +162,17 @@ class Slurm:
         self.run("scontrol", "update", f"NodeName={self.node}", "State=DOWN", "Reason=lost")
 
     def return_node(self) -> None:
-        """Start slurmd again, take the node back, and return once it has been told to end the lost jobs.
+        """Start slurmd again, take the node back, and return once it has the request to end the lost jobs.
 
         The controller repeats that message until the node answers; it would end a job of the same number.
         """
         self._spawn("slurmd", "-D", "-vvv")
         self.run("scontrol", "update", f"NodeName={self.node}", "State=RESUME")
-        told = "Finish processing RPC: REQUEST_TERMINATE_JOB"
+        request = "Finish processing RPC: REQUEST_TERMINATE_JOB"
         until(
-            lambda: told in (self.folder / "slurmd.out").read_text(errors="replace"), 60, "the node's return"
+            lambda: request in (self.folder / "slurmd.out").read_text(errors="replace"),
+            60,
+            "the node's return",
         )
 
     @property

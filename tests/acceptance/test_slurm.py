@@ -1,4 +1,4 @@
-"""The job scripts under a real Slurm: array tasks, pilots, cancelled jobs and the end of the time."""
+"""The job scripts under a real Slurm: array tasks, pilots, cancellation, requeue, preemption, time limits."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def submitted(site: Site) -> str:
     return found[0]
 
 
-def test_an_array_annotates_one_vcf_per_task_and_the_idle_pilot_goes_home(
+def test_an_array_annotates_one_vcf_per_task_and_the_idle_pilot_ends(
     cluster: Cluster, genome: Path, tmp_path: Path
 ) -> None:
     vcfs = [write_vcf(tmp_path / f"{seed}.vcf", genome, seed=seed) for seed in range(3)]
@@ -104,7 +104,7 @@ def test_an_array_annotates_one_vcf_per_task_and_the_idle_pilot_goes_home(
 
 
 def test_an_array_refuses_vcfs_that_would_be_written_to_one_file(cluster: Cluster, tmp_path: Path) -> None:
-    """Neither is annotated: which of them would be the result, nobody could tell."""
+    """None is annotated: each would replace the output of another one."""
     vcfs = [tmp_path / name for name in ("a/s.vcf", "b/s.vcf", "c/s.vcf.gz", "d/s.vcf.bgz", "e/s.bcf")]
     listed = write_list(tmp_path, *vcfs, tmp_path / "a/s1.vcf")
     job = cluster.sbatch("annotate.sbatch", listed, tmp_path / "out", options=("--array=1-5", "--mem=50M"))
@@ -168,7 +168,7 @@ def test_a_job_that_starts_again_writes_the_same_output(
     until(lambda: site.left_over() == [], 30, "an empty work dir")
 
 
-def test_near_the_end_of_their_time_a_step_cleans_up_and_a_pilot_goes_home(
+def test_near_the_end_of_their_time_a_step_cleans_up_and_a_pilot_ends(
     cluster: Cluster, genome: Path, tmp_path: Path, slurm: Slurm
 ) -> None:
     """Slurm looks at the clock every half minute, so a time limit cannot be tested in less."""
@@ -188,7 +188,7 @@ def test_near_the_end_of_their_time_a_step_cleans_up_and_a_pilot_goes_home(
     assert "Warm shutdown" in elsewhere.log(pilot)
 
 
-def test_a_pilot_told_to_quit_hands_its_run_to_another_worker(
+def test_a_pilot_that_gets_sigquit_hands_its_run_to_another_worker(
     cluster: Cluster, genome: Path, tmp_path: Path
 ) -> None:
     site = cluster.site

@@ -116,7 +116,7 @@ def test_ctrl_c_revokes_the_runs_and_leaves_nothing(project: Path, demo_site: Si
 
 
 class Redis:
-    """A Redis that keeps what it is told (AOF), to be stopped and started again."""
+    """A durable Redis (AOF), to be stopped and started again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
