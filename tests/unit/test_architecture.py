@@ -1,4 +1,4 @@
-"""The house rules that a test can guard: layers, room sizes, quick help, exit codes."""
+"""The house rules that a test can guard: layers, package sizes, quick help, exit codes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from support import ROOT
 
 PACKAGE = ROOT / "anyvar_step"
 
-ROOMS: dict[str, Any] = runpy.run_path(str(ROOT / "docs" / "rooms.py"))
-LAYERS = (*ROOMS["LAYERS"], ("__main__",))
+PACKAGES: dict[str, Any] = runpy.run_path(str(ROOT / "docs" / "packages.py"))
+LAYERS = (*PACKAGES["LAYERS"], ("__main__",))
 HEAVY = {
     "celery",
     "kombu",
@@ -42,8 +42,8 @@ NEIGHBOURS = {
 }
 
 
-def layer(room: str) -> int:
-    [level] = [level for level, rooms in enumerate(LAYERS) if room in rooms]
+def layer(package: str) -> int:
+    [level] = [level for level, packages in enumerate(LAYERS) if package in packages]
     return level
 
 
@@ -55,11 +55,11 @@ def modules() -> list[Path]:
 def test_a_module_imports_downward_only(path: Path) -> None:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     if parts == ("__init__",):
-        assert ROOMS["imports_of"](path) == set()
+        assert PACKAGES["imports_of"](path) == set()
         return
     own = parts[0]
-    for room in ROOMS["imports_of"](path) - {own}:
-        assert layer(room) < layer(own) or (own, room) in NEIGHBOURS, f"{own} imports {room}"
+    for package in PACKAGES["imports_of"](path) - {own}:
+        assert layer(package) < layer(own) or (own, package) in NEIGHBOURS, f"{own} imports {package}"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -73,9 +73,9 @@ def test_a_module_says_what_it_is_for_and_its_functions_are_short(path: Path) ->
             assert node.end_lineno - node.lineno < 80, f"{node.name} is longer than 80 lines"
 
 
-def test_the_picture_of_the_rooms_is_that_of_the_code() -> None:
-    drawn = (ROOT / "docs" / "rooms.svg").read_text()
-    assert drawn == ROOMS["picture"](), "docs/rooms.svg is out of date: run python docs/rooms.py"
+def test_the_figure_of_the_packages_is_that_of_the_code() -> None:
+    drawn = (ROOT / "docs" / "packages.svg").read_text()
+    assert drawn == PACKAGES["picture"](), "docs/packages.svg is out of date: run python docs/packages.py"
 
 
 def test_help_loads_no_heavy_package() -> None:

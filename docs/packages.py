@@ -1,8 +1,8 @@
-"""The rooms of the package: their layers as we mean them, what they import, and a picture of both.
+"""The packages, their layers, what they import, and a figure of both.
 
-    python docs/rooms.py    writes docs/rooms.svg
+    python docs/packages.py    writes docs/packages.svg
 
-The tests hold the code to LAYERS, and the picture to the code.
+Tests compare the code with LAYERS and the figure with the code.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 PACKAGE = DOCS.parent / "anyvar_step"
 
-#: From the ground up: a room imports from layers below its own only.
+#: From the ground up: a package imports from layers below its own only.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("text", "errors", "settings", "models", "files"),
     ("vcf", "reference", "store", "report"),
@@ -26,18 +26,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 
 _WIDTH, _ROW, _BOX, _TALL = 920, 84, 104, 34
-#: By how much layers of few rooms stand aside, by turns, so that no way runs behind a room for long.
+#: Layers of few packages are shifted by turns, so that arrows do not run behind a package.
 _ASIDE = 70
 _STYLE = """
-  .room { fill: #00796b } .name { fill: #fff; font: 14px sans-serif; text-anchor: middle }
+  .package { fill: #00796b } .name { fill: #fff; font: 14px sans-serif; text-anchor: middle }
   .way { stroke: #78909c; fill: none; stroke-width: 1.3 }
   .layer { fill: #78909c; font: 12px sans-serif }
-  @media (prefers-color-scheme: dark) { .room { fill: #26a69a } .name { fill: #102027 } }
+  @media (prefers-color-scheme: dark) { .package { fill: #26a69a } .name { fill: #102027 } }
 """
 
 
 def imports_of(path: Path) -> set[str]:
-    """The rooms that a module imports, at its top or in a function."""
+    """The packages that a module imports, at its top or in a function."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "anyvar_step":
@@ -46,30 +46,30 @@ def imports_of(path: Path) -> set[str]:
             found.add(node.module)
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    rooms = {name.split(".")[1] for name in found if name.startswith("anyvar_step.")}
-    return {room for room in rooms if not room.startswith(("_", "VRS"))}
+    packages = {name.split(".")[1] for name in found if name.startswith("anyvar_step.")}
+    return {package for package in packages if not package.startswith(("_", "VRS"))}
 
 
-def ways() -> dict[str, set[str]]:
-    """What each room imports from others."""
-    found: dict[str, set[str]] = {room: set() for layer in LAYERS for room in layer}
+def imports() -> dict[str, set[str]]:
+    """What each package imports from others."""
+    found: dict[str, set[str]] = {package: set() for layer in LAYERS for package in layer}
     for path in PACKAGE.rglob("*.py"):
-        room = path.relative_to(PACKAGE).with_suffix("").parts[0]
-        if room in found:
-            found[room] |= imports_of(path) - {room}
+        package = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        if package in found:
+            found[package] |= imports_of(path) - {package}
     return found
 
 
 def _shown(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
-    """The ways that no other way implies, so that the picture can be read; those within a layer apart."""
+    """The imports that no others imply, so that the figure can be read; those within a layer apart."""
     reach: dict[str, set[str]] = {}
     for layer in LAYERS:
-        for room in layer:
-            below = {other for other in graph[room] if other in reach}
-            reach[room] = below.union(*(reach[other] for other in below))
+        for package in layer:
+            below = {other for other in graph[package] if other in reach}
+            reach[package] = below.union(*(reach[other] for other in below))
     return [
-        (room, other)
-        for room, others in graph.items()
+        (package, other)
+        for package, others in graph.items()
         for other in sorted(others)
         if not any(other in reach.get(between, ()) for between in others - {other})
     ]
@@ -84,28 +84,28 @@ def _curve(x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def picture() -> str:
-    """The layers from top to bottom as SVG, with an arrow for each way."""
+    """The layers from top to bottom as SVG, with an arrow for each import."""
     height = _ROW * len(LAYERS)
     place: dict[str, tuple[float, float]] = {}
     for number, layer in enumerate(LAYERS):
-        for index, room in enumerate(layer):
+        for index, package in enumerate(layer):
             x = _WIDTH * (index + 0.5) / len(layer) + (number % 2 * 2 - 1) * _ASIDE * (len(layer) < 4)
-            place[room] = (x, height - _ROW * (number + 0.5))
+            place[package] = (x, height - _ROW * (number + 0.5))
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">',
-        "<title>The rooms of anyvar_step: what imports what, from cli down to errors</title>",
+        "<title>The packages of anyvar_step: what imports what, from cli down to errors</title>",
         f"<style>{_STYLE}</style>",
     ]
-    for room, other in _shown(ways()):
-        lines.append(f'<path class="way" d="{_curve(*place[room], *place[other])}"/>')
-    for room, (x, y) in place.items():
+    for package, other in _shown(imports()):
+        lines.append(f'<path class="way" d="{_curve(*place[package], *place[other])}"/>')
+    for package, (x, y) in place.items():
         left, top = x - _BOX / 2, y - _TALL / 2
         lines.append(
-            f'<rect class="room" x="{left:.0f}" y="{top:.0f}" width="{_BOX}" height="{_TALL}" rx="6"/>'
+            f'<rect class="package" x="{left:.0f}" y="{top:.0f}" width="{_BOX}" height="{_TALL}" rx="6"/>'
         )
-        lines.append(f'<text class="name" x="{x:.0f}" y="{y + 5:.0f}">{room}</text>')
+        lines.append(f'<text class="name" x="{x:.0f}" y="{y + 5:.0f}">{package}</text>')
     return "\n".join([*lines, "</svg>\n"])
 
 
 if __name__ == "__main__":
-    (DOCS / "rooms.svg").write_text(picture(), encoding="utf-8")
+    (DOCS / "packages.svg").write_text(picture(), encoding="utf-8")
