@@ -71,7 +71,7 @@ def cut(message: bytes) -> bytes:
 
 
 def expected(theirs: bytes, line: bytes, for_ref: bool) -> dict[bytes, bytes]:
-    """The reference implementation's fields with the deviations that we mean (CONTRACTS.md §4).
+    """The reference implementation's fields with our deviations (docs/contract.md#vrs-differences).
 
     An ALT that only begins with nucleotides (breakends) is no sequence; a field without value is not
     written; REF is checked only where an allele is translated; an error shows 50 bases of a sequence.

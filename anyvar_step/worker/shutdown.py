@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the clock, at the signal's mark, and at what is on its way from Redis.
 LOOK_SECONDS = 0.2
-#: Seconds within which a second SIGTERM is the same order again: some senders repeat theirs (PITFALLS.md 21).
+#: Seconds within which a second SIGTERM repeats the first (docs/contract.md#workflow-engines).
 SAME_ORDER_SECONDS = 2.0
 
 

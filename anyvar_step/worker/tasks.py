@@ -1,4 +1,4 @@
-"""AnyVar's Celery tasks, served by us: the same names, arguments, results and failures (CONTRACTS.md §2)."""
+"""AnyVar's Celery tasks: its names, arguments, results and failures (docs/contract.md#celery-messages)."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def test_a_failed_run_is_told_in_every_combination(
                 answer = run_client(url, path)
                 assert answer.status_code == int(FAILURE_CODE)
                 assert answer.json()["error_code"] == "RUN_FAILURE"
-    # AnyVar's own web API and worker leave the input of a failed run behind (CONTRACTS.md §3).
+    # AnyVar's own web API and worker leave the input of a failed run behind (docs/contract.md#web-api).
     if letter != "b":
         assert deployment.site.left_over() == before
 

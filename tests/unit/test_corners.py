@@ -96,7 +96,7 @@ def test_what_vrs_cannot_name_gets_a_dot_and_the_others_their_ids(tmp_path: Path
 
 
 def test_alleles_of_a_hundred_thousand_bases_are_named(tmp_path: Path) -> None:
-    """Each id follows from the whole sequence: the texts of CONTRACTS.md §4, worked out here."""
+    """Each id follows from the whole sequence (docs/contract.md#vrs-identifiers)."""
     inserted = "".join(random.Random(8).choices("ACGT", k=100_000))
     first = next(base for base in "ACGT" if base not in (GENOME[1000], inserted[-1], GENOME[999]))
     inserted = first + inserted[1:-1] + first

@@ -10,7 +10,7 @@ from anyvar_step import settings
 from anyvar_step.errors import ConfigurationError
 from anyvar_step.runs.queue import celery_config
 
-#: CONTRACTS.md §1 and AnyVar's documentation.
+#: docs/contract.md#environment and AnyVar's documentation.
 DEFAULTS = {
     "ANYVAR_VCF_ASYNC_WORK_DIR": None,
     "ANYVAR_VCF_ASYNC_FAILURE_STATUS_CODE": 500,

@@ -1,4 +1,4 @@
-"""A view of a directory that shows late what others did in it, as an NFS client's caches do (PITFALLS.md 15).
+"""A view of a directory that shows changes late, as an NFS client's does (docs/contract.md#file-systems).
 
     python lagging.py SOURCE MOUNT SECONDS
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.services
 
 @fault("visibility timeout shorter than the run: Redis delivers it twice", 0)
 def delivered_twice(trial: Trial) -> None:
-    """Some other app on the broker has the short timeout; the shortest of all wins (PITFALLS.md 4)."""
+    """Another app on the broker has a short timeout; the shortest wins (docs/contract.md#environment)."""
     hasty = load(trial.site.environ).model_copy(update={"visibility_timeout": 0})
     with trial.worker(), trial.worker():
         call = trial.step()
