@@ -51,6 +51,9 @@ ANSWERS = (
     {"status": "ok", "workers": "ok", "processes": 4},
 )
 
+TOKEN = "a-token-of-the-list"
+BEARER = f"Bearer {TOKEN}".encode()
+
 
 def message(draw: random.Random) -> bytes:
     """One of kombu's messages with another body, other headers, or in a worker's hands."""
@@ -162,7 +165,7 @@ def test_a_changed_request_gets_an_answer(
     """No 5xx but 503, from the whole application as uvicorn would call it."""
     monkeypatch.setattr(runs, "LINGER", 0.001)  # there is no upload on its way
     monkeypatch.setattr(routes, "LONGEST_WAIT", 0.001)  # no worker is there to wait for
-    place = Settings(broker_url=redis_url, backend_url=redis_url, work_dir=tmp_path, auth_tokens=("token",))
+    place = Settings(broker_url=redis_url, backend_url=redis_url, work_dir=tmp_path, auth_tokens=(TOKEN,))
     # 418 is the answer of a run that failed or was cancelled.
     place = place.model_copy(update={"task_default_queue": f"fuzz-web-{SEED}", "failure_status_code": 418})
     body = (
@@ -178,7 +181,9 @@ def test_a_changed_request_gets_an_answer(
             path = quote(mutated(draw, path.encode()), safe="/%")
         kind = b"multipart/form-data; boundary=edge"
         sent = {
-            b"authorization": b"Bearer token" if draw.random() < 0.9 else mutated(draw, b"Bearer token"),
+            b"authorization": f"Bearer {TOKEN}".encode()
+            if draw.random() < 0.9
+            else mutated(draw, f"Bearer {TOKEN}".encode()),
             b"content-type": kind if draw.random() < 0.8 else mutated(draw, kind),
             b"prefer": mutated(draw, b"wait=0"),
             b"range": mutated(draw, b"bytes=0-5"),
