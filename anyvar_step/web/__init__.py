@@ -1,6 +1,6 @@
-"""The web API: AnyVar's run endpoints (CONTRACTS.md §3) over the Celery transport, with FastAPI.
+"""The web API: AnyVar's run endpoints (docs/contract.md#web-api) over the Celery transport, with FastAPI.
 
-``app`` puts it together; ``submitting`` and ``routes`` are the endpoints, ``asking`` what they share;
-``runs`` does their work in threads, ``upload`` and ``handout`` are the way in and out of a VCF, ``serving``
-binds and serves.
+``app`` is the application and its server; ``auth`` checks tokens; ``protection`` checks hosts and origins and
+limits time; ``routes`` and ``variations`` are the endpoints; ``runs`` does their work in threads; ``uploads``
+receives VCFs.
 """

@@ -1,4 +1,4 @@
-"""Runs as they are asked for and dropped: AnyVar's paths, bodies, headers and codes (CONTRACTS.md §3)."""
+"""The endpoints of VCF runs: paths, bodies, headers and codes as in docs/contract.md#web-api."""
 
 from __future__ import annotations
 

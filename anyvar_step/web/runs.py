@@ -253,7 +253,7 @@ class Runs:
     def free(self, run_id: str) -> bool:
         """Whether a new run may have that id; a run whose end has been told gives it up, as with AnyVar.
 
-        A cancelled run does not: workers refuse its id for long (PITFALLS.md 1).
+        A cancelled run does not: workers refuse its id for long (docs/contract.md#celery-messages).
         """
         with self._transport() as transport:
             if transport.state.cancel_requested(run_id):

@@ -41,7 +41,8 @@ def refusal_to_ingest(uploaded: Uploaded) -> str:
 def expected_seconds(uploaded: Uploaded, per_record: float) -> int:
     """Seconds that the run will take about, at least 1; from the records in the upload's first part.
 
-    Counted in records, not in bytes, so that compressed uploads get a fair answer, too (CONTRACTS.md §3).
+    Counted in records, not in bytes, so that compressed uploads get a fair answer, too
+    (docs/contract.md#web-api).
     """
     staged = uploaded.staged
     try:
