@@ -91,6 +91,10 @@ def heeding_modes() -> tuple[str, ...]:
     return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
 
+#: For runs that are disturbed while they are at work: the compiled engine would be done too soon.
+LONG_RUNS = {"ANYVAR_STEP_ENGINE": "python"}
+
+
 @dataclass
 class Site:
     """One deployment: a work dir, a queue of its own on a shared Redis, and processes to clean away."""

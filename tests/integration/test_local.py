@@ -59,7 +59,15 @@ def test_files_and_report_are_those_of_a_run_on_a_worker(
         done = served.run("annotate", source, "-o", folder / name, *beside, *report, *way)
         assert done.returncode == 0, done.stderr
         told = json.loads((folder / "report.json").read_text())
-        for varying in ("seconds", "records_per_second", "finished", "worker", "settings", "run_id"):
+        for varying in (
+            "output",
+            "seconds",
+            "records_per_second",
+            "finished",
+            "worker",
+            "settings",
+            "run_id",
+        ):
             assert varying in told
             del told[varying]
         files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "report.json"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pysam
 import pytest
 from servers import RedisServer
-from support import Site, stored, until, write_vcf
+from support import LONG_RUNS, Site, stored, until, write_vcf
 
 from anyvar_step.models import State
 from anyvar_step.runs.state import RunState
@@ -222,6 +222,7 @@ def test_a_worker_at_work_stops_when_its_run_is_cancelled(
     with big.open("a") as file:
         for _ in range(60):
             file.writelines(body[4:])
+    site.extra = LONG_RUNS
     with site.worker():
         step = site.start("annotate", str(big), "-o", str(tmp_path / "out.vcf"), "--run-id", f"by-{by}")
         until(lambda: any("_outputvcf" in path.name for path in site.left_over()))

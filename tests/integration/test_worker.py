@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, Site, stored, until, write_vcf
+from support import LONG_RUNS, ROOT, Site, stored, until, write_vcf
 
 from anyvar_step.models import State
 from anyvar_step.runs.keys import ANNOTATE_VCF, meta_key, step_key
@@ -232,7 +232,7 @@ def test_a_worker_drops_a_run_whose_step_was_killed_long_ago(
 def test_the_soft_time_limit_fires_and_ends_the_run_as_time_limit_exceeded(
     site: Site, genome: Path, tmp_path: Path
 ) -> None:
-    site.extra = {"CELERY_SOFT_TIME_LIMIT": "1", "CELERY_TASK_TIME_LIMIT": "60"}
+    site.extra = {"CELERY_SOFT_TIME_LIMIT": "1", "CELERY_TASK_TIME_LIMIT": "60", **LONG_RUNS}
     source = tmp_path / "long.vcf"
     source.write_bytes(long_vcf(source, genome, 40))
     with site.worker():
@@ -248,7 +248,7 @@ def test_the_soft_time_limit_is_heard_wherever_its_signal_meets_the_worker(
     source = tmp_path / "long.vcf"
     source.write_bytes(long_vcf(source, genome))
     deaf = copy.copy(site)
-    deaf.extra = {"PYTHONPATH": f"{Path(__file__).with_name('deaf')}:{ROOT}"}
+    deaf.extra = {"PYTHONPATH": f"{Path(__file__).with_name('deaf')}:{ROOT}", **LONG_RUNS}
     with deaf.worker():
         done = site.run("annotate", source, "-o", tmp_path / "out.vcf")
     assert done.returncode == 124, done.stderr

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import Site, until, write_vcf
+from support import LONG_RUNS, Site, until, write_vcf
 
 from anyvar_step.embedded import private_redis
 from anyvar_step.runs.state import RunState
@@ -45,6 +45,11 @@ def state_of(runs: RunState, run_id: str) -> str:
     return str(meta["status"]) if meta else "unknown"
 
 
+@pytest.fixture(autouse=True)
+def _long_runs(site: Site) -> None:
+    site.extra = {**LONG_RUNS}
+
+
 def at_work(state: RunState, run_id: str) -> bool:
     return state_of(state, run_id) == "PROGRESS"
 
@@ -78,7 +83,7 @@ def test_reserved_runs_go_to_another_worker_while_the_old_one_still_works(
     site: Site, state: RunState, long_vcf: Path, genome: Path, tmp_path: Path
 ) -> None:
     """Celery's own shutdown keeps them until its run ends, a killed worker for the visibility timeout."""
-    site.extra = {"CELERY_WORKER_PREFETCH_MULTIPLIER": "4"}
+    site.extra = {"CELERY_WORKER_PREFETCH_MULTIPLIER": "4", **LONG_RUNS}
     small = [write_vcf(tmp_path / f"{seed}.vcf", genome, seed=seed) for seed in range(3)]
     with site.worker() as old:
         first = submit(site, long_vcf)
