@@ -142,7 +142,7 @@ def test_a_worker_whose_redis_is_gone_still_ends_when_told(
     genome: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with private_redis(tmp_path_factory.mktemp("redis")) as url:
-        site = Site(tmp_path / "site", url, genome)
+        site = Site(tmp_path / "alone", url, genome)
         worker = site.start("worker", "--concurrency", "1", "--idle-timeout", "1h")
         assert worker.stderr is not None
         until(lambda: "ready." in worker.stderr.readline())  # type: ignore[union-attr]
