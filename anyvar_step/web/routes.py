@@ -31,12 +31,20 @@ from anyvar_step.models import (
     RunRequest,
 )
 from anyvar_step.runs.connection import ping
-from anyvar_step.runs.keys import is_run_id
 from anyvar_step.runs.manifest import content_digest, manifest_of
 from anyvar_step.settings import Settings
 from anyvar_step.web import runs as answers
 from anyvar_step.web import uploads
-from anyvar_step.web.runs import LONGEST_WAIT, Refused, Runs, ended, runs_of, settings_of
+from anyvar_step.web.runs import (
+    LONGEST_WAIT,
+    Refused,
+    Runs,
+    check_run_id,
+    ended,
+    runs_of,
+    settings_of,
+    stored_run_id,
+)
 from anyvar_step.web.uploads import Uploaded, drop, receive_vcf
 
 router = APIRouter()
@@ -243,10 +251,10 @@ async def annotate_vcf(
     asked = RunRequest(
         options=options,
         output_format=wanted,
-        run_id=run_id,
+        run_id=stored_run_id(run_id),
         **query.model_dump(include={"force", "compress_level", "existing", "command", "piece"}),
     )
-    return await _run(request, query, uploaded, asked, holder, ids=2 if query.for_ref else 1)
+    return await _run(request, query, run_id, uploaded, asked, holder, ids=2 if query.for_ref else 1)
 
 
 @upload_router.put(
@@ -261,7 +269,8 @@ async def ingest_annotated_vcf(request: Request, query: Annotated[Ingestion, Que
     options = IngestOptions.model_validate(
         query.model_dump(include={"assembly", "allow_async_write", "require_validation"})
     )
-    return await _run(request, query, uploaded, RunRequest(options=options, run_id=run_id), "", ids=2)
+    asked = RunRequest(options=options, run_id=stored_run_id(run_id))
+    return await _run(request, query, run_id, uploaded, asked, "", ids=2)
 
 
 async def _upload(request: Request, query: Submission) -> tuple[str, Uploaded]:
@@ -274,8 +283,9 @@ async def _upload(request: Request, query: Submission) -> tuple[str, Uploaded]:
             [{"type": "string_pattern_mismatch", "loc": where, "msg": message, "input": query.assembly}]
         )
     run_id = query.run_id or str(uuid.uuid4())
-    if not is_run_id(run_id):
-        raise Refused(400, "a run id has up to 128 letters, digits, dots, dashes and underscores")
+    check_run_id(run_id)
+    if "/" in run_id or run_id in {".", ".."}:  # its path would be another one; AnyVar cannot find it either
+        raise Refused(400, "a run id has no slash and is not a dot or two")
     runs = runs_of(request)
     if not await run_in_threadpool(runs.free, run_id):
         raise _in_use(run_id)
@@ -291,6 +301,7 @@ def _in_use(run_id: str) -> Refused:
 async def _run(
     request: Request,
     query: Submission,
+    run_id: str,
     uploaded: Uploaded,
     asked: RunRequest,
     holder: str,
@@ -305,10 +316,10 @@ async def _run(
     digest = content_digest(uploaded.staged.sha256, asked)
     manifest: Manifest = manifest_of(uploaded.staged, uploaded.name, asked, digest, asked.run_id)
     if not await run_in_threadpool(runs.start, manifest, uploaded.staged, holder):
-        raise _in_use(asked.run_id)
+        raise _in_use(run_id)
     if query.run_async:
-        return answers.submitted(manifest, seconds)
-    status = await ended(request, asked.run_id, holder, None)
+        return answers.submitted(run_id, seconds)
+    status = await ended(request, run_id, holder, None)
     if status.running:  # the client has hung up, and nobody else knows of the run
-        await run_in_threadpool(runs.end, asked.run_id)
+        await run_in_threadpool(runs.end, run_id)
     return await answers.of(runs, status)

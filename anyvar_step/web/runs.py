@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import queue
@@ -12,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 from fastapi import Request
@@ -34,11 +36,33 @@ from anyvar_step.runs.state import run_status
 from anyvar_step.runs.work_dir import Staged, WorkDir
 from anyvar_step.settings import Settings
 
+#: Characters of a client's run id.
+LONGEST_RUN_ID = 512
 
-def submitted(manifest: Manifest, seconds: int) -> JSONResponse:
+
+def check_run_id(run_id: str) -> None:
+    """Raise Refused for a run id that no header, log line or path can hold; AnyVar takes any text."""
+    if len(run_id) > LONGEST_RUN_ID or not run_id.isprintable():
+        raise Refused(400, f"a run id has up to {LONGEST_RUN_ID} printable characters")
+
+
+def stored_run_id(run_id: str) -> str:
+    """The id under which a client's run is stored: it names a folder, Redis keys and the Celery task.
+
+    A safe id is stored as it is, any other as a hash: no text of a client's becomes a path.
+    """
+    return run_id if is_run_id(run_id) else f"id-{hashlib.sha256(run_id.encode()).hexdigest()}"
+
+
+def location(run_id: str) -> str:
+    """The path of a run."""
+    return f"/vcf/{quote(run_id, safe='')}"
+
+
+def submitted(run_id: str, seconds: int) -> JSONResponse:
     """202 for a run that has just been queued; ``seconds`` is how long it will take about."""
-    where = f"/vcf/{manifest.run_id}"
-    body = _status(manifest.run_id, "PENDING", f"Run submitted. Its status is at {where}")
+    where = location(run_id)
+    body = _status(run_id, "PENDING", f"Run submitted. Its status is at {where}")
     return JSONResponse(body, 202, headers={"Location": where, "Retry-After": str(seconds)})
 
 
@@ -80,7 +104,7 @@ def _completed(runs: Runs, status: RunStatus) -> str:
 
 def _running(status: RunStatus) -> JSONResponse:
     progress = status.progress.model_dump() if status.progress else None
-    body = _status(status.run_id, "PENDING", f"Run not completed. Its status is at /vcf/{status.run_id}")
+    body = _status(status.run_id, "PENDING", f"Run not completed. Its status is at {location(status.run_id)}")
     more = {STATE: status.status, PROGRESS: progress}
     return JSONResponse(body | more, 202, headers={"Retry-After": str(RETRY_AFTER)})
 
@@ -97,7 +121,7 @@ async def _file(runs: Runs, status: RunStatus) -> Response:
         with path.open("rb") as file:
             kind = "application/gzip" if file.read(2) == b"\x1f\x8b" else "text/plain"
         # A synchronous PUT is not told its run's id in the body.
-        return Handout(path, kind, on_sent, {"Location": f"/vcf/{status.run_id}"})
+        return Handout(path, kind, on_sent, {"Location": location(status.run_id)})
 
     return await run_in_threadpool(make)
 
@@ -255,6 +279,7 @@ class Runs:
 
         A cancelled run does not: workers refuse its id for long (docs/contract.md#celery-messages).
         """
+        run_id = stored_run_id(run_id)
         with self._transport() as transport:
             if transport.state.cancel_requested(run_id):
                 return False
@@ -279,8 +304,9 @@ class Runs:
 
     def look(self, run_id: str, holder: str = "") -> RunStatus:
         """The run's status; a live run's state does not expire while somebody asks for it."""
-        if not is_run_id(run_id):
-            return RunStatus(run_id=run_id, status_code=404, status="NOT_FOUND", message="Run not found")
+        return self._look(stored_run_id(run_id), holder).model_copy(update={"run_id": run_id})
+
+    def _look(self, run_id: str, holder: str) -> RunStatus:
         with self._transport() as transport:
             status = transport.status(run_id)
             if status.missing and transport.state.cancel_requested(run_id):
@@ -296,7 +322,7 @@ class Runs:
 
     def digest(self, run_id: str) -> str:
         """The digest of the run's content, empty where nobody can say."""
-        folder = self.workdir.find(run_id) if is_run_id(run_id) else None
+        folder = self.workdir.find(stored_run_id(run_id))
         manifest = self.workdir.manifest(folder) if folder else None
         return manifest.digest if manifest else ""
 
@@ -314,7 +340,7 @@ class Runs:
 
     def report(self, status: RunStatus) -> RunReport | None:
         """Our worker's report on the run; AnyVar's workers write none."""
-        folder, manifest = self.workdir.find_run(status.run_id)
+        folder, manifest = self.workdir.find_run(stored_run_id(status.run_id))
         if folder is None or manifest is None:
             return None
         return self.workdir.report(folder, manifest)
@@ -323,12 +349,14 @@ class Runs:
 
     def sent(self, run_id: str, start: int, end: int, size: int) -> None:
         """Note what a client was sent; once that is all, the result stays for GRACE seconds more."""
+        run_id = stored_run_id(run_id)
         with self._transport() as transport:
             if transport.state.deliveries.record_sent(run_id, start, end) >= size:
                 transport.state.deliveries.mark_delivered(run_id)
 
     def told_failure(self, run_id: str) -> None:
         """A client knows that the run failed: its files can go; its answer stays for GRACE seconds more."""
+        run_id = stored_run_id(run_id)
         folder = self.workdir.find(run_id)
         if folder:
             remove_tree(folder)
@@ -337,8 +365,7 @@ class Runs:
 
     def end(self, run_id: str, holder: str = "") -> bool:
         """Cancel the run, or drop it where it has ended, unless others hold a lease; False = not known."""
-        if not is_run_id(run_id):
-            return False
+        run_id = stored_run_id(run_id)
         with self._transport() as transport:
             status = transport.status(run_id)
             if status.missing:

@@ -21,12 +21,12 @@ from anyvar_step.runs.keys import REGISTER_VARIATIONS
 from anyvar_step.runs.queue import Queue
 from anyvar_step.runs.state import RunState, run_status
 from anyvar_step.settings import Settings
-from anyvar_step.web.runs import Refused, settings_of
+from anyvar_step.web.runs import Refused, check_run_id, settings_of
 
 router = APIRouter()
 
-#: Bytes of a request's body, and characters of a run id, which becomes a part of Redis keys.
-LONGEST_BODY, LONGEST_RUN_ID = 16 << 20, 512
+#: Bytes of a request's body.
+LONGEST_BODY = 16 << 20
 #: Seconds for which an unknown run is looked for, and between two looks, as AnyVar has them.
 LOOK_SECONDS, LOOK_EVERY = 5.0, 0.5
 #: Retry-After of a run at work, as AnyVar has it.
@@ -45,7 +45,7 @@ async def register_variations(
             400, "variations are registered with run_async=true only; AnyVar's own web API does both"
         )
     run_id = run_id or str(uuid.uuid4())
-    _check_run_id(run_id)
+    check_run_id(run_id)
     variations = await _variations(request)
     settings = settings_of(request)
     if not await run_in_threadpool(_submit, settings, run_id, variations):
@@ -62,7 +62,7 @@ async def register_variations(
 @router.get("/variations/{run_id:path}", summary="Status or result of a registration", response_model=None)
 async def get_variations_run(request: Request, run_id: str) -> Response:
     """200 with the worker's list, 202 while it works, 404 for an unknown run, or the failure code."""
-    _check_run_id(run_id)
+    check_run_id(run_id)
     settings = settings_of(request)
     until = time.monotonic() + LOOK_SECONDS
     while (meta := await run_in_threadpool(_meta, settings, run_id)) is None and time.monotonic() < until:
@@ -80,12 +80,6 @@ async def get_variations_run(request: Request, run_id: str) -> Response:
         return JSONResponse({"error": status.message, "error_code": status.error_code}, status.status_code)
     assert meta is not None
     return JSONResponse(meta["result"])
-
-
-def _check_run_id(run_id: str) -> None:
-    """AnyVar takes any text for a run id; so does this, but for what no header or log line can hold."""
-    if len(run_id) > LONGEST_RUN_ID or not run_id.isprintable():
-        raise Refused(400, f"a run id has up to {LONGEST_RUN_ID} printable characters")
 
 
 async def _variations(request: Request) -> list[Any]:

@@ -14,7 +14,7 @@ import httpx
 import pysam
 import pytest
 import redis
-from support import HEADER, Site, stored, write_vcf
+from support import HEADER, Site, stored, until, write_vcf
 from webclient import FIELDS, ended, folders, put
 
 from anyvar_step.models import State
@@ -40,6 +40,32 @@ def test_an_asynchronous_run_is_accepted_polled_and_answered_with_the_vcf(
     assert result.status_code == 200
     assert result.headers["content-type"].startswith("text/plain")
     assert result.text.count("VRS_Allele_IDs=ga4gh:VA.") == 200
+
+
+@pytest.mark.parametrize("run_id", ["NA 12878: run\u00e9 #1?", "a..b", "%2e%2e", "x" * 300, "-rf", "\\..\\"])
+def test_any_run_id_that_anyvar_can_answer_is_taken(
+    http: httpx.Client, site: Site, vcf: Path, run_id: str
+) -> None:
+    """AnyVar takes any text; no such text becomes a path of the work dir."""
+    answer = put(http, vcf.read_bytes(), run_async=True, run_id=run_id)
+    assert answer.status_code == 202, answer.text
+    path = answer.headers["location"]
+    assert answer.json()["run_id"] == run_id
+    assert put(http, vcf.read_bytes(), run_async=True, run_id=run_id).status_code == 400
+    until(lambda: http.head(path).status_code == 200)
+    assert http.get(f"{path}/report").status_code == 200
+    result = http.get(path)
+    assert result.status_code == 200
+    assert result.headers["location"] == path
+    assert result.text.count("VRS_Allele_IDs=ga4gh:VA.") == 200
+    assert http.delete(path).status_code == 204
+    assert http.get(path).status_code == 404
+    assert site.left_over() == []
+
+
+@pytest.mark.parametrize("run_id", ["../up", "a/b", "..", ".", "a\nb", "a\0b", "x" * 513])
+def test_a_run_id_that_has_no_path_is_refused(http: httpx.Client, vcf: Path, run_id: str) -> None:
+    assert put(http, vcf.read_bytes(), run_async=True, run_id=run_id).status_code == 400
 
 
 def test_without_run_async_the_answer_is_the_vcf(http: httpx.Client, vcf: Path) -> None:
