@@ -95,7 +95,7 @@ def remove_tree(folder: Path, spare: Callable[[Path], bool] = lambda _: False) -
             doomed.rename(folder)
         raise
     if spared:
-        with suppress(OSError):  # somebody has made another of that name: then this one is not wanted
+        with suppress(OSError):  # another process has made a folder of that name, which is kept
             doomed.rename(folder)
             return False
     shutil.rmtree(doomed, ignore_errors=True)
@@ -180,7 +180,7 @@ def move_aside(paths: Iterable[Path]) -> Iterator[None]:
 
 
 def _hidden(path: Path) -> Path:
-    """A name beside the file's that nobody has."""
+    """An unused hidden name in the file's folder."""
     return path.with_name(f".{_short(path.name)}.{secrets.token_hex(6)}")
 
 
@@ -210,7 +210,7 @@ def temporary(path: Path | None) -> Iterator[Path]:
         with _apart() if path is None or is_stream(path) else _beside(real(path).absolute()) as part:
             yield part
     except BrokenPipeError:
-        raise  # whoever read standard output has had enough
+        raise  # the reader of standard output has closed it
     except OSError as error:
         raise from_os(error, f"cannot write the output {path or 'to ' + tempfile.gettempdir()}") from error
 

@@ -1,4 +1,4 @@
-"""What somebody who looks at last night's runs should look at first."""
+"""Selection of the samples that need attention first in a report over many runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's life: check what it needs, prepare it once for all processes, serve the queue."""
+"""Worker start-up: check the requirements, prepare the references and the store once, serve the queue."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def keep_house(app: Celery, settings: Settings, workdir: WorkDir) -> None:
     broom = SweepScheduler(settings, workdir)
 
     class Housekeeping(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-        """Celery's seam: told of the event loop, and of the end of a connection."""
+        """Bootstep that Celery calls when the event loop starts and when the connection ends."""
 
         requires = (Tasks,)
         timer: Any = None
@@ -87,7 +87,7 @@ def serve(
 ) -> None:
     """Serve AnyVar's tasks until the end of its lifetime or SIGTERM: what is at work is finished.
 
-    A second SIGTERM hands back what is at work, too. ``metrics_at`` is the host and port of its metrics.
+    A second SIGTERM requeues the started runs, too. ``metrics_at`` is the host and port of its metrics.
 
     Raises ConfigurationError, Unavailable or FileTrouble, before the first run, for what would fail each.
     """
@@ -104,7 +104,7 @@ def serve(
     references = _prepare_references(settings)
     app = make_app(settings)
     broker.install(app, settings)
-    # Gossip and mingle let workers talk to each other; ours have nothing to say, and each costs connections.
+    # Gossip and mingle exchange messages between workers: not needed here, and each costs connections.
     talk = ["--without-gossip", "--without-mingle"]
     arguments = ["--concurrency", str(concurrency), "--hostname", name, "--loglevel", loglevel]
     plain = ["--no-color"] if os.environ.get("NO_COLOR") else []
@@ -117,7 +117,7 @@ def serve(
 
 
 def _serve(app: Celery, arguments: list[str]) -> None:
-    """Celery's worker, to its end; it logs what ends it before its time, and would exit 0."""
+    """Run Celery's worker until it ends. Celery logs a premature end but exits 0: raise instead."""
     begun: list[Any] = []
 
     def note(sender: Any, **_: object) -> None:
@@ -136,14 +136,14 @@ def _serve(app: Celery, arguments: list[str]) -> None:
 
 
 def _share(**_: object) -> None:
-    """Keep what a process has from its parent out of its collections, which would copy all they look at."""
+    """Exclude the objects inherited from the parent from garbage collection, which would copy their pages."""
     gc.freeze()
 
 
 def _observed(
     settings: Settings, metrics_at: tuple[str, int] | None, processes: int
 ) -> AbstractContextManager[Observe]:
-    """Who is told of each run: the metrics, if they are wanted."""
+    """The context that yields the ``Observe`` of each run: the metrics' if ``metrics_at`` is set."""
     if metrics_at is None:
         return nullcontext(unobserved)
     from anyvar_step.worker.metrics import metrics

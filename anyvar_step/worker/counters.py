@@ -28,9 +28,9 @@ _TASKS = {AnnotateOptions: "annotate_vcf", IngestOptions: "ingest_annotated_vcf"
 
 
 class Counters:
-    """The counters of this process; Celery's signals tell of ends, ``observe`` of what a run did.
+    """The counters of this process: Celery's signals count runs, ``observe`` counts their records.
 
-    A process that is killed tells nothing, and its parent is told of the failure instead.
+    A process that is killed counts nothing; Celery signals its failure in the parent process.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ def _task_of(sender: Any) -> str:
 
 
 class Gauges(Collector):
-    """What is looked up when Prometheus asks, in the worker's parent process."""
+    """Gauges that are read at each scrape, in the worker's parent process."""
 
     def __init__(self, settings: Settings, processes: int) -> None:
         self._queue = Queue(settings)

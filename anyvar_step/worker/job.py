@@ -92,12 +92,12 @@ class Registrations:
 
 
 References = Callable[[str], reference.Reference]
-#: Told of each run that was done: what was asked for, and what came of it.
+#: Called after each finished run with its options and its outcome.
 Observe = Callable[[AnnotateOptions | IngestOptions, pipeline.Outcome], None]
 
 
 def unobserved(options: AnnotateOptions | IngestOptions, outcome: pipeline.Outcome) -> None:
-    """Nobody wants to know."""
+    """Do nothing: the ``Observe`` of a worker without metrics."""
 
 
 class NothingToDo(Exception):
@@ -213,7 +213,7 @@ class Job:
         return self._held(Task(path, log, str(log) if options.require_validation else "", options, work))
 
     def _held(self, task: Task) -> str:
-        """The task's result, from work that no other worker does meanwhile, or has done before."""
+        """Do the task under the run's lock, unless an earlier delivery has done it; return its result."""
         self._workdir.contained(task.path)
         try:
             with RunLock(self._settings, self._run_id, self._worker, self._overdue) as lock:
@@ -228,14 +228,14 @@ class Job:
                         state.mark_lost(self._run_id, str(reason))
                     else:
                         state.write(self._run_id, State.REVOKED)
-                if task.path.parent.name == self._run_id:  # its step may be gone, and nobody else cleans up
+                if task.path.parent.name == self._run_id:  # its step may have ended without cleaning up
                     remove_tree(task.path.parent)
             raise NothingToDo(str(reason)) from reason
         except OSError as error:
             raise from_os(error, f"run {self._run_id} failed on {socket.gethostname()}") from error
 
     def _finished(self, task: Task) -> str | None:
-        """The result, when an earlier delivery has published it; SUCCESS must never become FAILURE."""
+        """The result if an earlier delivery has published it: SUCCESS must never become FAILURE."""
         with RunState(self._settings, LONG_RETRY) as state:
             meta = state.meta(self._run_id)
             if state.cancel_requested(self._run_id):

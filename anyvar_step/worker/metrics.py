@@ -22,10 +22,10 @@ _logger = logging.getLogger(__name__)
 def metrics(settings: Settings, host: str, port: int, *, processes: int) -> Iterator[Observe]:
     """Serve metrics at ``http://host:port/metrics`` while the block lasts; 0 = any free port.
 
-    To be entered before the worker forks. Raises ConfigurationError where the address cannot be had.
+    Enter it before the worker forks. Raises ConfigurationError if the address cannot be bound.
     """
     with tempfile.TemporaryDirectory(prefix="anyvar-step-metrics-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # prometheus_client looks at it once, when imported
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # prometheus_client reads it once, at import
         from prometheus_client import CollectorRegistry, start_http_server
         from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -44,7 +44,7 @@ def metrics(settings: Settings, host: str, port: int, *, processes: int) -> Iter
             ) from error
 
         def forget_socket(**_: Any) -> None:
-            """A process of the pool that outlives its parent must not keep the port."""
+            """Close the socket in a pool process, which may outlive its parent and would keep the port."""
             server.socket.close()
 
         worker_process_init.connect(forget_socket)

@@ -1,8 +1,8 @@
-"""The end of a worker: told by a signal, idle for long, or old enough, it drains before it goes.
+"""Shutdown of a worker: on a signal, after an idle time or at a maximum age, it drains and then ends.
 
-Draining: take nothing new, hand back at once what is reserved but not begun, finish what is at work. A second
-SIGTERM hands back what is at work, too. Measured with kombu 5.7 on Redis: Celery's own warm shutdown keeps
-the reserved runs until the run at work ends, and so may keep one that Redis sent at the last moment.
+Draining: take no new run, requeue at once the runs that are reserved but not started, finish the started
+ones. A second SIGTERM requeues the started runs, too. Measured with kombu 5.7 on Redis: Celery's own warm
+shutdown keeps the reserved runs until the started run ends, and may also keep one that Redis sent last.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from celery.worker.consumer.tasks import Tasks
 
 _logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at the clock, at the signal's mark, and at what is on its way from Redis.
+#: Seconds between two checks of the clock, of the received signals and of the pending Redis reply.
 LOOK_SECONDS = 0.2
 #: Seconds within which a second SIGTERM repeats the first (docs/contract.md#workflow-engines).
 SAME_ORDER_SECONDS = 2.0
@@ -40,11 +40,11 @@ class Lifetime:
 
 
 def limit(app: Celery, lifetime: Lifetime) -> None:
-    """Make the app's worker end by that lifetime, and drain on SIGTERM."""
+    """Limit the lifetime of the app's worker, and make it drain on SIGTERM."""
     drain = Drain(app.conf.task_default_queue, lifetime)
 
     class EndOfLife(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-        """Celery's seam: told of the event loop, and of the end of a connection."""
+        """Bootstep that Celery calls when the event loop starts and when the connection ends."""
 
         requires = (Tasks,)
 
@@ -58,7 +58,7 @@ def limit(app: Celery, lifetime: Lifetime) -> None:
 
 
 class Drain:
-    """Looks, in the worker's event loop, whether the end has come, and brings it about."""
+    """Checks in the worker's event loop whether the worker should end, and drains it."""
 
     def __init__(self, queue: str, lifetime: Lifetime) -> None:
         self._queue = queue
@@ -73,7 +73,7 @@ class Drain:
         self._ending = False
 
     def watch(self, consumer: Any, hub: Any) -> None:
-        """The worker is connected, and its loop is about to turn."""
+        """Start the checks; called when the worker is connected, before its event loop runs."""
         if self._end is None:
             self._end = signal.signal(signal.SIGTERM, self._on_signal)
             # Celery's own handler of Ctrl-C ends the worker with an error.
@@ -83,7 +83,7 @@ class Drain:
         self._timer = hub.call_repeatedly(LOOK_SECONDS, self._look)
 
     def unwatch(self) -> None:
-        """The worker stops, or lost its connection, and with it what was reserved."""
+        """Stop the checks; called when the worker stops or loses its connection and its reserved runs."""
         if self._consumer is None:
             return
         self._consumer = None
@@ -98,7 +98,7 @@ class Drain:
             if self._consumer is None:
                 self._finish()
         elif time.monotonic() - self._told > SAME_ORDER_SECONDS:
-            os.kill(os.getpid(), signal.SIGQUIT)  # Celery's cold shutdown requeues what is at work
+            os.kill(os.getpid(), signal.SIGQUIT)  # Celery's cold shutdown requeues the started runs
 
     def _look(self) -> None:
         if self._told is None and (reason := self._reason()):
@@ -131,7 +131,7 @@ class Drain:
         return None
 
     def _hand_back(self) -> None:
-        """Requeue the runs that no process has begun: those that wait for a free one."""
+        """Requeue the reserved runs that no process has started."""
         self._consumer.controller.semaphore.clear()
         waiting = [request for request in state.reserved_requests if request._apply_result is None]
         for request in waiting:
@@ -140,7 +140,7 @@ class Drain:
             _logger.info("handed back %d reserved runs", len(waiting))
 
     def _finish(self) -> None:
-        """Celery's warm shutdown: the loop ends, and the worker once nothing is at work."""
+        """Start Celery's warm shutdown: the worker ends once its started runs are finished."""
         if not self._ending:
             self._ending = True
             self._end(signal.SIGTERM, None)

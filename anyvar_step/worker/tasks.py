@@ -74,9 +74,9 @@ class SoftLimit:
 
 
 def register(app: Celery, settings: Settings, observe: Observe) -> None:
-    """Make the app serve AnyVar's tasks; ``observe`` is told of what each run did."""
+    """Make the app serve AnyVar's tasks; ``observe`` is called after each finished run."""
     references, registrations, limit = References(settings), Registrations(settings), SoftLimit()
-    # Celery logs what a task says it throws in one line; all else with a traceback.
+    # Celery logs the exceptions in ``throws`` in one line, all others with a traceback.
     told = {"throws": (StepError,)}
 
     @app.task(name=ANNOTATE_VCF, bind=True, **told)  # type: ignore[untyped-decorator]
@@ -125,7 +125,7 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
 
 
 def asked(kind: type[Options], path: object, **options: object) -> tuple[Path, Options]:
-    """What the message asks for. Raises ConfigurationError where it was not made by a step or web API."""
+    """Parse the task's arguments. Raises ConfigurationError if they are not those of a step or web API."""
     try:
         if not isinstance(path, str):
             raise TypeError("input_file_path is no text")
@@ -135,9 +135,9 @@ def asked(kind: type[Options], path: object, **options: object) -> tuple[Path, O
 
 
 def refuse_newer(arguments: Mapping[str, Any]) -> None:
-    """Pass over arguments of later versions of AnyVar that ask for nothing (false, None, empty).
+    """Ignore unknown arguments, of later AnyVar versions, whose value is false, None or empty.
 
-    Raises ConfigurationError for others: the run would differ from what its caller asked for.
+    Raises ConfigurationError for others: the run would differ from its caller's request.
     """
     if asking := [f"{name}={value!r}"[:100] for name, value in arguments.items() if value]:
         raise ConfigurationError(
@@ -148,7 +148,7 @@ def refuse_newer(arguments: Mapping[str, Any]) -> None:
 
 
 def delivered(work: Any, path: Path, options: Any, *, limit: int) -> str:
-    """The job's result, with its endings in the words that Celery and AnyVar's web API know.
+    """Run the job and translate its exceptions into those of Celery and AnyVar's web API.
 
     The soft limit becomes billiard's TimeLimitExceeded, which AnyVar answers as TIME_LIMIT_EXCEEDED.
     """
