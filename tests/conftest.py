@@ -111,7 +111,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, redis_url: str, genome: Pat
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of real engines and clusters, whose timing is not ours, as flaky: they get a second try."""
+    """Mark the tests of real engines and clusters, whose timing is not ours, as flaky: two tries."""
     for item in items:
         if item.get_closest_marker("services") and not item.get_closest_marker("flaky"):
             item.add_marker(pytest.mark.flaky(reruns=1))
