@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -239,23 +238,22 @@ def test_a_worker_at_work_stops_when_its_run_is_cancelled(
         assert site.run("annotate", small, "-o", tmp_path / "small.out.vcf").returncode == 0
 
 
-@pytest.mark.flaky(reruns=2)  # hundredths of a second, on a machine that others may use
-def test_waiting_costs_less_than_a_hundredth_of_a_core(site: Site, vcf: Path, tmp_path: Path) -> None:
+def test_waiting_costs_a_few_looks_a_second(site: Site, vcf: Path, tmp_path: Path) -> None:
+    """Looks are counted, not CPU time, which the kernel samples: a busy machine makes it appear more."""
     step = site.start("-v", "annotate", str(vcf), "-o", str(tmp_path / "out.vcf"), "--queue-timeout", "0")
     assert step.stderr is not None
     assert "submitted" in step.stderr.readline()
 
-    def cpu() -> float:
-        used = Path(f"/proc/{step.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK")
+    def wakes() -> int:
+        status = Path(f"/proc/{step.pid}/status").read_text()
+        return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
-    assert step.stderr.readline()
     with pytest.raises(subprocess.TimeoutExpired):
-        step.wait(1)  # past the quick looks of the beginning
-    before, begin = cpu(), time.monotonic()
+        step.wait(4)  # past the quick looks of the beginning
+    before, begin = wakes(), time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired):
         step.wait(5)
-    assert (cpu() - before) / (time.monotonic() - begin) <= 0.01
+    assert (wakes() - before) / (time.monotonic() - begin) <= 20
     step.terminate()
     step.communicate()
 

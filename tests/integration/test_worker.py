@@ -211,7 +211,7 @@ def test_another_worker_takes_over_from_a_killed_one(site: Site, genome: Path, t
 def test_a_worker_drops_a_run_whose_step_was_killed_long_ago(
     site: Site, genome: Path, tmp_path: Path
 ) -> None:
-    site.extra = {"ANYVAR_STEP_ABANDON_AFTER": "1"}
+    site.extra = {"ANYVAR_STEP_ABANDON_AFTER": "1", **LONG_RUNS}
     source = tmp_path / "long.vcf"
     source.write_bytes(long_vcf(source, genome, 60))
     step = site.start("-v", "annotate", str(source), "-o", str(tmp_path / "out.vcf"))

@@ -29,7 +29,7 @@ def long_vcf(genome: Path) -> Path:
     path = write_vcf(genome.with_name("long.vcf"), genome, records=20_000)
     body = path.read_text().partition("S1\n")[2]
     with path.open("a") as file:
-        for _ in range(80):
+        for _ in range(35):
             file.write(body)
     return path
 
