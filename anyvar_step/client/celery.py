@@ -80,9 +80,15 @@ class CeleryTransport:
         deadline = time.monotonic() + PUBLISH_SECONDS
         while (reserved := state.reserved_for(run_id)) and time.monotonic() < deadline:
             time.sleep(0.05)  # another step is about to queue it
-        folder, manifest = workdir.find_run(run_id)
-        status = run_status(run_id, state.meta(run_id), self.runs.settings.failure_status_code)
-        taken = manifest is None and status.status_code in (200, 202)
+        settings = self.runs.settings
+        deadline = time.monotonic() + min(settings.latency_wait, PUBLISH_SECONDS)
+        while True:
+            folder, manifest = workdir.find_run(run_id)
+            status = run_status(run_id, state.meta(run_id), settings.failure_status_code)
+            taken = manifest is None and status.status_code in (200, 202)
+            if not taken or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)  # a shared file system shows the folder late, or the run ends meanwhile
         if taken or (manifest and manifest.digest != digest):
             raise ConfigurationError(
                 f"run id {run_id} is in use by another input", "Choose another --run-id, or leave it out"

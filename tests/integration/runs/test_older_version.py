@@ -72,7 +72,11 @@ def test_runs_get_through_between_the_versions(
 def test_an_old_worker_serves_the_queue_and_stops_at_our_cancel_flag(
     site: Site, as_old: dict[str, str], genome: Path, tmp_path: Path
 ) -> None:
-    path = write_vcf(tmp_path / "long.vcf", genome, records=250_000)
+    path = write_vcf(tmp_path / "long.vcf", genome, records=20_000)
+    body = path.read_text().partition("S1\n")[2]
+    with path.open("a") as file:
+        for _ in range(100):
+            file.write(body)
     site.extra = as_old
     with site.worker():
         site.extra = {}
