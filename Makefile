@@ -119,12 +119,14 @@ clean:  ## remove environments, demo and caches
 
 .PRECIOUS: %/bin/python
 
-# An installation of the project with the extras that one kind of target needs.
+# An installation of the project with the extras that one kind of target needs. cargo compiles while pip downloads;
+# the build hook then finds the library. A failed build is reported by the hook.
 extras_demo := local,workflow
 $(addprefix $(VENV)/.,demo test test-services lint docs): $(VENV)/.%: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	@echo "== Install anyvar-step[$(or $(extras_$*),$*)] into $(VENV)"
-	@$(PIP) $(VENV)/bin/python install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[$(or $(extras_$*),$*)]'
-	@touch $@
+	@$(PYTHON) hatch_build.py >/dev/null & \
+		$(PIP) $(VENV)/bin/python install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[$(or $(extras_$*),$*)]' && \
+		wait && touch $@
 
 # The reference implementation pins packages that ours need newer. Its extra would have hgvs build psycopg2 from
 # source, which wants a compiler and pg_config; psycopg2-binary is the same module. Its pysam has no wheel for Python

@@ -99,7 +99,7 @@ def build_in_place(root: Path) -> str:
     except NotBuilt as reason:
         target.unlink(missing_ok=True)
         return f"anyvar-step: Python engine alone, without the compiled one: {reason}"
-    draft = target.with_suffix(".new")
+    draft = target.with_suffix(f".{os.getpid()}")  # another build of this clone may run: of make, of pip
     shutil.copyfile(built, draft)
     draft.replace(target)  # processes that have the older one loaded keep it
     return "anyvar-step: with the compiled engine"
