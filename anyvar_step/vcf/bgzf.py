@@ -5,11 +5,14 @@ Blocks hold 65,280 bytes of payload as htslib's do, so that its tools read ours 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import struct
 import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
@@ -303,3 +306,57 @@ def _corrupt(source: Source, offset: int, reason: str) -> InvalidInput:
     return InvalidInput(
         f"{source.name} is corrupt at byte {offset}: {reason}", "Copy it again, or check it with `bgzip -t`"
     )
+
+
+#: The first bytes of each block.
+_MAGIC = EOF_BLOCK[:4]
+#: Blocks that must follow each other where bytes are taken for the beginning of one.
+_CONSECUTIVE = 3
+
+
+def next_block(raw: BinaryIO, size: int, target: int) -> int:
+    """The offset of the first block that begins at ``target`` or later, or -1."""
+    offset = find_bytes(raw, _MAGIC, target)
+    while offset >= 0 and not _is_block(raw, size, offset):
+        offset = find_bytes(raw, _MAGIC, offset + 1)
+    return offset
+
+
+def _is_block(raw: BinaryIO, size: int, offset: int) -> bool:
+    """Whether blocks follow each other from there on: compressed data may hold the magic by chance."""
+    for _ in range(_CONSECUTIVE):
+        raw.seek(offset)
+        length = block_size(raw.read(512))
+        if length is None:
+            return False
+        offset += length
+        if offset == size:
+            return True
+    return True
+
+
+def find_bytes(raw: BinaryIO, what: bytes, start: int) -> int:
+    """The offset of the first ``what`` from ``start`` on, or -1."""
+    raw.seek(start)
+    held = b""
+    while chunk := raw.read(CHUNK):
+        held += chunk
+        if (at := held.find(what)) >= 0:
+            return raw.tell() - len(held) + at
+        held = held[len(held) - len(what) + 1 :]
+    return -1
+
+
+def ends_with_empty_line(path: Path) -> bool:
+    """Whether the last line of a text in BGZF is empty; False also where the last blocks are damaged."""
+    with path.open("rb") as raw, contextlib.suppress(InvalidInput):
+        size = raw.seek(0, io.SEEK_END)
+        offset = next_block(raw, size, max(0, size - 2 * _LARGEST))
+        if offset < 0:
+            return False
+        raw.seek(offset)
+        end = b""
+        for payload in read_blocks(raw):
+            end = (end + payload)[-4:]
+        return b"\n" in end[:-1] and end.removesuffix(b"\n").endswith((b"\n", b"\n\r"))
+    return False

@@ -19,7 +19,7 @@ from typing import IO, BinaryIO
 from isal import isal_zlib
 
 from anyvar_step.errors import InputNotFound, InvalidInput, InvalidUsage, StepError
-from anyvar_step.vcf.bgzf import EOF_BLOCK
+from anyvar_step.vcf.bgzf import EOF_BLOCK, ends_with_empty_line
 from anyvar_step.vcf.header import contig_names, with_contigs
 from anyvar_step.vcf.reader import HEADER_BYTES, HEADER_LINES, VcfReader, open_input
 
@@ -105,7 +105,8 @@ class Selection:
         time.
         """
         bcf = is_bcf(raw.peek(HEAD))  # type: ignore[attr-defined]
-        indexed = path is not None and _is_indexed(path)
+        # htslib's iterator over an index of a VCF refuses an empty line, which may end a file.
+        indexed = path is not None and _is_indexed(path) and (bcf or not ends_with_empty_line(path))
         if bcf or (indexed and self._regions):
             # Before htslib reads the header, which puts no limit to it.
             stored = _read_bcf_header(raw, name) if bcf else b""
@@ -113,16 +114,16 @@ class Selection:
                 VcfReader(raw, name)
             arguments = ["-Oz1", *self._arguments(indexed, lambda: _names_of(path) if path else ())]
             if path:
-                opened = _view([*arguments, str(path.absolute())], None, name, path)
+                opened = _view([*arguments, str(path.absolute())], None, name, path, self)
             else:
-                opened = _view([*arguments, "-"], _chunks(stored, raw, name), name)
+                opened = _view([*arguments, "-"], _chunks(stored, raw, name), name, None, self)
         else:
             reader = VcfReader(raw, name)
             arguments = [
                 "-Oz1",
                 *self._arguments(indexed, lambda: contig_names(reader.header) or _indexed_names(path)),
             ]
-            opened = _view([*arguments, "-"], _texts(reader, reader.header), name)
+            opened = _view([*arguments, "-"], _texts(reader, reader.header), name, None, self)
         with opened as viewed:
             yield viewed
 
@@ -135,7 +136,8 @@ class Selection:
         regions, targets = self._regions, self.targets or self.targets_file
         if regions and targets and not indexed:
             raise InvalidInput(
-                "regions and targets together need an indexed file", "Index IN with `bcftools index`"
+                "regions and targets together need an indexed file, whose last line is not empty",
+                "Index IN with `bcftools index`",
             )
         if self.regions:
             regions = parse_regions(self.regions, "--regions", names)
@@ -152,6 +154,22 @@ class Selection:
             yield from ("-f", "PASS,.")
         if self.drop_genotypes:
             yield "-G"
+
+    def file_error(self, messages: str) -> InvalidUsage | None:
+        """The failure where bcftools's messages refuse a file of regions or targets, else None."""
+        refused = re.search("Failed to read the (regions|targets):", messages)
+        if refused is None:
+            return None
+        both = self.regions_file and self.targets_file
+        which = self.regions_file and not (both and refused[1] == "targets")
+        option = f"--regions-file {self.regions_file}" if which else f"--targets-file {self.targets_file}"
+        htslib = re.search(r"\[E::\w+\] (?:Could not parse (\d+)-th line|(.+))", messages)
+        reason = "it has no region" if not htslib else htslib[2] or f"line {htslib[1]} is not a region"
+        return InvalidUsage(
+            f"{option}: {reason}",
+            "Write one region per line, tab-separated: contig, position and, for an interval, last position; "
+            "in a file named .bed or .bed.gz as BED",
+        )
 
     def words(self) -> list[str]:
         """The command line that asks for it, files without their folders."""
@@ -260,16 +278,21 @@ def write_bcf(
 
 @contextlib.contextmanager
 def _view(
-    arguments: Sequence[str], feed: Iterator[bytes] | None, name: str, path: Path | None = None
+    arguments: Sequence[str],
+    feed: Iterator[bytes] | None,
+    name: str,
+    path: Path | None = None,
+    selection: Selection | None = None,
 ) -> Iterator[BinaryIO]:
     """What ``bcftools view`` writes with these arguments, not seekable; ``feed`` goes to its input.
 
     Its end is reached only when bcftools has ended well. Raises InvalidInput, from reading, with what it said
-    of ``name``, the file at ``path``, and what ``feed`` raises; leaving the block early ends it.
+    of ``name``, the file at ``path``, and what ``feed`` raises; InvalidUsage where a file of the
+    ``selection`` is at fault. Leaving the block early ends the process.
     """
     with (
         _Bcftools(arguments, feed, subprocess.PIPE) as process,
-        io.BufferedReader(_Output(process, name, path), _CHUNK) as output,
+        io.BufferedReader(_Output(process, name, path, selection), _CHUNK) as output,
     ):
         yield output
 
@@ -312,14 +335,18 @@ class _Bcftools:
             raise self._problem
         return code
 
+    def messages(self) -> str:
+        """What it has written to standard error."""
+        self._said.seek(0)
+        return self._said.read().decode("utf-8", "backslashreplace")
+
     def reason(self, code: int, name: str, path: Path | None) -> str:
         """Why it has ended with that code, in htslib's words, with ``name`` for the ``path`` it was given.
 
         htslib says an error first, and what follows from it after that. Where it cannot write a record it
         has warned of what the header lacks.
         """
-        self._said.seek(0)
-        lines = self._said.read().decode("utf-8", "backslashreplace").strip().splitlines()
+        lines = self.messages().strip().splitlines()
         errors = [line for line in lines if line.startswith("[E::")]
         lacking = [line for line in lines if "not defined in the header" in line]
         if lacking and (not errors or "Unchecked error" in errors[0]):
@@ -347,10 +374,11 @@ class _Bcftools:
 class _Output(io.RawIOBase):
     """The process's output, whose end raises an exception where the process has failed."""
 
-    def __init__(self, process: _Bcftools, name: str, path: Path | None) -> None:
+    def __init__(self, process: _Bcftools, name: str, path: Path | None, selection: Selection | None) -> None:
         self._process = process
         self._name = name
         self._path = path
+        self._selection = selection
 
     def readable(self) -> bool:
         return True
@@ -359,6 +387,8 @@ class _Output(io.RawIOBase):
         data = self._process.stdout.read1(len(buffer))  # type: ignore[union-attr]  # a BufferedReader
         buffer[: len(data)] = data
         if not data and (code := self._process.wait()):
+            if self._selection and (error := self._selection.file_error(self._process.messages())):
+                raise error
             reason = self._process.reason(code, self._name, self._path)
             raise InvalidInput(f"bcftools cannot read {self._name}: {reason}", _REMEDY)
         return len(data)

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from anyvar_step.errors import FileTrouble, InvalidInput
 from anyvar_step.models import OutputFormat
-from anyvar_step.vcf.bgzf import EOF_BLOCK, PAYLOAD, BgzfWriter, Source, block_payload, block_size, compressed
+from anyvar_step.vcf.bgzf import (
+    EOF_BLOCK,
+    PAYLOAD,
+    BgzfWriter,
+    Source,
+    block_payload,
+    block_size,
+    compressed,
+    find_bytes,
+    next_block,
+)
 from anyvar_step.vcf.header import with_provenance
 from anyvar_step.vcf.index import OffsetMap
 from anyvar_step.vcf.reader import VcfReader
@@ -20,12 +30,6 @@ from anyvar_step.vcf.writer import Digested
 
 if TYPE_CHECKING:
     from hashlib import _Hash
-
-_MAGIC = b"\x1f\x8b\x08\x04"
-#: Blocks that must follow each other where bytes are taken for the beginning of one.
-_BELIEVED = 3
-#: Bytes read at once where a line end or a block is looked for.
-_FOUND = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,10 @@ def cut(path: Path, name: str, pieces: int) -> list[Piece]:
         size = raw.seek(0, io.SEEK_END)
         header, borders = b"", list[_Border]()
         if reader.kind == "text":
-            first = _find(raw, b"\n", _find(raw, b"\n#CHROM\t", 0) + 1) + 1 or size
+            first = find_bytes(raw, b"\n", find_bytes(raw, b"\n#CHROM\t", 0) + 1) + 1 or size
             raw.seek(0)
             header = raw.read(first)
-            places = (_find(raw, b"\n", max(first, size * i // pieces)) + 1 for i in range(1, pieces))
+            places = (find_bytes(raw, b"\n", max(first, size * i // pieces)) + 1 for i in range(1, pieces))
             borders = _in_order(_Border(p, p, b"", b"") for p in places if 0 < p < size)
         elif reader.kind == "bgzf":
             header = compressed(b"\n".join(reader.header) + b"\n")
@@ -111,21 +115,9 @@ def _in_order(found: Iterator[_Border | None]) -> list[_Border]:
     return borders
 
 
-def _find(raw: BinaryIO, what: bytes, start: int) -> int:
-    """The offset of the first ``what`` from ``start`` on, or -1."""
-    raw.seek(start)
-    held = b""
-    while chunk := raw.read(_FOUND):
-        held += chunk
-        if (at := held.find(what)) >= 0:
-            return raw.tell() - len(held) + at
-        held = held[len(held) - len(what) + 1 :]
-    return -1
-
-
 def _bgzf_border(raw: BinaryIO, size: int, target: int) -> _Border | None:
     """The first line end in a block that begins at ``target`` or later, with records on both sides."""
-    offset = _next_block(raw, size, target)
+    offset = next_block(raw, size, target)
     while 0 <= offset < size - len(EOF_BLOCK):
         raw.seek(offset)
         block = raw.read(1 << 16)
@@ -140,27 +132,6 @@ def _bgzf_border(raw: BinaryIO, size: int, target: int) -> _Border | None:
             return _Border(offset, offset + length, compressed(payload[:place]), compressed(payload[place:]))
         offset += length
     return None
-
-
-def _next_block(raw: BinaryIO, size: int, target: int) -> int:
-    """Where the first block from ``target`` on begins, or -1."""
-    offset = _find(raw, _MAGIC, target)
-    while offset >= 0 and not _is_block(raw, size, offset):
-        offset = _find(raw, _MAGIC, offset + 1)
-    return offset
-
-
-def _is_block(raw: BinaryIO, size: int, offset: int) -> bool:
-    """Whether blocks follow each other from there on: compressed data may hold the magic by chance."""
-    for _ in range(_BELIEVED):
-        raw.seek(offset)
-        length = block_size(raw.read(512))
-        if length is None:
-            return False
-        offset += length
-        if offset == size:
-            return True
-    return True
 
 
 class _Chain(io.RawIOBase):

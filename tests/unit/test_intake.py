@@ -15,7 +15,8 @@ import pytest
 from anyvar_step.client.source import InputSource
 from anyvar_step.errors import InputNotFound, InvalidInput, InvalidUsage
 from anyvar_step.vcf import VcfReader
-from anyvar_step.vcf.bgzf import BgzfWriter
+from anyvar_step.vcf.bgzf import EOF_BLOCK, BgzfWriter
+from anyvar_step.vcf.index import read_tbi, write_tbi_contigs
 from anyvar_step.vcf.select import Selection, open_vcf, parse_regions, write_bcf
 
 TEXT = """\
@@ -277,6 +278,56 @@ def test_line_ends_do_not_matter_under_a_selection(tmp_path: Path, end: str, com
     selected = staged(InputSource(path, Selection(pass_only=True)))
     assert "chr2\t900\t.\tT\tTA\t1e+06\tPASS\t.\tGT\t0/1\t0/1\n" in selected
     assert "\r" not in selected
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n\r", "\r\n\r\n", "\n\r", "\n\n", "\n", ""])
+def test_an_index_serves_whatever_ends_the_file(tmp_path: Path, end: str) -> None:
+    """htslib's iterator over the index of a VCF refuses a last line that is empty or a CR.
+
+    The index is as htslib 1.16 makes it, up to the end-of-file block; newer ones refuse to make it.
+    """
+    text = TEXT.rstrip("\n").replace("\n", "\r\n" if "\r" in end else "\n")
+    path, bed = tmp_path / "in.vcf", _written(tmp_path / "in.bed", "chr2\t899\t900\n")
+    path.write_bytes(text.encode())
+    pysam.tabix_compress(str(path), str(packed := tmp_path / "in.vcf.gz"))
+    pysam.tabix_index(str(packed), preset="vcf")
+    contigs = read_tbi(tmp_path / "in.vcf.gz.tbi")
+    path.write_bytes((text + end).encode())
+    pysam.tabix_compress(str(path), str(packed), force=True)
+    for stretches in contigs[b"chr2"].bins.values():
+        stretches[-1] = packed.stat().st_size - len(EOF_BLOCK) << 16
+    write_tbi_contigs(tmp_path / "in.vcf.gz.tbi", contigs, contigs.values())
+    for selection in (Selection(regions="chr2:900"), Selection(regions_file=str(bed))):
+        selected = staged(InputSource(packed, selection))
+        assert selected.partition("\nchr")[2] == "2\t900\t.\tT\tTA\t1e+06\tPASS\t.\tGT\t0/1\t0/1\n"
+        assert "\r" not in selected
+
+
+@pytest.mark.parametrize("name", ["in.vcf.gz", "plain.vcf.gz", "in.bcf"])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("chr1\t0\t9\nchr1\tx\t9\n", "line 2 is not a region"),
+        ("chr1 0 9\n", "line 1 is not a region"),
+        ("# none\n", "it has no region"),
+    ],
+)
+@pytest.mark.parametrize("option", ["regions_file", "targets_file"])
+def test_a_malformed_file_of_regions_is_wrong_usage_of_its_option(
+    folder: Path, tmp_path: Path, name: str, text: str, reason: str, option: str
+) -> None:
+    bed = _written(tmp_path / "my.bed", text)
+    with pytest.raises(InvalidUsage) as refused:
+        staged(InputSource(folder / name, Selection(**{option: str(bed)})))
+    assert str(refused.value).startswith(f"--{option.replace('_', '-')} {bed}: {reason}. Write")
+
+
+def test_of_two_files_of_regions_the_malformed_one_is_named(folder: Path, tmp_path: Path) -> None:
+    good, bad = _written(tmp_path / "good.bed", "chr1\t0\t9\n"), _written(tmp_path / "bad.bed", "chr1\n")
+    for option, files in (("regions", (bad, good)), ("targets", (good, bad))):
+        selection = Selection(regions_file=str(files[0]), targets_file=str(files[1]))
+        with pytest.raises(InvalidUsage, match=f"^--{option}-file {bad}: line 1 is not a region"):
+            staged(InputSource(folder / "in.vcf.gz", selection))
 
 
 @pytest.mark.parametrize(
