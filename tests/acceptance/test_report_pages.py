@@ -68,7 +68,7 @@ def test_the_page_fits_its_window_and_can_be_read(page: Path, tmp_path: Path, wi
     assert measured["too_wide"] <= 0
     assert measured["ends_cut"] == 0, "samples differ at the end of their names"
     assert measured["faintest"] >= 4.5, "WCAG 2.1 AA"
-    assert measured["headings"][:2] == ["VRS annotation", "To look at"]
+    assert measured["headings"][:2] == ["VRS annotation", "Problems"]
 
 
 def test_the_bars_are_as_long_as_their_numbers(page: Path, reports: list[Path], tmp_path: Path) -> None:

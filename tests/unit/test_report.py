@@ -234,7 +234,7 @@ def test_a_page_of_ingestions_speaks_of_nothing_else() -> None:
     page = render([Sample("alice", ingestion(registered=Registered(alleles=9, added=None)))], "t")
     assert numbers_of(page, "alice")[:5] == ["90", "2", "0", "9", DASH]
     assert re.findall(r"<h2.*?>(.*?)</h2>", page) == [
-        *("To look at", "Ingested", "Throughput", "Time by phase", "Each run")
+        *("Problems", "Ingested", "Throughput", "Time by phase", "Each run")
     ]
     assert "Nothing: no wrong VRS field" in page
 
@@ -320,7 +320,7 @@ def test_samples_that_failed_stand_on_top_of_the_page_and_are_counted() -> None:
     page = render(
         [Sample("alice", report())], "t", [FailedSample(name) for name in ("bela", HOSTILE, "bela")]
     )
-    assert re.findall(r"<h2.*?>(.*?)</h2>", page)[:2] == ["Failed", "To look at"]
+    assert re.findall(r"<h2.*?>(.*?)</h2>", page)[:2] == ["Failed", "Problems"]
     assert (tiles(page)["samples"], tiles(page)["failed"]) == ("3", "2")
     assert re.findall(r"<li.*?>(.*?)</li>", page.partition('<ul class="failed">')[2])[0] == "bela"
     assert HOSTILE not in page
