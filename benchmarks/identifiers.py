@@ -29,7 +29,7 @@ OURS = (
     "reference, options = open_reference('GRCh38', Path(a[1])), {'for_ref': False, 'attributes': False}; "
     "engine = make_engine(reference, choice=a[3], **options); "
     "reader = VcfReader(open(a[2], 'rb'), 'in'); "
-    "[sys.stdout.buffer.write(engine.annotate(text).text) for text in reader.texts()]"
+    "[sys.stdout.buffer.write(engine.annotate(text).text) for text in reader.text_blocks()]"
 )
 
 

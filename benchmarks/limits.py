@@ -130,7 +130,7 @@ def of_the_step(fasta: Path, vcf: Path) -> list[list[object]]:
             for path in pieces:
                 joiner.add(path)
                 if indexed:
-                    index.add(path, Path(f"{path}.tbi"), joiner.place)
+                    index.add(path, Path(f"{path}.tbi"), joiner.offsets)
             joiner.close()
         index.write(vcf.with_name("joined.tbi"))
 

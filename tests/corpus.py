@@ -44,7 +44,7 @@ def bcftools_reads(path: Path) -> bool:
     return done.returncode == 0
 
 
-def lines_of(path: Path) -> list[bytes]:
+def split_lines(path: Path) -> list[bytes]:
     """Its lines with LF line ends; of a BCF those of the VCF that htslib makes of it."""
     data = path.read_bytes()
     if data[:2] == b"\x1f\x8b":

@@ -13,7 +13,7 @@ from memory_reference import MemoryReference
 
 from anyvar_step.models import Counts, Existing
 from anyvar_step.reference import Reference, open_reference
-from anyvar_step.vcf.reader import lines_of
+from anyvar_step.vcf.reader import split_lines
 from anyvar_step.vrs import Annotated, Engine, EngineChoice, engine_name, make_engine
 from anyvar_step.vrs.engine import KeptAlleles
 
@@ -112,4 +112,4 @@ class Annotator:
         """The lines as one block, annotated. Raises RecordError."""
         self.last = self.engine.annotate(b"".join(line + b"\n" for line in lines))
         self.last.add_to(self.counts)
-        return lines_of(self.last.text)
+        return split_lines(self.last.text)

@@ -153,7 +153,7 @@ def _with_note_on_selection(report: RunReport, source: InputSource) -> RunReport
     """The report, with a note where the selection has left no record: that may be a misspelt contig."""
     if report.counts.records or not source.selection:
         return report
-    selection = shlex.join(source.selection.words())
+    selection = shlex.join(source.selection.command_line())
     note = f"{source.name} has no record for {selection}: are its contigs named so?"
     _logger.warning("%s", note)
     return report.model_copy(update={"notes": (*report.notes, note)})

@@ -170,7 +170,9 @@ def make_request(
         output_format="z" if form == "z" else "v",
         compress_level=level,
         index=index,
-        command="" if request["no_version"] else _one_line(["annotate", *words, *source.selection.words()]),
+        command=""
+        if request["no_version"]
+        else _one_line(["annotate", *words, *source.selection.command_line()]),
         existing=request["existing"],
         force=request["force"],
         run_id=request["run_id"],

@@ -241,7 +241,7 @@ def _write(
                 index.copy_tbi(fetched.index, Path(f"{part}.tbi"))
         else:
             digest = hashlib.sha256()
-            reader = VcfReader(raw, str(fetched.path), digest)
+            reader = VcfReader(raw, str(fetched.path), digest.update)
             delivered = _convert(reader, part, target, command, report.counts if report else None)
             read = digest.hexdigest()
     if report and read != report.output_sha256:

@@ -101,7 +101,7 @@ class LocalRun:
                 "on_progress": self._follow,
                 "registration": registration,
                 "engine": settings.engine,
-                "digest": self.digest,
+                "on_read": self.digest.update,
             }
 
     @contextmanager

@@ -74,7 +74,7 @@ def annotate_in_pieces(
     tickets, digest = list[Manifest](), hashlib.sha256()
     with interruptible(), cancel_on_failure(transport):
         for number, piece in enumerate(pieces, 1):
-            with piece.open(digest) as stream:
+            with piece.open(digest.update) as stream:
                 name = f"{escaped(source.name)} (piece {number} of {len(pieces)})"
                 asked = request.model_copy(update={"piece": number})
                 tickets.append(transport.submit(stream, name, asked)[0])
@@ -135,7 +135,7 @@ def _gather(
                         transport.fetch(ticket, finished[number]) as fetched,
                     ):
                         sha256 = joiner.add(fetched.path, provenance_command(fetched, ticket))
-                        index.add(fetched.path, fetched.index if target.tbi else None, joiner.place)
+                        index.add(fetched.path, fetched.index if target.tbi else None, joiner.offsets)
                         counts = _checked(fetched, pieces[number], sha256)
                         reports.append(report_of(ticket, fetched, Delivered(0, sha256, counts)))
                         whole.add(counts)

@@ -20,8 +20,9 @@ from typing import BinaryIO
 from anyvar_step.errors import InvalidInput, from_os
 from anyvar_step.text import escaped
 from anyvar_step.vcf import check_input, count_records
-from anyvar_step.vcf.reader import VcfReader, damage_at_end, open_input
-from anyvar_step.vcf.select import HEAD, Selection, is_bcf
+from anyvar_step.vcf.bgzf import damage_at_end
+from anyvar_step.vcf.reader import VcfReader, open_input
+from anyvar_step.vcf.select import MAGIC_BYTES, Selection, is_bcf
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class InputSource:
         if self.path is None or self.is_stream:
             return ()
         with open_input(self.path, str(self.path)) as raw:
-            head = raw.read(HEAD)
+            head = raw.read(MAGIC_BYTES)
             if not is_bcf(head):
                 path = str(self.path)
                 return tuple(note.replace(path, self.name, 1) for note in check_input(self.path))
@@ -70,14 +71,14 @@ class InputSource:
     def open(self) -> Iterator[BinaryIO]:
         """The VCF to stage: text, gzip or BGZF. Raises as ``check`` does, also from reading."""
         with self._raw() as raw:
-            head = raw.read(HEAD) if not raw.seekable() else raw.peek(HEAD)  # type: ignore[attr-defined]
+            head = raw.read(MAGIC_BYTES) if not raw.seekable() else raw.peek(MAGIC_BYTES)  # type: ignore[attr-defined]
             if not raw.seekable():
                 raw = io.BufferedReader(_Rejoined(head, raw))
             if not (self.selection or is_bcf(head)):
                 yield raw
                 return
             path = None if self.is_stream else self.path
-            with self.selection.of(raw, path, str(path or self.name)) as viewed:
+            with self.selection.apply(raw, path, str(path or self.name)) as viewed:
                 yield viewed
 
     def count(self) -> int | None:

@@ -15,12 +15,17 @@ from typing import BinaryIO
 
 from anyvar_step.errors import InvalidInput
 from anyvar_step.models import IngestOptions, Progress
-from anyvar_step.pipeline.annotate import Outcome, opened, registered, registering
+from anyvar_step.pipeline.annotate import (
+    Outcome,
+    ProgressReporter,
+    Stopwatch,
+    open_reader,
+    registered,
+    registering,
+)
 from anyvar_step.pipeline.assembly import AssemblyCheck, count_contigs, notes_on
-from anyvar_step.pipeline.progress import Reporter, Stopwatch
 from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
-from anyvar_step.vcf.bgzf import Digest
 from anyvar_step.vcf.reader import VcfReader
 from anyvar_step.vcf.writer import VcfWriter
 from anyvar_step.vrs import EngineChoice, RecordError
@@ -49,7 +54,7 @@ def ingest_file(
     on_progress: Callable[[Progress], None] | None = None,
     registration: Registration | None = None,
     engine: EngineChoice = "auto",
-    digest: Digest | None = None,
+    on_read: Callable[[bytes], object] | None = None,
 ) -> Outcome:
     """Register the alleles that the VCF ``source`` names; the conflict log goes to ``target``.
 
@@ -58,26 +63,26 @@ def ingest_file(
     location and state are taken as they stand, and an allele whose identifier does not follow from them is
     a conflict and left out.
 
-    ``source``, ``name`` and ``digest`` are as annotate_file has them. ``check`` judges whether the VCF is
+    ``source``, ``name`` and ``on_read`` are as for annotate_file. ``check`` judges whether the VCF is
     of the reference's assembly (None = as a whole VCF); REFs are compared with validation only. ``target``
     is fsynced when this returns and gone when it raises. ``engine`` is the VRS engine that computes anew.
     Raises InvalidInput, also where the header lacks VRS fields, and what annotate_file raises.
     """
     watch, later = Stopwatch(), options.allow_async_write
-    with opened(source, name, digest) as (reader, size):
+    with open_reader(source, name, on_read) as (reader, size):
         name = reader.name
         _check_header(reader)
         check = check or AssemblyCheck(reference.assembly, name)
         fitting = check.compare_lengths(reader.header, reference)
-        report = Reporter(on_progress, size)
+        report = ProgressReporter(on_progress, size)
         ingestion = _Ingestion(reader, fitting, options, registration, check, engine)
         with VcfWriter(target) as log:
             log.write([",".join(COLUMNS).encode()])
-            with registering(registration, later=later, tick=report.again):
+            with registering(registration, later=later, tick=report.repeat):
                 report(0, reader.consumed)
                 for lines in reader.blocks():
                     watch.lap("read")
-                    log.write(ingestion.take(lines, report.again))
+                    log.write(ingestion.take(lines, report.repeat))
                     watch.lap("annotate")
                     report(ingestion.counts.records, reader.consumed)
                 check.end(ingestion.counts)

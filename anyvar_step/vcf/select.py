@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import subprocess
@@ -14,12 +13,12 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, Self
 
 from isal import isal_zlib
 
 from anyvar_step.errors import InputNotFound, InvalidInput, InvalidUsage, StepError
-from anyvar_step.vcf.bgzf import EOF_BLOCK, ends_with_empty_line
+from anyvar_step.vcf.bgzf import CHUNK, EOF_BLOCK, ends_with_empty_line, stream_of
 from anyvar_step.vcf.header import contig_names, with_contigs
 from anyvar_step.vcf.reader import HEADER_BYTES, HEADER_LINES, VcfReader, open_input
 
@@ -34,11 +33,10 @@ try:
 except pysam.SamtoolsError as error:
     sys.exit(str(error))
 """
-_CHUNK = 1 << 18
 _REMEDY = "Check it with `bcftools view`, or copy it again"
 
-#: Bytes in which a BGZF file's first block shows what it holds.
-HEAD = 512
+#: Bytes of a file that are enough for ``is_bcf``.
+MAGIC_BYTES = 512
 
 
 def is_bcf(head: bytes) -> bool:
@@ -56,20 +54,20 @@ def open_vcf(path: Path, name: str) -> Iterator[BinaryIO]:
     Raises InputNotFound or InvalidInput, also from reading.
     """
     with open_input(path, name) as raw:
-        if not is_bcf(raw.peek(HEAD)):  # type: ignore[attr-defined]
+        if not is_bcf(raw.peek(MAGIC_BYTES)):  # type: ignore[attr-defined]
             yield raw
             return
         _read_bcf_header(raw, name)
-    with _view(["-Ov", str(path.absolute())], None, name, path) as text:
-        yield text
+    with _Bcftools(["-Ov", str(path.absolute())], name, path) as process:
+        yield process.output()
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Nothing chosen = all of the input. Texts and files are as ``bcftools view`` takes them.
+    """Which records to take, and whether with genotypes; by default all. Values are as in ``bcftools view``.
 
-    ``regions`` go by a record's whole length, ``targets`` by its POS; ``^`` before targets leaves them out.
-    ``pass_only`` leaves out records that a filter has failed: FILTER is PASS or ``.``.
+    ``regions`` go by a record's whole length, ``targets`` by its POS; ``^`` before targets excludes them.
+    ``pass_only`` excludes records that a filter has failed: FILTER is neither PASS nor ``.``.
     """
 
     regions: str = ""
@@ -83,7 +81,7 @@ class Selection:
         return self != Selection()
 
     def check(self) -> None:
-        """Raise InputNotFound, before any work, where a file does not exist, or can be read once only."""
+        """Raise InputNotFound, before any work, if a file does not exist, or can be read once only."""
         for option, file in (("--regions-file", self.regions_file), ("--targets-file", self.targets_file)):
             path = Path(file.removeprefix("^"))
             if not file or path.is_file():
@@ -94,56 +92,50 @@ class Selection:
             raise InputNotFound(f"{option} {file} is {what}", "Name a file")
 
     @contextlib.contextmanager
-    def of(self, raw: BinaryIO, path: Path | None, name: str) -> Iterator[BinaryIO]:
+    def apply(self, raw: BinaryIO, path: Path | None, name: str) -> Iterator[BinaryIO]:
         """The selected records of a VCF or BCF as quickly compressed BGZF, not seekable.
 
         ``raw`` is the input as it is stored, at its beginning, and buffered; ``path`` is its file, None for a
-        stream. Where regions are given and an index stands beside the file, only they are read.
+        stream. With regions and an index beside the file, only the regions are read.
 
-        Raises InvalidUsage where regions or targets are none; InvalidInput, also from reading, where the
-        input cannot be read, or has regions and targets and no index: bcftools can look for one of them at a
-        time.
+        Raises InvalidUsage for malformed regions or targets; InvalidInput, also from reading, if the input
+        cannot be read, or if regions and targets are given and it has no index: bcftools can stream one of
+        them only.
         """
-        bcf = is_bcf(raw.peek(HEAD))  # type: ignore[attr-defined]
-        # htslib's iterator over an index of a VCF refuses an empty line, which may end a file.
+        bcf = is_bcf(raw.peek(MAGIC_BYTES))  # type: ignore[attr-defined]
+        # htslib's iterator over the index of a VCF refuses an empty line, which may end a file.
         indexed = path is not None and _is_indexed(path) and (bcf or not ends_with_empty_line(path))
-        if bcf or (indexed and self._regions):
-            # Before htslib reads the header, which puts no limit to it.
-            stored = _read_bcf_header(raw, name) if bcf else b""
-            if not bcf:
-                VcfReader(raw, name)
-            arguments = ["-Oz1", *self._arguments(indexed, lambda: _names_of(path) if path else ())]
-            if path:
-                opened = _view([*arguments, str(path.absolute())], None, name, path, self)
-            else:
-                opened = _view([*arguments, "-"], _chunks(stored, raw, name), name, None, self)
-        else:
-            reader = VcfReader(raw, name)
-            arguments = [
-                "-Oz1",
-                *self._arguments(indexed, lambda: contig_names(reader.header) or _indexed_names(path)),
-            ]
-            opened = _view([*arguments, "-"], _texts(reader, reader.header), name, None, self)
-        with opened as viewed:
-            yield viewed
+        # htslib puts no limit to a header, so that it is checked before htslib reads it.
+        reader, stored = (None, _read_bcf_header(raw, name)) if bcf else (VcfReader(raw, name), b"")
 
-    @property
-    def _regions(self) -> str:
-        return self.regions or self.regions_file
+        def contigs() -> Collection[str]:
+            declared = contig_names(reader.header) if reader else _bcf_contigs(path)
+            return declared or (_indexed_contigs(path) if path and _is_indexed(path) else ())
 
-    def _arguments(self, indexed: bool, names: Callable[[], Collection[str]]) -> Iterator[str]:
+        arguments = ["-Oz1", *self._arguments(indexed, contigs)]
+        feed = None
+        if reader and not (indexed and (self.regions or self.regions_file)):
+            feed = _as_text(reader, reader.header)
+        elif path is None:
+            feed = _stored_chunks(stored, raw, name)
+        with _Bcftools(
+            [*arguments, "-" if feed or not path else str(path.absolute())], name, path, feed
+        ) as process:
+            yield process.output(self._file_error)
+
+    def _arguments(self, indexed: bool, contigs: Callable[[], Collection[str]]) -> Iterator[str]:
         """For ``bcftools view``. Without an index, regions are looked for from first record to last."""
-        regions, targets = self._regions, self.targets or self.targets_file
+        regions, targets = self.regions or self.regions_file, self.targets or self.targets_file
         if regions and targets and not indexed:
             raise InvalidInput(
                 "regions and targets together need an indexed file, whose last line is not empty",
                 "Index IN with `bcftools index`",
             )
         if self.regions:
-            regions = parse_regions(self.regions, "--regions", names)
+            regions = parse_regions(self.regions, "--regions", contigs)
         if self.targets:
-            left_out = "^" * self.targets.startswith("^")
-            targets = left_out + parse_regions(self.targets.removeprefix("^"), "--targets", names)
+            exclude = "^" * self.targets.startswith("^")
+            targets = exclude + parse_regions(self.targets.removeprefix("^"), "--targets", contigs)
         if regions and indexed:
             yield from ("-r" if self.regions else "-R", regions)
         elif regions:
@@ -155,14 +147,14 @@ class Selection:
         if self.drop_genotypes:
             yield "-G"
 
-    def file_error(self, messages: str) -> InvalidUsage | None:
-        """The failure where bcftools's messages refuse a file of regions or targets, else None."""
+    def _file_error(self, messages: str) -> InvalidUsage | None:
+        """The error if bcftools's messages refuse a file of regions or targets, else None."""
         refused = re.search("Failed to read the (regions|targets):", messages)
         if refused is None:
             return None
         both = self.regions_file and self.targets_file
-        which = self.regions_file and not (both and refused[1] == "targets")
-        option = f"--regions-file {self.regions_file}" if which else f"--targets-file {self.targets_file}"
+        regions = self.regions_file and not (both and refused[1] == "targets")
+        option = f"--regions-file {self.regions_file}" if regions else f"--targets-file {self.targets_file}"
         htslib = re.search(r"\[E::\w+\] (?:Could not parse (\d+)-th line|(.+))", messages)
         reason = "it has no region" if not htslib else htslib[2] or f"line {htslib[1]} is not a region"
         return InvalidUsage(
@@ -171,8 +163,8 @@ class Selection:
             "in a file named .bed or .bed.gz as BED",
         )
 
-    def words(self) -> list[str]:
-        """The command line that asks for it, files without their folders."""
+    def command_line(self) -> list[str]:
+        """The options of this selection, files without their folders."""
         found: list[str] = []
         for option, text in (("--regions", self.regions), ("--targets", self.targets)):
             found += [option, text] if text else []
@@ -191,13 +183,13 @@ _NAME = re.compile(r"\{([^{}]+)\}|([^{}:,]+)")
 _THOUSANDS = re.compile(r"\d{3}(-\d+)?")
 
 
-def parse_regions(text: str, option: str, names: Callable[[], Collection[str]]) -> str:
+def parse_regions(text: str, option: str, contigs: Callable[[], Collection[str]]) -> str:
     """Regions ``NAME[:POS|:FROM-[TO]],…`` for htslib, each name in braces (hts_parse_region, htslib 1.10).
 
-    A name may stand in braces already. Else the longest name of the input that fits is meant, since names may
-    have colons and commas. Raises InvalidUsage, with ``option``, where that leaves no region.
+    A name may stand in braces already. Else it is the longest of the input's ``contigs`` that fits, since
+    names may have colons and commas. Raises InvalidUsage, with ``option``, for what is not a region.
     """
-    known = sorted(names(), key=len, reverse=True) if set(",:") & set(text) else ()
+    known = sorted(contigs(), key=len, reverse=True) if set(",:") & set(text) else ()
     found, at, positions = [], 0, False
     while at <= len(text):
         name, interval = _region_at(text, at, known)
@@ -220,7 +212,7 @@ def parse_regions(text: str, option: str, names: Callable[[], Collection[str]]) 
 
 
 def _region_at(text: str, at: int, known: Sequence[str]) -> tuple[str, re.Match[str] | None]:
-    """The contig's name and the interval of the region that begins there; None where there is none."""
+    """The contig's name and the interval of the region that begins there; None if there is no region."""
     for name in known:
         if text.startswith(name, at) and (interval := _INTERVAL.match(text, at + len(name))):
             return name, interval
@@ -228,16 +220,15 @@ def _region_at(text: str, at: int, known: Sequence[str]) -> tuple[str, re.Match[
     return (plain[1] or plain[2], _INTERVAL.match(text, plain.end())) if plain else ("", None)
 
 
-def _names_of(path: Path) -> Collection[str]:
-    """The contigs that the header of a file declares, else those that its index has."""
-    with open_vcf(path, str(path)) as raw:
-        return contig_names(VcfReader(raw, str(path)).header) or _indexed_names(path)
-
-
-def _indexed_names(path: Path | None) -> Collection[str]:
-    """The contigs that the index of a VCF has; none where there is no index."""
-    if path is None or not _is_indexed(path):
+def _bcf_contigs(path: Path | None) -> Collection[str]:
+    """The contigs that the header of a BCF declares; none for a stream."""
+    if path is None:
         return ()
+    with open_vcf(path, str(path)) as raw:
+        return contig_names(VcfReader(raw, str(path)).header)
+
+
+def _indexed_contigs(path: Path) -> Collection[str]:
     import pysam
 
     with pysam.TabixFile(str(path)) as index:
@@ -255,156 +246,134 @@ def _is_indexed(path: Path) -> bool:
 def write_bcf(
     path: Path, output: IO[bytes], level: int, name: str, undeclared: Mapping[str, int] | None = None
 ) -> None:
-    """Write the VCF at ``path`` as BCF to the file ``output``; messages call it ``name``.
+    """Write the VCF at ``path`` as BCF to the file ``output``, which messages call ``name``.
 
-    ``undeclared``: contigs that the header may lack, and their bases (0 = unknown); they are declared. Raises
-    InvalidInput with what htslib says: BCF numbers contigs, filters and fields by their header lines.
+    BCF numbers contigs, filters and fields by their header lines. ``undeclared`` contigs, with their bases
+    (0 = unknown), are declared if the header lacks them; for other faults InvalidInput has htslib's reason.
     """
-    arguments = ["-Ob", "-l", str(min(level, 9))]
-    with contextlib.ExitStack() as stack:
-        feed = None
-        reader = VcfReader(stack.enter_context(path.open("rb")), name)
+    with path.open("rb") as raw:
+        reader = VcfReader(raw, name)
         header = with_contigs(reader.header, undeclared or {})
-        if header != reader.header:
-            feed = _texts(reader, header)
-        arguments.append("-" if feed else str(path.absolute()))
-        process = stack.enter_context(_Bcftools(arguments, feed, output))
-        if code := process.wait():
-            raise InvalidInput(
-                f"{name} cannot be written as BCF: {process.reason(code, name, path)}",
-                "Declare in the header what is used, correct the record, or write a VCF with -O z",
-            )
-
-
-@contextlib.contextmanager
-def _view(
-    arguments: Sequence[str],
-    feed: Iterator[bytes] | None,
-    name: str,
-    path: Path | None = None,
-    selection: Selection | None = None,
-) -> Iterator[BinaryIO]:
-    """What ``bcftools view`` writes with these arguments, not seekable; ``feed`` goes to its input.
-
-    Its end is reached only when bcftools has ended well. Raises InvalidInput, from reading, with what it said
-    of ``name``, the file at ``path``, and what ``feed`` raises; InvalidUsage where a file of the
-    ``selection`` is at fault. Leaving the block early ends the process.
-    """
-    with (
-        _Bcftools(arguments, feed, subprocess.PIPE) as process,
-        io.BufferedReader(_Output(process, name, path, selection), _CHUNK) as output,
-    ):
-        yield output
+        feed = _as_text(reader, header) if header != reader.header else None
+        arguments = ["-Ob", "-l", str(min(level, 9)), "-" if feed else str(path.absolute())]
+        with _Bcftools(arguments, name, path, feed, output) as process:
+            if reason := process.failure():
+                raise InvalidInput(
+                    f"{name} cannot be written as BCF: {reason}",
+                    "Declare in the header what is used, correct the record, or write a VCF with -O z",
+                )
 
 
 class _Bcftools:
-    """A ``bcftools view`` in a process of its own, which ends with the block."""
+    """A ``bcftools view`` in a process of its own, which is killed when the block ends.
+
+    It reads the file at ``path``, which messages call ``name``, or what ``feed`` gives, and writes to the
+    file ``output``, or to a pipe.
+    """
 
     def __init__(
-        self, arguments: Sequence[str], feed: Iterator[bytes] | None, output: IO[bytes] | int
+        self,
+        arguments: Sequence[str],
+        name: str,
+        path: Path | None,
+        feed: Iterator[bytes] | None = None,
+        output: IO[bytes] | int = subprocess.PIPE,
     ) -> None:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._name = name
+        self._path = path
         self._feed = feed
-        self._problem: StepError | None = None
+        self._feed_error: StepError | None = None
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _PROGRAM, "--no-version", *arguments],
             stdin=subprocess.DEVNULL if feed is None else subprocess.PIPE,
             stdout=output,
-            stderr=self._said,
+            stderr=self._stderr,
         )
-        self.stdout = self._process.stdout
-        self._feeder = threading.Thread(target=self._hand_over, name="feed bcftools", daemon=True)
+        self._feeder = threading.Thread(target=self._write_input, name="feed bcftools", daemon=True)
         self._feeder.start()
 
-    def __enter__(self) -> _Bcftools:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
-        if self.stdout:
-            self.stdout.close()
-        self._said.close()
+        if self._process.stdout:
+            self._process.stdout.close()
+        self._stderr.close()
 
-    def wait(self) -> int:
-        """Its exit code, when it has ended. Raises what its input raised."""
-        code = self._process.wait()
-        if code == 0 or self._problem:
-            self._feeder.join()
-        if self._problem:
-            raise self._problem
-        return code
+    def output(self, explain: Callable[[str], StepError | None] = lambda _: None) -> BinaryIO:
+        """The output, not seekable, whose end is reached only if bcftools ends well.
 
-    def messages(self) -> str:
-        """What it has written to standard error."""
-        self._said.seek(0)
-        return self._said.read().decode("utf-8", "backslashreplace")
-
-    def reason(self, code: int, name: str, path: Path | None) -> str:
-        """Why it has ended with that code, in htslib's words, with ``name`` for the ``path`` it was given.
-
-        htslib says an error first, and what follows from it after that. Where it cannot write a record it
-        has warned of what the header lacks.
+        Reading raises what ``feed`` raises, else what ``explain`` makes of bcftools's messages, else
+        InvalidInput with the reason.
         """
-        lines = self.messages().strip().splitlines()
+        return stream_of(self._chunks(explain))
+
+    def _chunks(self, explain: Callable[[str], StepError | None]) -> Iterator[bytes]:
+        assert self._process.stdout is not None
+        while chunk := self._process.stdout.read1(CHUNK):  # type: ignore[attr-defined]  # a BufferedReader
+            yield chunk
+        if reason := self.failure():
+            error = explain(self._messages())
+            raise error or InvalidInput(f"bcftools cannot read {self._name}: {reason}", _REMEDY)
+
+    def failure(self) -> str:
+        """Wait until bcftools has ended; why it failed, empty if it did not. Raises what ``feed`` raises."""
+        code = self._process.wait()
+        if code == 0 or self._feed_error:
+            self._feeder.join()
+        if self._feed_error:
+            raise self._feed_error
+        return self._reason(code) if code else ""
+
+    def _reason(self, code: int) -> str:
+        """The reason in htslib's words, with the user's name for the file.
+
+        htslib's first error is the cause, later ones follow from it. If it could not write a record, it has
+        warned of what the header lacks.
+        """
+        lines = self._messages().strip().splitlines()
         errors = [line for line in lines if line.startswith("[E::")]
-        lacking = [line for line in lines if "not defined in the header" in line]
-        if lacking and (not errors or "Unchecked error" in errors[0]):
-            line = lacking[0].partition(". (Quick")[0].partition(", assuming")[0]
+        undeclared = [line for line in lines if "not defined in the header" in line]
+        if undeclared and (not errors or "Unchecked error" in errors[0]):
+            line = undeclared[0].partition(". (Quick")[0].partition(", assuming")[0]
         else:
             last = (lines or [f"it ended with {code}"])[-1]
             line = (errors or [last.partition("stderr=")[2] or last])[0]
         line = re.sub(r"^\[[EW]::\w+\] ", "", line).partition(". Please")[0]
-        for shown in (path.absolute(), path) if path else ():
-            line = line.replace(os.fsencode(shown).decode("utf-8", "backslashreplace"), name)
+        for shown in (self._path.absolute(), self._path) if self._path else ():
+            line = line.replace(os.fsencode(shown).decode("utf-8", "backslashreplace"), self._name)
         return line.removesuffix("\\n'").strip(" .")
 
-    def _hand_over(self) -> None:
+    def _messages(self) -> str:
+        self._stderr.seek(0)
+        return self._stderr.read().decode("utf-8", "backslashreplace")
+
+    def _write_input(self) -> None:
         if self._feed is None or self._process.stdin is None:
             return
-        # Where bcftools ends early, its exit code says why.
-        with contextlib.suppress(BrokenPipeError), self._process.stdin as sink:
+        # If bcftools ends early, its exit code and messages say why.
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
             try:
-                for text in self._feed:
-                    sink.write(text)
-            except StepError as problem:
-                self._problem = problem
+                for chunk in self._feed:
+                    stdin.write(chunk)
+            except StepError as error:
+                self._feed_error = error
 
 
-class _Output(io.RawIOBase):
-    """The process's output, whose end raises an exception where the process has failed."""
-
-    def __init__(self, process: _Bcftools, name: str, path: Path | None, selection: Selection | None) -> None:
-        self._process = process
-        self._name = name
-        self._path = path
-        self._selection = selection
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what BufferedReader passes
-        data = self._process.stdout.read1(len(buffer))  # type: ignore[union-attr]  # a BufferedReader
-        buffer[: len(data)] = data
-        if not data and (code := self._process.wait()):
-            if self._selection and (error := self._selection.file_error(self._process.messages())):
-                raise error
-            reason = self._process.reason(code, self._name, self._path)
-            raise InvalidInput(f"bcftools cannot read {self._name}: {reason}", _REMEDY)
-        return len(data)
-
-
-def _texts(reader: VcfReader, header: Sequence[bytes]) -> Iterator[bytes]:
-    """A VCF as text."""
+def _as_text(reader: VcfReader, header: Sequence[bytes]) -> Iterator[bytes]:
+    """A VCF as text, with that header."""
     yield b"\n".join(header) + b"\n"
-    yield from reader.texts()
+    yield from reader.text_blocks()
 
 
 def _read_bcf_header(raw: BinaryIO, name: str) -> bytes:
     """The stored bytes of a BCF as far as its header goes; ``raw`` is at its beginning.
 
-    Raises InvalidInput where the header has more bytes or lines than that of a VCF may have. Damage is left
-    to bcftools.
+    Raises InvalidInput if the header has more bytes or lines than that of a VCF may have. Damage is left to
+    bcftools.
     """
     stored, found = bytearray(), bytearray()
     inflate = isal_zlib.decompressobj(wbits=31)
@@ -429,11 +398,11 @@ def _read_bcf_header(raw: BinaryIO, name: str) -> bytes:
     return bytes(stored)
 
 
-def _chunks(stored: bytes, raw: BinaryIO, name: str) -> Iterator[bytes]:
-    """A stream, of which ``stored`` was read; InvalidInput where it is BGZF without its end-of-file block."""
+def _stored_chunks(stored: bytes, raw: BinaryIO, name: str) -> Iterator[bytes]:
+    """A stream, of which ``stored`` was read; InvalidInput if it is BGZF without its end-of-file block."""
     tail = stored
     yield stored
-    while chunk := raw.read1(_CHUNK):  # type: ignore[attr-defined]  # a BufferedReader
+    while chunk := raw.read1(CHUNK):  # type: ignore[attr-defined]  # a BufferedReader
         tail = (tail + chunk)[-len(EOF_BLOCK) :]
         yield chunk
     if stored.startswith(EOF_BLOCK[:2]) and not tail.endswith(EOF_BLOCK):

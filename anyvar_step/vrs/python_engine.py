@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from anyvar_step.models import Existing
 from anyvar_step.reference.base import Contig, Reference
-from anyvar_step.vcf.reader import lines_of
+from anyvar_step.vcf.reader import split_lines
 from anyvar_step.vrs import fields
 from anyvar_step.vrs.engine import (
     DIGITS,
@@ -61,7 +61,7 @@ class PythonEngine:
     def annotate(self, block: bytes) -> Annotated:
         """Annotate whole lines, each ended by a newline. Raises RecordError."""
         done, lines = _Block(keep_alleles=self._keep_alleles), []
-        for index, line in enumerate(lines_of(block)):
+        for index, line in enumerate(split_lines(block)):
             try:
                 annotated = self._annotate(line, done)
             except _Refused as refused:

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 from anyvar_step.models import Counts
 from anyvar_step.reference.base import Contig, Reference
 from anyvar_step.vcf.header import attributes_of, declared_fields
-from anyvar_step.vcf.reader import lines_of
+from anyvar_step.vcf.reader import split_lines
 from anyvar_step.vrs import fields
 from anyvar_step.vrs.engine import (
     DIGITS,
@@ -180,7 +180,7 @@ class RecomputedCheck:
         self.counts.records += len(lines) - len(places)
         self.alleles = annotated.alleles
         conflicts: list[Conflict] = []
-        for place, line in zip(places, lines_of(annotated.text), strict=True):
+        for place, line in zip(places, split_lines(annotated.text), strict=True):
             if line != lines[place]:  # what this program wrote comes out as it was
                 conflicts += self._differences(place, line, claims[place])
         return conflicts

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import vrs_oracle
-from corpus import SparseReference, bcftools_reads, find, lines_of
+from corpus import SparseReference, bcftools_reads, find, split_lines
 
 from anyvar_step.errors import InvalidInput
 from anyvar_step.models import AnnotateOptions
@@ -110,7 +110,7 @@ def answers(files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list
 
 
 def _answer(path: Path, folder: Path, oracle: vrs_oracle.Oracle) -> Answer:
-    answer = Answer(path, before=lines_of(path))
+    answer = Answer(path, before=split_lines(path))
     reference = SparseReference(answer.before)
     out = folder / "ours.vcf"
     try:
@@ -119,7 +119,7 @@ def _answer(path: Path, folder: Path, oracle: vrs_oracle.Oracle) -> Answer:
     except InvalidInput as problem:
         answer.problem = str(problem)
         return answer
-    answer.after = lines_of(out)
+    answer.after = split_lines(out)
     answer.accepted = bcftools_reads(out)
     theirs, known = folder / "theirs.vcf", reference.write(folder / "reference.json")
     answer.oracle = oracle.ask(str(known), path, theirs, "--for-ref", "--attributes")

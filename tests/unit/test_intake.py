@@ -16,7 +16,7 @@ from anyvar_step.client.source import InputSource
 from anyvar_step.errors import InputNotFound, InvalidInput, InvalidUsage
 from anyvar_step.vcf import VcfReader
 from anyvar_step.vcf.bgzf import EOF_BLOCK, BgzfWriter
-from anyvar_step.vcf.index import read_tbi, write_tbi_contigs
+from anyvar_step.vcf.index import read_tbi, write_tbi
 from anyvar_step.vcf.select import Selection, open_vcf, parse_regions, write_bcf
 
 TEXT = """\
@@ -111,7 +111,7 @@ def test_regions_and_targets_come_from_files_too(folder: Path, tmp_path: Path) -
     both = Selection(regions_file=str(bed), targets_file=f"^{table}")
     arguments = ("-R", str(bed), "-T", f"^{table}")
     assert staged(InputSource(folder / "in.bcf", both)) == viewed(folder / "in.bcf", *arguments)
-    assert both.words() == ["--regions-file", "exons.bed", "--targets-file", "^places.txt"]
+    assert both.command_line() == ["--regions-file", "exons.bed", "--targets-file", "^places.txt"]
 
 
 def test_regions_and_targets_together_ask_for_an_index(folder: Path) -> None:
@@ -296,7 +296,7 @@ def test_an_index_serves_whatever_ends_the_file(tmp_path: Path, end: str) -> Non
     pysam.tabix_compress(str(path), str(packed), force=True)
     for stretches in contigs[b"chr2"].bins.values():
         stretches[-1] = packed.stat().st_size - len(EOF_BLOCK) << 16
-    write_tbi_contigs(tmp_path / "in.vcf.gz.tbi", contigs, contigs.values())
+    write_tbi(tmp_path / "in.vcf.gz.tbi", contigs, contigs.values())
     for selection in (Selection(regions="chr2:900"), Selection(regions_file=str(bed))):
         selected = staged(InputSource(packed, selection))
         assert selected.partition("\nchr")[2] == "2\t900\t.\tT\tTA\t1e+06\tPASS\t.\tGT\t0/1\t0/1\n"

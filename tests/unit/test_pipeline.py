@@ -97,7 +97,7 @@ def test_a_file_without_records_is_annotated(tmp_path, reference):
 
 
 def test_progress_is_told_at_the_start_and_between_blocks(tmp_path, reference, monkeypatch):
-    monkeypatch.setattr(pipeline.progress, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(pipeline.annotate, "PROGRESS_EVERY", 0.0)
     told: list[Progress] = []
     annotate(vcf(tmp_path / "in.vcf", records(5000)), reference, on_progress=told.append)
     assert told[0].records == 0
@@ -109,7 +109,7 @@ def test_progress_is_told_at_the_start_and_between_blocks(tmp_path, reference, m
 def test_progress_is_not_told_more_often_than_is_useful(tmp_path, reference):
     told: list[Progress] = []
     outcome, _ = annotate(vcf(tmp_path / "in.vcf", records(20_000)), reference, on_progress=told.append)
-    assert 1 <= len(told) <= 1 + sum(outcome.seconds.values()) / pipeline.progress.PROGRESS_EVERY
+    assert 1 <= len(told) <= 1 + sum(outcome.seconds.values()) / pipeline.annotate.PROGRESS_EVERY
 
 
 class SoftTimeLimit(Exception):
@@ -121,7 +121,7 @@ class SoftTimeLimit(Exception):
 def test_what_stops_a_run_passes_and_leaves_no_target(
     tmp_path, reference, monkeypatch, reason, output_format
 ):
-    monkeypatch.setattr(pipeline.progress, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(pipeline.annotate, "PROGRESS_EVERY", 0.0)
     source = vcf(tmp_path / "in.vcf", records(5000))
 
     def stop(progress: Progress) -> None:

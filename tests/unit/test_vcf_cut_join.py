@@ -44,7 +44,7 @@ def pieces_of(path: Path, count: int, folder: Path) -> list[Path]:
     made, digest = [], hashlib.sha256()
     for number, piece in enumerate(cut(path, path.name, count)):
         target = folder / f"piece-{number}"
-        with piece.open(digest) as stream:
+        with piece.open(digest.update) as stream:
             target.write_bytes(stream.read())
         assert target.stat().st_size == piece.size
         made.append(target)

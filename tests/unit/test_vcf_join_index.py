@@ -41,7 +41,7 @@ def joined(pieces: list[Path], folder: Path) -> tuple[Path, Path]:
         joiner = Joiner(out, "z")
         for path in pieces:
             joiner.add(path)
-            index.add(path, Path(f"{path}.tbi"), joiner.place)
+            index.add(path, Path(f"{path}.tbi"), joiner.offsets)
         joiner.close()
     index.write(made)
     return whole, made

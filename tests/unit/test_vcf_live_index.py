@@ -16,7 +16,7 @@ from anyvar_step.models import AnnotateOptions
 from anyvar_step.pipeline import annotate_file
 from anyvar_step.reference import open_reference
 from anyvar_step.vcf import VcfWriter, index, write_index
-from anyvar_step.vcf.index import LiveIndex, write_tbi
+from anyvar_step.vcf.index import TbiBuilder, write_output_index
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -37,9 +37,9 @@ def line_of(record: Record) -> bytes:
 
 def written(
     path: Path, records: list[Record], draw: random.Random, longest: int = LONGEST
-) -> tuple[LiveIndex, Path]:
+) -> tuple[TbiBuilder, Path]:
     """The VCF annotated and written in blocks, and where the index is that was made meanwhile, if any."""
-    index, made = LiveIndex(header(longest)), path.with_name("made.tbi")
+    index, made = TbiBuilder(header(longest)), path.with_name("made.tbi")
     annotator = Annotator(MemoryReference(other=b"ACGT"), for_ref=True, attributes=False)
     with VcfWriter(path, "z") as writer:
         writer.write(header(longest))
@@ -124,7 +124,7 @@ def test_contigs_too_long_for_a_tbi_get_none(tmp_path: Path) -> None:
     path = tmp_path / "out.vcf.gz"
     index, made = written(path, [record()], random.Random(0), longest=LONGEST + 1)
     assert not made.exists()
-    write_tbi(path, index, ())
+    write_output_index(path, index, ())
     assert not Path(f"{path}.tbi").exists()
 
 

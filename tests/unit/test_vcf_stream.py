@@ -39,8 +39,8 @@ def bgzf(data: bytes) -> bytes:
 
 
 def read(data: bytes, size: int = 32768) -> tuple[VcfReader, list[bytes]]:
-    reader = VcfReader(io.BytesIO(data), "in.vcf")
-    return reader, [line for lines in reader.blocks(size) for line in lines]
+    reader = VcfReader(io.BytesIO(data), "in.vcf", block_size=size)
+    return reader, [line for lines in reader.blocks() for line in lines]
 
 
 STORED = {"text": lambda data: data, "bgzf": bgzf, "gzip": gzip.compress}
@@ -74,8 +74,8 @@ def test_any_bytes_beyond_ascii_pass_untouched_in_blocks_of_any_size(lines, size
 
 
 def test_first_line_numbers_the_block():
-    reader = VcfReader(io.BytesIO(VCF), "in.vcf")
-    numbers = [(reader.first_line, lines[0]) for lines in reader.blocks(1000)]
+    reader = VcfReader(io.BytesIO(VCF), "in.vcf", block_size=1000)
+    numbers = [(reader.first_line, lines[0]) for lines in reader.blocks()]
     assert len(numbers) > 3
     assert all(line == VCF.split(b"\n")[number - 1] for number, line in numbers)
 
@@ -99,7 +99,7 @@ def test_a_line_longer_than_a_block_stays_whole():
     ids=["record", "header line", "header", "header lines"],
 )
 def test_a_line_or_header_without_end_is_refused_before_it_fills_the_memory(data, message, monkeypatch):
-    for bound, limit in (("LONGEST", 100_000), ("HEADER_BYTES", 100_000), ("HEADER_LINES", 10_000)):
+    for bound, limit in (("MAX_LINE", 100_000), ("HEADER_BYTES", 100_000), ("HEADER_LINES", 10_000)):
         monkeypatch.setattr(reader, bound, limit)
     for stored in (data, bgzf(data), gzip.compress(data)):
         with pytest.raises(InvalidInput, match=message):
