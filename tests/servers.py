@@ -152,6 +152,10 @@ class RedisServer:
     folder: Path
     persistent: bool = True
     port: int = 0
+    #: Of redis-server, beside ours.
+    options: tuple[str, ...] = ()
+    password: str = ""
+    environ: dict[str, str] | None = None
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
@@ -162,16 +166,19 @@ class RedisServer:
     @property
     def url(self) -> str:
         """As Celery and the board understand it."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{f':{self.password}@' if self.password else ''}127.0.0.1:{self.port}/0"
 
     @contextlib.contextmanager
     def client(self) -> Iterator[redis.Redis]:
         """A client of the test's own."""
-        with redis.Redis(unix_socket_path=str(self._socket), decode_responses=True) as client:
+        password = self.password or None
+        with redis.Redis(
+            unix_socket_path=str(self._socket), decode_responses=True, password=password
+        ) as client:
             yield client
 
-    def start(self) -> None:
-        """Start the server, with what it has kept, and return once it answers."""
+    def start(self, *once: str) -> None:
+        """Start the server, with what it has kept and ``once`` more options; return once it answers."""
         options = {
             "--port": str(self.port),
             "--bind": "127.0.0.1",
@@ -179,10 +186,12 @@ class RedisServer:
             "--dir": str(self.folder),
             "--save": "",
             "--appendonly": "yes" if self.persistent else "no",
+            **({"--requirepass": self.password} if self.password else {}),
         }
-        argv = [*find_redis(), *(part for option in options.items() for part in option)]
+        argv = [*find_redis(), *(part for option in options.items() for part in option), *self.options, *once]
+        environ = {**os.environ, **(self.environ or {})}
         with (self.folder / "redis.log").open("ab") as log:
-            self.process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True, env=environ)
         deadline = time.monotonic() + 30
         while True:
             try:

@@ -1,7 +1,9 @@
 """The fault suite's own fixtures. Set by environment variables, so that a failure can be had again:
 
 FAULTS_SEED     of all random choices; it is printed [default: 8]
-FAULTS_TRIALS   of each fault [default: 2]
+FAULTS_TRIALS   of each fault [default: 1]
+FAULTS_AT_ONCE  trials at a time [default: 4]
+FAULTS_RESULTS  a file that gets a line of JSON for each trial; trials that it has already are not done again
 FAULTS_TABLE    a Markdown file into which the table of outcomes is written, between its two marks
 """
 
@@ -18,8 +20,8 @@ from pathlib import Path
 import pytest
 from support import Site, until, write_vcf
 
-from faults.harness import Campaign, Fault, Material, Views
-from faults.table import summary, write_table
+from faults.harness import CHUNKS, Campaign, Fault, Material, Views
+from faults.table import Results, summary, write_table
 
 HERE = Path(__file__).parent
 #: Seconds after which a view shows what was done through the other one.
@@ -75,11 +77,18 @@ def material(tmp_path_factory: pytest.TempPathFactory, genome: Path, redis_url: 
     folder = tmp_path_factory.mktemp("undisturbed")
     vcf = write_vcf(folder / "in.vcf", genome, records=180_000)
     site = Site(folder / "site", redis_url, genome)
+    small = write_vcf(folder / "small.vcf", genome, seed=2)
+    outputs, seconds = list[bytes](), list[float]()
     with site.worker():
-        begin = time.monotonic()
-        done = site.run("annotate", vcf, "-o", folder / "out.vcf.gz")
-    assert done.returncode == 0, done.stderr
-    return Material(genome, vcf, (folder / "out.vcf.gz").read_bytes(), time.monotonic() - begin, redis_url)
+        for path, options in ((vcf, ()), (vcf, ("--chunks", str(CHUNKS))), (small, ())):
+            out = folder / f"out-{len(outputs)}.vcf.gz"
+            begin = time.monotonic()
+            done = site.run("annotate", path, "-o", out, *options)
+            assert done.returncode == 0, done.stderr
+            seconds.append(time.monotonic() - begin)
+            outputs.append(out.read_bytes())
+    whole, joined, of_small = outputs
+    return Material(genome, vcf, whole, joined, seconds[0], redis_url, small, of_small)
 
 
 @pytest.fixture(scope="session")
@@ -87,8 +96,10 @@ def campaign(request: pytest.FixtureRequest, views: Views, material: Material) -
     """The trials of all faults whose tests have been chosen, begun."""
     calls = [getattr(item, "callspec", None) for item in request.session.items]
     faults = [call.params["fault"] for call in calls if call and isinstance(call.params.get("fault"), Fault)]
-    trials = int(os.environ.get("FAULTS_TRIALS", "2"))
-    begun = Campaign(faults, trials, os.environ.get("FAULTS_SEED", "8"), views, material)
+    trials = int(os.environ.get("FAULTS_TRIALS", "1"))
+    seed = os.environ.get("FAULTS_SEED", "8")
+    results = Results(os.environ.get("FAULTS_RESULTS", ""), seed)
+    begun = Campaign(faults, trials, seed, views, material, results.done(), results.keep)
     yield begun
     begun.close()
     _finished.append(begun)

@@ -25,6 +25,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import redis
 from servers import RedisServer
 from support import Site, until
 
@@ -35,7 +36,9 @@ from anyvar_step.settings import load
 
 STDOUT = Path("-")
 #: Trials at once: most of their time they wait for claims to lapse.
-AT_ONCE = 4
+AT_ONCE = int(os.environ.get("FAULTS_AT_ONCE", "4"))
+#: Of the trials with ``--chunks``.
+CHUNKS = 4
 #: Seconds that a step may take to end, whatever is done to its run; claims lapse after 20.
 PATIENCE = 120
 #: Where in a run's life the fault strikes, and how often of seven times.
@@ -49,14 +52,16 @@ class Fault:
     name: str
     codes: frozenset[int]
     act: Callable[[Trial], None]
+    #: Exit codes with which a worker may end by itself; without any it must be there until it is killed.
+    ended: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
         return self.name
 
 
-def fault(name: str, *codes: int) -> Callable[[Callable[[Trial], None]], Fault]:
+def fault(name: str, *codes: int, ended: tuple[int, ...] = ()) -> Callable[[Callable[[Trial], None]], Fault]:
     """Makes a Fault of the function that does it."""
-    return lambda act: Fault(name, frozenset(codes), act)
+    return lambda act: Fault(name, frozenset(codes), act, frozenset(ended))
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,13 @@ class Material:
     genome: Path
     vcf: Path
     expected: bytes
+    #: What becomes of it with CHUNKS.
+    joined: bytes
     seconds: float
     redis_url: str
+    #: Another VCF of a few records, and what becomes of that.
+    small: Path
+    small_expected: bytes
 
     @property
     def as_text(self) -> str:
@@ -92,6 +102,8 @@ class Call:
     arguments: list[str]
     out: Path
     process: subprocess.Popen[str]
+    #: What OUT may hold, whole.
+    right: tuple[bytes, ...] = ()
     code: int | None = None
     said: str = ""
     printed: str = ""
@@ -110,6 +122,8 @@ class Outcome:
 
     number: int
     codes: list[int | None] = field(default_factory=list)
+    #: Exit codes of workers that have ended by themselves.
+    ended: list[int] = field(default_factory=list)
     seconds: float = 0.0
     swept: int = 0
     problem: str = ""
@@ -118,13 +132,18 @@ class Outcome:
 class Trial:
     """One fault done once. ``heal`` collects what ends it; it is over when ``over`` returns."""
 
-    def __init__(self, folder: str, views: Views, material: Material, draw: random.Random) -> None:
+    def __init__(
+        self, folder: str, views: Views, material: Material, draw: random.Random, ended: frozenset[int]
+    ) -> None:
         self.material = material
         self.draw = draw
+        self.may_end, self.ended = ended, list[int]()
         self.folder = views.real / folder
         (self.folder / "redis").mkdir(parents=True)
         self.redis = RedisServer(self.folder / "redis")
         self.redis.start()
+        #: A client of the Redis that has the runs' keys in the end.
+        self.keys: Callable[[], contextlib.AbstractContextManager[redis.Redis]] = self.redis.client
         self.site = Site(self.folder / "site", self.redis.url, material.genome)
         seen = {kind: getattr(views, kind) / folder / "site" / "work" for kind in ("step", "worker")}
         self.site.extra = {
@@ -139,6 +158,10 @@ class Trial:
         self._seen = seen
         self.await_views()
 
+    def use(self, url: str) -> None:
+        """Have steps and workers that are started from now on reach Redis there."""
+        self.site.redis_url = self.workers.redis_url = url
+
     def await_views(self) -> None:
         """Return as soon as steps and workers see the work dir."""
         until(lambda: all(path.is_dir() for path in self._seen.values()), what="a view of the work dir")
@@ -147,21 +170,43 @@ class Trial:
 
     @contextlib.contextmanager
     def worker(self, concurrency: int = 1, **extra: str) -> Iterator[subprocess.Popen[str]]:
-        """A worker; where it was killed, its processes must end by themselves."""
+        """A worker, which ends by itself only as the fault allows; then its processes end, too."""
         host = copy.copy(self.workers)
         host.extra = {**self.workers.extra, **extra}
         with host.worker(concurrency=concurrency) as process:
             yield process
-            if process.poll() is not None:
+            if (code := process.poll()) is not None:
+                if code != -signal.SIGKILL:
+                    self.ended.append(code)
+                    assert code in self.may_end, f"a worker ended with {code}: {self.log_of_workers()}"
                 until(lambda: not session(process.pid), 60, "the end of a killed worker's processes")
 
-    def step(self, *options: str, out: Path | None = None) -> Call:
+    def log_of_workers(self) -> str:
+        """The last lines of each worker's log."""
+        return "\n".join(log.read_text()[-3000:] for log in self.site.folder.glob("worker-*.log"))
+
+    def serves(self, *workers: subprocess.Popen[str]) -> None:
+        """Fail unless those workers that have not ended serve the queue: another input gets through."""
+        if all(worker.poll() is not None for worker in workers):
+            return
+        out = self.folder / "small.vcf.gz"
+        options = ("--timeout", "90", "-O", "z")
+        done = self.site.run("annotate", self.material.small, "-o", out, *options)
+        assert done.returncode == 0, f"the worker serves no more: {done.stderr}\n{self.log_of_workers()}"
+        assert out.read_bytes() == self.material.small_expected
+
+    def step(self, *options: str, out: Path | None = None, chunks: int = 0, **extra: str) -> Call:
         """``annotate``, begun; its output goes to a directory of its own unless ``out`` says otherwise."""
         if out is None:
             out = self.folder / f"out-{len(self.calls)}" / "out.vcf.gz"
             out.parent.mkdir()
         arguments = ["annotate", str(self.material.vcf), "-o", str(out), "-O", "z"]
-        call = Call(arguments, out, self.site.start(*arguments, *options))
+        if chunks:
+            arguments += ["--chunks", str(chunks)]
+        host = copy.copy(self.site)
+        host.extra = {**self.site.extra, **extra}
+        right = self.material.joined if chunks else self.material.expected
+        call = Call(arguments, out, host.start(*arguments, *options), (right,))
         self.calls.append(call)
         return call
 
@@ -201,11 +246,12 @@ class Trial:
                 for call in failed:
                     assert self.restart(call) == 0, f"called again: {call.code}: {call.said}"
         self._judge(frozenset({0}))
+        outcome.ended = self.ended
         if left := self.site.left_over():
             outcome.swept = len(left)
             self._sweep(left)
             assert self.site.left_over() == [], "left after a sweep"
-        with self.redis.client() as client:
+        with self.keys() as client:
             kept = [key for key in client.scan_iter("anyvar_*") if client.ttl(key) == -1]
         assert kept == [], "keys that never expire"
 
@@ -230,9 +276,10 @@ class Trial:
                 assert call.printed == (self.material.as_text if call.code == 0 else "")
                 continue
             if call.code == 0:
-                assert call.out.read_bytes() == self.material.expected, "another output"
+                assert call.out.read_bytes() in call.right, "another output"
             wanted = {call.out.name, f"{call.out.name}.tbi"} if call.code == 0 else set()
-            assert {path.name for path in call.out.parent.iterdir()} == wanted
+            there = call.out.parent.iterdir() if call.out.parent.is_dir() else ()
+            assert {path.name for path in there} == wanted
 
     def end(self) -> None:
         """Leave no process and no mount, however the trial went."""
@@ -262,16 +309,38 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 
 
 class Campaign:
-    """All trials of the chosen faults, some at once; each test waits for those of its own fault."""
+    """All trials of the chosen faults, some at once; each test waits for those of its own fault.
 
-    def __init__(self, faults: list[Fault], trials: int, seed: str, views: Views, material: Material) -> None:
+    ``done`` are outcomes of the same campaign, interrupted before, by fault; ``keep`` gets each new one.
+    """
+
+    def __init__(
+        self,
+        faults: list[Fault],
+        trials: int,
+        seed: str,
+        views: Views,
+        material: Material,
+        done: dict[str, dict[int, Outcome]],
+        keep: Callable[[Fault, Outcome], None],
+    ) -> None:
         self.seed = seed
         self.views = views
         self._material = material
+        self._keep = keep
         self._pool = ThreadPoolExecutor(AT_ONCE)
-        self.outcomes: dict[Fault, list[Future[Outcome]]] = {
-            each: [self._pool.submit(self._try, each, number) for number in range(trials)] for each in faults
-        }
+        self.outcomes: dict[Fault, list[Future[Outcome]]] = {each: [] for each in faults}
+        for number in range(trials):  # one trial of each fault, then the next one of each
+            for each in faults:
+                known = done.get(each.name, {}).get(number)
+                future = self._known(known) if known else self._pool.submit(self._try, each, number)
+                self.outcomes[each].append(future)
+
+    @staticmethod
+    def _known(outcome: Outcome) -> Future[Outcome]:
+        future: Future[Outcome] = Future()
+        future.set_result(outcome)
+        return future
 
     def holds(self, each: Fault) -> None:
         """Fail unless all trials of that fault end as promised."""
@@ -289,7 +358,7 @@ class Campaign:
         begin = time.monotonic()
         trial = None
         try:
-            trial = Trial(f"{each.act.__name__}-{number}", self.views, self._material, draw)
+            trial = Trial(f"{each.act.__name__}-{number}", self.views, self._material, draw, each.ended)
             each.act(trial)
             trial.over(each.codes, outcome)
         except Exception as error:  # whatever it is, it is this trial's outcome
@@ -298,4 +367,5 @@ class Campaign:
             outcome.seconds = time.monotonic() - begin
             if trial:
                 trial.end()
+        self._keep(each, outcome)
         return outcome

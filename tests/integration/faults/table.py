@@ -3,17 +3,50 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
-from collections import Counter
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
+from anyvar_step import __version__
 from faults.harness import Campaign, Fault, Outcome
 
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 HEAD = """\
-| what is done | trials | as promised | exit codes (how often) | left to a sweep | seconds: median, longest |
-|---|---|---|---|---|---|
+| what is done | trials | as promised | exit codes (how often) | workers' | swept | seconds: median, longest |
+|---|---|---|---|---|---|---|
 """
+
+
+class Results:
+    """The outcomes of a campaign's trials in a file, a line of JSON each; nothing is kept without a path.
+
+    A campaign that is called again with the same seed and file goes on where it was interrupted.
+    """
+
+    def __init__(self, path: str, seed: str) -> None:
+        self._path, self._seed = Path(path) if path else None, seed
+        self._lock = threading.Lock()
+
+    def done(self) -> dict[str, dict[int, Outcome]]:
+        """The outcomes so far, by fault and number."""
+        found = defaultdict[str, dict[int, Outcome]](dict)
+        if self._path and self._path.exists():
+            for line in self._path.read_text().splitlines():
+                entry = json.loads(line)
+                if entry.pop("seed") == self._seed:
+                    found[entry.pop("fault")][entry["number"]] = Outcome(**entry)
+        return found
+
+    def keep(self, each: Fault, outcome: Outcome) -> None:
+        """Add the outcome of one trial."""
+        if self._path:
+            line = json.dumps({"seed": self._seed, "fault": each.name, **asdict(outcome)})
+            with self._lock, self._path.open("a") as file:
+                file.write(line + "\n")
 
 
 def _outcomes(campaign: Campaign, each: Fault) -> list[Outcome]:
@@ -21,13 +54,18 @@ def _outcomes(campaign: Campaign, each: Fault) -> list[Outcome]:
 
 
 def _row(each: Fault, outcomes: list[Outcome]) -> str:
-    codes = Counter(code for outcome in outcomes for code in outcome.codes)
-    told = ", ".join(f"{code} ({count})" for code, count in sorted(codes.items(), key=str))
+    told = _counted(code for outcome in outcomes for code in outcome.codes)
+    ended = _counted(code for outcome in outcomes for code in outcome.ended)
     took = sorted(outcome.seconds for outcome in outcomes)
     good = sum(not outcome.problem for outcome in outcomes)
     swept = sum(bool(outcome.swept) for outcome in outcomes)
     seconds = f"{took[len(took) // 2]:.0f}, {took[-1]:.0f}"
-    return f"| {each.name} | {len(outcomes)} | {good} | {told} | {swept or ''} | {seconds} |\n"
+    return f"| {each.name} | {len(outcomes)} | {good} | {told} | {ended} | {swept or ''} | {seconds} |\n"
+
+
+def _counted(codes: Iterable[int | None]) -> str:
+    """Each code, and how often."""
+    return ", ".join(f"{code} ({count})" for code, count in sorted(Counter(codes).items(), key=str))
 
 
 def table(campaign: Campaign) -> str:
@@ -35,7 +73,10 @@ def table(campaign: Campaign) -> str:
     rows = {each: _outcomes(campaign, each) for each in campaign.outcomes}
     trials = sum(map(len, rows.values()))
     when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-    said = f"{when}: {trials} trials, seed {campaign.seed}, {os.cpu_count()} cores; {campaign.views.told}."
+    said = (
+        f"{when}: {trials} trials of {sum(map(bool, rows.values()))} faults, anyvar-step {__version__}, "
+        f"seed {campaign.seed}, {os.cpu_count()} cores; {campaign.views.told}."
+    )
     return HEAD + "".join(_row(*row) for row in rows.items() if row[1]) + f"\n{said}\n"
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from sentinels import Group, require_sentinel
 from support import Site, until, write_vcf
 
-from anyvar_step.embedded import find_redis
 from anyvar_step.runs.connection import LONG_RETRY, connect
 from anyvar_step.runs.state import RunState
 from anyvar_step.settings import Settings, load
@@ -25,140 +21,14 @@ pytestmark = pytest.mark.services  # minutes
 
 #: Failovers of one trial run; ``make faults`` sets 20.
 FAILOVERS = int(os.environ.get("ANYVAR_STEP_FAILOVERS", "3"))
-PASSWORD = "a-password"
-
-
-def free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        found = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [each.getsockname()[1] for each in found]
-
-
-class Group:
-    """A primary, a replica and three sentinels on this host."""
-
-    def __init__(self, folder: Path) -> None:
-        ports = free_ports(5)
-        self.folder, self.servers, self.sentinels = folder, ports[:2], ports[2:]
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
-
-    @property
-    def url(self) -> str:
-        hosts = [f"sentinel://:{PASSWORD}@127.0.0.1:{port}" for port in self.sentinels]
-        return ";".join(hosts) + "/0?master_name=anyvar"
-
-    def start(self, port: int) -> None:
-        """Start the server of that port with what it kept, as a replica if another one is the primary."""
-        place = self.folder / str(port)
-        place.mkdir(exist_ok=True)
-        argv = [*find_redis(), "--port", str(port), "--dir", str(place), "--appendonly", "yes", "--save", ""]
-        argv += ["--bind", "127.0.0.1", "--requirepass", PASSWORD, "--masterauth", PASSWORD]
-        argv += ["--repl-diskless-sync-delay", "0"]
-        if port == self.servers[1] and not self._processes.get(port):
-            argv += ["--replicaof", "127.0.0.1", str(self.servers[0])]
-        self._spawn(port, argv)
-        self.ready(port)
-
-    def start_sentinels(self) -> None:
-        program = shutil.which("redis-sentinel")
-        assert program
-        for port in self.sentinels:
-            place = self.folder / str(port)
-            place.mkdir()
-            (place / "sentinel.conf").write_text(
-                f"port {port}\nbind 127.0.0.1\ndir {place}\n"
-                f"sentinel monitor anyvar 127.0.0.1 {self.servers[0]} 2\n"
-                f"sentinel auth-pass anyvar {PASSWORD}\n"
-                "sentinel down-after-milliseconds anyvar 1000\nsentinel failover-timeout anyvar 6000\n"
-            )
-            self._spawn(port, [program, str(place / "sentinel.conf")])
-        for port in self.sentinels:
-            with redis.Redis(port=port, decode_responses=True) as sentinel:
-                until(lambda: self._knows_all(sentinel), 30, "sentinels that know each other")
-
-    @staticmethod
-    def _knows_all(sentinel: redis.Redis) -> bool:
-        with contextlib.suppress(redis.RedisError):
-            state = sentinel.sentinel_masters()["anyvar"]
-            return bool(state["num-other-sentinels"] == 2 and state["num-slaves"] >= 1)
-        return False
-
-    def _spawn(self, port: int, argv: list[str]) -> None:
-        with (self.folder / f"{port}.log").open("ab") as log:
-            self._processes[port] = subprocess.Popen(argv, stdout=log, stderr=log)
-
-    def ready(self, port: int) -> None:
-        with redis.Redis(port=port, password=PASSWORD) as server:
-
-            def answers() -> bool:
-                with contextlib.suppress(redis.RedisError):
-                    return bool(server.ping())
-                return False
-
-            until(answers, 20, "a Redis that answers")
-
-    def primary(self) -> int:
-        with redis.Redis(port=self.sentinels[0], decode_responses=True) as sentinel:
-            return int(sentinel.sentinel_get_master_addr_by_name("anyvar")[1])
-
-    def in_step(self) -> bool:
-        """Whether the replica has all that the primary has."""
-        primary = self.primary()
-        with redis.Redis(port=primary, password=PASSWORD) as server, contextlib.suppress(redis.RedisError):
-            info = server.info("replication")
-            return (
-                info["role"] == "master"
-                and info["connected_slaves"] == 1
-                and info["slave0"]["state"] == "online"
-            )
-        return False
-
-    def promote(self) -> None:
-        """A planned failover."""
-        before = self.primary()
-        with redis.Redis(port=self.sentinels[0], decode_responses=True) as sentinel:
-
-            def begun() -> bool:
-                with contextlib.suppress(redis.ResponseError):  # one is still under way
-                    return bool(sentinel.sentinel_failover("anyvar"))
-                return False
-
-            until(begun, 30, "a failover that begins")
-        until(lambda: self.primary() != before, 30, "another primary")
-
-    def demoted(self, port: int) -> bool:
-        """Whether a former primary is a replica: until then, some 10 s, it takes writes that are lost."""
-        with redis.Redis(port=port, password=PASSWORD) as server, contextlib.suppress(redis.RedisError):
-            return bool(server.info("replication")["role"] == "slave")
-        return False
-
-    def kill(self) -> None:
-        """SIGKILL to the primary; it comes back as a replica."""
-        before = self.primary()
-        self._processes[before].kill()
-        self._processes[before].wait()
-        until(lambda: self.primary() != before, 60, "another primary")
-        self.start(before)
-
-    def end(self) -> None:
-        for process in self._processes.values():
-            process.kill()
-            process.wait()
 
 
 @pytest.fixture
 def group(tmp_path: Path) -> Iterator[Group]:
-    if shutil.which("redis-sentinel") is None:
-        message = "redis-sentinel is not installed: apt install redis-sentinel"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(f"NOT TESTED WITH SENTINEL: {message}")
+    require_sentinel()
     made = Group(tmp_path / "group")
-    made.folder.mkdir()
     try:
-        for port in made.servers:
-            made.start(port)
-        made.start_sentinels()
+        made.begin()
         yield made
     finally:
         made.end()
