@@ -24,7 +24,7 @@ define measure
 		$(VENV)/bin/python benchmarks/$$name.py $(1) || exit 1; done
 endef
 
-.PHONY: aliases help demo native test test-services test-all coverage fuzz lint docs dist gtars bench bench-small constraints image \
+.PHONY: aliases help demo native test test-services test-all coverage fuzz faults lint docs dist gtars bench bench-small constraints image \
 	release clean
 
 help:  ## this list
@@ -57,6 +57,13 @@ test-all: test test-services  ## the tests, then those that need what .ci/run in
 
 fuzz: $(VENV)/.test native  ## compare the two VRS engines on a million records, mutated ones among them
 	FUZZ_CASES=25000 $(VENV)/bin/python -m pytest --timeout 0 tests/unit/test_vrs_native.py -k mutated
+
+# It can be interrupted and called again: what .faults-SEED has is not done again.
+FAULTS_SEED ?= 20261128
+faults: $(VENV)/.test-services native  ## 1,000 trials of all faults, and the table of docs/reliability.md (an hour or two)
+	ANYVAR_STEP_FAILOVERS=20 $(VENV)/bin/python -m pytest --timeout 0 tests/integration/runs/test_sentinel.py
+	FAULTS_TRIALS=20 FAULTS_SEED=$(FAULTS_SEED) FAULTS_RESULTS=$(CURDIR)/.faults-$(FAULTS_SEED) \
+		FAULTS_TABLE=$(CURDIR)/docs/reliability.md $(VENV)/bin/python -m pytest --timeout 0 tests/integration/faults
 
 coverage: $(VENV)/.test $(ORACLE)/.done native  ## how much of the package `make test` runs: 90 % at least
 	$(VENV)/bin/coverage erase

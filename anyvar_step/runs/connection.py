@@ -28,6 +28,8 @@ NO_RETRY, BRIEF_RETRY, LONG_RETRY = 0.0, 0.5, 60.0
 #: Seconds until a Redis counts as unreachable that takes no connection, and that does not answer the first
 #: command: one behind TLS may wait for the rest of a handshake.
 CONNECT_TIMEOUT, FIRST_TIMEOUT = 5.0, 8.0
+#: Seconds until a connection counts as lost over which no answer comes, although nobody has closed it.
+ANSWER_TIMEOUT = 15.0
 #: Ports of a URL without one, and the name that Sentinel's own example gives a primary.
 REDIS_PORT, SENTINEL_PORT, DEFAULT_MASTER = 6379, 26379, "mymaster"
 
@@ -289,7 +291,7 @@ def connect(url: str, retry: float | TimedRetry = BRIEF_RETRY) -> redis.Redis:
         "decode_responses": True,
         "encoding_errors": "backslashreplace",
         "socket_connect_timeout": 3 if hasty else CONNECT_TIMEOUT,
-        "socket_timeout": 3 if hasty else 15,
+        "socket_timeout": 3 if hasty else ANSWER_TIMEOUT,
         "retry": timed,
     }
     if is_sentinel(url):

@@ -15,6 +15,7 @@ import redis
 
 from anyvar_step.errors import Unavailable
 from anyvar_step.runs.connection import (
+    ANSWER_TIMEOUT,
     BRIEF_RETRY,
     CONNECT_TIMEOUT,
     celery_options,
@@ -60,7 +61,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     seconds after that timeout instead of a hundred (docs/contract.md#celery-messages).
 
     Storing a result is tried again for about a minute: a run that went well must not fail because Redis was
-    away in the moment it ended.
+    away in the moment it ended. A connection over which nothing arrives any more, and which nobody closes, is
+    replaced within half a minute: by default Celery waits on it for ever.
     """
     visible = {"visibility_timeout": settings.visibility_timeout}
     broker_options, broker_tls = celery_options(settings.broker_url)
@@ -80,6 +82,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": {
             **visible,
             "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": ANSWER_TIMEOUT,
+            "health_check_interval": HEALTH_CHECK_SECONDS,
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
             **broker_options,
@@ -92,6 +96,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "result_backend_always_retry": True,
         "result_backend_max_retries": 24,
         "redis_socket_connect_timeout": CONNECT_TIMEOUT,
+        "redis_socket_timeout": ANSWER_TIMEOUT,
         "broker_connection_retry_on_startup": True,
         "task_serializer": "json",
         "result_serializer": "json",
@@ -108,6 +113,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     }
 
 
+#: Seconds between kombu's looks at the connection on which a worker waits for messages.
+HEALTH_CHECK_SECONDS = 5
 #: Seconds for which workers may answer a question that Celery's ``inspect`` broadcasts.
 ANSWER_SECONDS = 1.0
 #: Messages of the queue that are searched at once.
