@@ -19,6 +19,7 @@ class TcpProxy:
         #: Whether bytes are lost: no connection is refused, none is closed, and nothing arrives.
         self.swallows = False
         self._loop = asyncio.new_event_loop()
+        self._server: asyncio.Server | None = None
         self._connections = set[_Connection]()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -36,8 +37,8 @@ class TcpProxy:
         assert done.wait(30)
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(self, reader, writer)
@@ -54,9 +55,18 @@ class TcpProxy:
 
     def end(self) -> None:
         """Reset all connections, and end the thread."""
-        self.drop()
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(30)
+        self._loop.close()
+
+    async def _close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for connection in [*self._connections]:
+            connection.drop()
+        while self._connections:
+            await asyncio.sleep(0.01)
 
 
 class _Connection:

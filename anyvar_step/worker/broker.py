@@ -17,6 +17,7 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -26,6 +27,7 @@ from celery.backends.redis import RedisBackend, SentinelBackend
 from celery.exceptions import NotRegistered
 from celery.worker import state
 from celery.worker.consumer import Consumer
+from kombu.asynchronous import get_event_loop
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
@@ -191,8 +193,43 @@ def _checking(kind: type[Any]) -> type[Any]:
     return Checking
 
 
+class _QoS(kombu_redis.QoS):
+    """kombu's record of the messages that the worker has; ending one outlives the loss of a connection.
+
+    Celery logs an acknowledgement that fails and goes on. The message would then count as at work for good,
+    and a worker that takes one at a time would take no other.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge the message."""
+        self._twice(super().ack, delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Drop the message, or return it to its queue."""
+        self._twice(super().reject, delivery_tag, requeue)
+
+    def _twice(self, end: Callable[..., None], *arguments: Any) -> None:
+        """Try it again over a new connection; the consumer starts anew where that fails, too."""
+        errors = self.channel.connection_errors
+        try:
+            end(*arguments)
+        except errors:
+            try:
+                end(*arguments)
+            except errors as error:
+                if (hub := get_event_loop()) is not None:
+                    hub.call_soon(_raise, error)
+                raise
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
 class _Channel(kombu_redis.Channel):
     """kombu's channel with clients that know outages and check messages."""
+
+    QoS = _QoS
 
     def _get_client(self) -> type[Any]:
         return _checking(super()._get_client())  # type: ignore[no-untyped-call]
