@@ -218,7 +218,7 @@ class _QoS(kombu_redis.QoS):
                 end(*arguments)
             except errors as error:
                 if (hub := get_event_loop()) is not None:
-                    hub.call_soon(_raise, error)
+                    hub.call_soon(_raise, error)  # type: ignore[no-untyped-call]
                 raise
 
 
