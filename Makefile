@@ -56,7 +56,7 @@ test-services: $(VENV)/.test-services $(VENV)/.docs $(ORACLE)/.done $(ANYVAR)/.d
 test-all: test test-services  ## the tests, then those that need what .ci/run installs
 
 fuzz: $(VENV)/.test native  ## compare the two VRS engines on a million records, mutated ones among them
-	FUZZ_CASES=25000 $(VENV)/bin/python -m pytest --timeout 0 tests/unit/test_vrs_native.py -k mutated
+	FUZZ_CASES=25000 $(VENV)/bin/python -m pytest --timeout 0 tests/unit/vrs/test_native_engine.py -k mutated
 
 # It can be interrupted and called again: what .faults-SEED has is not done again.
 FAULTS_SEED ?= 20261128

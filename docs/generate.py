@@ -37,8 +37,8 @@ FAMILIES = {
 
 #: How ``tests/pages.py`` is to treat the examples of a command.
 MARKS = {
-    "sweep": "tested by tests/integration/test_sweep.py: takes a Redis that has run for a minute",
-    "ingest": "tested by tests/integration/test_registration.py: takes workers with a store",
+    "sweep": "tested by tests/integration/runs/test_sweep.py: takes a Redis that has run for a minute",
+    "ingest": "tested by tests/integration/worker/test_registration.py: takes workers with a store",
     "check": "tested by tests/integration/test_check.py: its exit code tells of the site",
     "worker": "runs until stopped",
     "serve": "runs until stopped",

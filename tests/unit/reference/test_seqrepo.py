@@ -14,10 +14,10 @@ import pytest
 from engines import Annotator
 from seqrepos import RestServer, served, write_seqrepo
 from support import ROOT
-from test_reference_fasta import SEQUENCES, ReferenceContract, accession_of, write_fasta
 
 from anyvar_step.errors import ConfigurationError, Unavailable
 from anyvar_step.reference import Reference, check, for_assembly, open_reference, seqrepo_rest
+from unit.reference.test_fasta import SEQUENCES, ReferenceContract, accession_of, write_fasta
 
 
 @pytest.fixture(scope="module")
