@@ -51,7 +51,8 @@ test: $(VENV)/.test $(ORACLE)/.done native  ## all tests that need nothing but P
 	$(VENV)/bin/python -m pytest -m "not services" --numprocesses 2 --dist loadfile
 
 test-services: $(VENV)/.test-services $(VENV)/.docs $(ORACLE)/.done $(ANYVAR)/.done $(TOOLS)/.done $(NFCORE)/.done native
-	$(VENV)/bin/python -m pytest -m services
+	$(VENV)/bin/python -m pytest -m services --numprocesses 2 --dist loadfile --ignore tests/integration/faults
+	$(VENV)/bin/python -m pytest -m services tests/integration/faults  # it runs its trials side by side
 
 test-all: test test-services  ## the tests, then those that need what .ci/run installs
 
