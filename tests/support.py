@@ -46,8 +46,8 @@ def write_vcf(path: Path, genome: Path, records: int = 200, seed: int = 1) -> Pa
     return path
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0, what: str = "the condition") -> None:
-    """Return as soon as the condition holds; fail after so many seconds."""
+def until(condition: Callable[[], object], seconds: float = 100.0, what: str = "the condition") -> None:
+    """Return as soon as the condition holds; fail after so many seconds, which only bound a hang."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come about within {seconds:g} s"

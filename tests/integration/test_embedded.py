@@ -242,7 +242,7 @@ def test_local_passes_signals_on(temporary: Path, number: signal.Signals) -> Non
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        assert process.wait(30) == 9
+        assert process.wait(100) == 9
     assert list(temporary.iterdir()) == []
 
 
@@ -266,7 +266,7 @@ def test_ctrl_c_reaches_the_command_once_and_leaves_it_its_servers(temporary: Pa
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         os.write(ours, b"\x03")
-        assert process.wait(30) == 41
+        assert process.wait(100) == 41
     os.close(theirs)
     os.close(ours)
     assert list(temporary.iterdir()) == []

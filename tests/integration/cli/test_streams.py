@@ -188,7 +188,7 @@ def test_ctrl_c_ends_a_worker_with_a_plain_sentence(site: Site) -> None:
         [log] = site.folder.glob("worker-*.log")
         until(lambda: " ready." in log.read_text(), what="the worker")
         worker.send_signal(signal.SIGINT)
-        assert worker.wait(60) == 0
+        assert worker.wait(100) == 0
     said = log.read_text()
     assert "anyvar-step: Ctrl-C: taking no new run" in said
     assert "anyvar-step: anyvar-step:" not in said

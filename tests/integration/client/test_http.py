@@ -90,7 +90,7 @@ def test_an_end_is_noticed(site: Site, vcf: Path, tmp_path: Path) -> None:
         until(lambda: list(site.work_dir.glob("*/*/manifest.json")))
         with site.worker():
             until(lambda: list(site.work_dir.glob("*/*/*_outputvcf")))
-            assert step.wait(60) == 0
+            assert step.wait(100) == 0
         step.communicate()
 
 
@@ -164,7 +164,7 @@ def test_an_interrupted_step_cancels_its_run_and_leaves_nothing(
         step = place.start("annotate", str(vcf), "-o", str(tmp_path / "out.vcf"))
         run_id = queued(site)
         step.send_signal(signum)
-        _, err = step.communicate(timeout=20)
+        _, err = step.communicate(timeout=100)
         assert step.returncode == code, err
         assert "Traceback" not in err
         until(lambda: site.left_over() == [])

@@ -143,7 +143,7 @@ def test_an_interrupted_step_cancels_all_its_pieces(site: Site, big: Path, tmp_p
     step = site.start("annotate", str(big), "-o", str(tmp_path / "out.vcf.gz"), "--chunks", "4")
     until(lambda: sum(path.name == "manifest.json" for path in site.left_over()) == 4)
     step.send_signal(signal.SIGTERM)
-    assert step.wait(20) == 143
+    assert step.wait(100) == 143
     step.communicate()
     assert site.left_over() == []
     assert os.listdir(tmp_path) == ["site"]  # noqa: PTH208  # names only

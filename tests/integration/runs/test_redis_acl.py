@@ -113,7 +113,7 @@ def test_every_command_ends_well_and_is_denied_nothing(
         )
         assert "removed 0" in guarded.run("sweep")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(60) == 0
+        assert worker.wait(100) == 0
     guarded.run("submit", vcf, "--ticket", ticket)
     guarded.run("cancel", ticket)
     assert guarded.denied() == set()

@@ -86,7 +86,7 @@ def test_a_worker_registers_what_it_is_and_leaves_when_it_ends(site: Site, regis
         assert record.engine in ("native", "python")
         assert (registry.served(), registry.capacity()) == (True, 2)
         worker.send_signal(signal.SIGTERM)
-        worker.wait(60)
+        worker.wait(100)
         assert not registry.served()
         assert registry.capacity() == 0
 
@@ -98,7 +98,7 @@ def test_a_killed_worker_is_gone_when_its_record_expires(site: Site, registry: W
         [record] = registry.workers_of(site.queue)
         with connect(site.redis_url) as redis:
             assert 0 < redis.ttl(step_key("worker", record.id)) <= registries.EXPIRES_SECONDS
-            until(lambda: not redis.exists(step_key("worker", record.id)), 30)
+            until(lambda: not redis.exists(step_key("worker", record.id)), 100)
         assert not registry.served()
 
 

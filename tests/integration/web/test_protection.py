@@ -110,7 +110,7 @@ def limited(site: Site) -> Iterator[Api]:
 @contextlib.contextmanager
 def connected(limited: Api) -> Iterator[socket.socket]:
     parts = urlsplit(limited.url)
-    with socket.create_connection((str(parts.hostname), int(parts.port or 0)), 20) as client:
+    with socket.create_connection((str(parts.hostname), int(parts.port or 0)), 60) as client:
         yield client
 
 

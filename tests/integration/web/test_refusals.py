@@ -67,7 +67,7 @@ def test_a_run_id_never_becomes_a_path_or_a_key(
 def raw_request(http: httpx.Client, line: str) -> bytes:
     """The answer to a request line that no HTTP library would send."""
     where = urlsplit(str(http.base_url))
-    with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
+    with socket.create_connection((where.hostname, where.port), timeout=60) as connection:
         connection.sendall(f"{line}\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         answer = b""
         while piece := connection.recv(1 << 16):
@@ -114,7 +114,7 @@ def test_an_upload_over_the_limit_is_refused_in_words_and_leaves_nothing(
     site: Site, vcf: Path, declared: bool
 ) -> None:
     big = vcf.read_bytes() * 2000  # 18 MB
-    with site.web(ANYVAR_STEP_MAX_UPLOAD="1M") as api, httpx.Client(base_url=api.url, timeout=30) as http:
+    with site.web(ANYVAR_STEP_MAX_UPLOAD="1M") as api, httpx.Client(base_url=api.url, timeout=60) as http:
         if declared:
             answer = put(http, big)
         else:

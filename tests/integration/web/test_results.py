@@ -149,7 +149,7 @@ def test_a_client_that_hangs_up_cancels_its_synchronous_run(site: Site, vcf: Pat
     with site.web() as api:
         with pytest.raises(httpx.ReadTimeout):
             httpx.put(f"{api.url}/vcf", files={"vcf": vcf.read_bytes()}, timeout=1)
-        until(lambda: site.left_over() == [], 10, "an empty work dir")
+        until(lambda: site.left_over() == [], 100, "an empty work dir")
 
 
 def test_a_web_api_killed_before_it_queued_a_run_is_made_good_by_the_next_look(site: Site, vcf: Path) -> None:

@@ -33,7 +33,7 @@ def finish(client: redis.Redis, run_id: str, status: str, result: object) -> Non
 def test_a_list_of_variations_is_queued_for_a_worker_of_anyvars_and_its_result_answered_once(
     site: Site, client: redis.Redis
 ) -> None:
-    with site.web() as api, httpx.Client(base_url=api.url, timeout=30) as http:
+    with site.web() as api, httpx.Client(base_url=api.url, timeout=60) as http:
         answer = http.put("/variations?run_async=true&run_id=my run/1", json=VARIATIONS)
         assert answer.status_code == 202
         assert answer.headers["retry-after"] == "2"
@@ -57,7 +57,7 @@ def test_a_list_of_variations_is_queued_for_a_worker_of_anyvars_and_its_result_a
 
 def test_a_failed_registration_is_answered_with_the_configured_code(site: Site, client: redis.Redis) -> None:
     code = {"ANYVAR_VARIATIONS_ASYNC_FAILURE_STATUS_CODE": "417"}
-    with site.web(**code) as api, httpx.Client(base_url=api.url, timeout=30) as http:
+    with site.web(**code) as api, httpx.Client(base_url=api.url, timeout=60) as http:
         run_id = http.put("/variations?run_async=true", json=VARIATIONS).json()["run_id"]
         failed = {"exc_type": "WorkerLostError", "exc_message": ["killed"], "exc_module": "billiard"}
         finish(client, run_id, "FAILURE", failed)
@@ -80,12 +80,12 @@ def test_a_failed_registration_is_answered_with_the_configured_code(site: Site, 
 def test_what_is_no_list_of_variations_is_refused(
     site: Site, client: redis.Redis, query: str, body: bytes, code: int
 ) -> None:
-    with site.web() as api, httpx.Client(base_url=api.url, timeout=30) as http:
+    with site.web() as api, httpx.Client(base_url=api.url, timeout=60) as http:
         assert http.put(f"/variations?{query}", content=body).status_code == code
         assert client.llen(site.queue) == 0
 
 
 def test_a_task_that_nobody_serves_fails_with_a_reason(site: Site) -> None:
-    with site.web() as api, httpx.Client(base_url=api.url, timeout=30) as http, site.worker():
+    with site.web() as api, httpx.Client(base_url=api.url, timeout=60) as http, site.worker():
         where = http.put("/variations?run_async=true", json=VARIATIONS[:1]).headers["location"]
-        until(lambda: http.get(where).status_code != 202, 30, "the failure")
+        until(lambda: http.get(where).status_code != 202, 100, "the failure")

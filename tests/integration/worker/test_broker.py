@@ -107,7 +107,7 @@ def test_a_worker_whose_patience_ends_says_so_and_ends_with_69(site: Site, clien
     with site.worker() as worker:
         mend = readonly(client)
         try:
-            worker.wait(timeout=60)
+            worker.wait(timeout=100)
         finally:
             mend()
     [log] = site.folder.glob("worker-*.log")
@@ -186,7 +186,7 @@ def test_a_task_that_no_worker_serves_fails_at_once_and_in_plain_words(
 ) -> None:
     with site.worker(), make_app(load(site.environ)) as app:
         run_id = send(app, 1)
-        until(lambda: ended(client, run_id), 30, "the failure")
+        until(lambda: ended(client, run_id), 100, "the failure")
     meta = ended(client, run_id)
     assert meta is not None
     assert meta["status"] == "FAILURE"
@@ -206,7 +206,7 @@ def test_with_one_worker_of_each_kind_no_request_is_lost_and_none_fails(
     try:
         with site.worker() as worker, make_app(load(site.environ)) as app:
             inspect = app.control.inspect(timeout=1)
-            until(lambda: "other@test" in (inspect.ping() or {}), 30, "the other worker")
+            until(lambda: "other@test" in (inspect.ping() or {}), 100, "the other worker")
             sent = []
             for number in range(100):
                 sent.append(send(app, number))
@@ -217,7 +217,7 @@ def test_with_one_worker_of_each_kind_no_request_is_lost_and_none_fails(
             assert worker.poll() is None
     finally:
         other.send_signal(signal.SIGTERM)
-        other.communicate(timeout=30)
+        other.communicate(timeout=100)
     for number, run_id in enumerate(sent):
         meta = ended(client, run_id)
         assert meta is not None
@@ -251,7 +251,7 @@ def test_arguments_of_a_later_anyvar_are_passed_over_only_where_they_ask_for_not
     flags = {"for_ref": True, "add_vrs_attributes": False}
     with site.worker():
         run_id = queue_run(site, ANNOTATE_VCF, vcf.read_bytes(), **flags, **newer)
-        until(lambda: ended(client, run_id), 30, "the run's end")
+        until(lambda: ended(client, run_id), 100, "the run's end")
     meta = ended(client, run_id)
     assert meta is not None
     assert meta["status"] == status

@@ -211,7 +211,7 @@ print(ticket.run_id)
         ).stdout.strip()
         until(lambda: "200 SUCCESS" in site.run("status", run_id).stdout)
         worker.send_signal(signal.SIGTERM)
-        worker.wait(60)
+        worker.wait(100)
     assert site.run("collect", run_id, "-o", tmp_path / "out.vcf", "--report", tmp_path / "r").returncode == 0
     assert {row[0] for row in duckdb_rows(file, "alleles")} == ids_in(tmp_path / "out.vcf")
     assert json.loads((tmp_path / "r").read_text())["registered"]["added"] is None

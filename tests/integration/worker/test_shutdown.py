@@ -62,7 +62,7 @@ def test_an_idle_worker_ends_and_a_run_keeps_it_a_while_longer(site: Site, vcf: 
     with site.worker("--idle-timeout", "3s") as worker:
         assert site.run("annotate", vcf, "-o", tmp_path / "out.vcf").returncode == 0
         served = time.monotonic()
-        assert worker.wait(60) == 0
+        assert worker.wait(100) == 0
     assert time.monotonic() - served > 2.5
     assert "no run for 3 s: taking nothing new" in said(site)
 
@@ -75,7 +75,7 @@ def test_an_old_worker_finishes_its_run_and_leaves_the_next_one_in_the_queue(
         until(lambda: "at work for 4 s: taking nothing new" in said(site))
         assert at_work(state, first)
         second = submit(site, vcf)
-        assert worker.wait(60) == 0
+        assert worker.wait(100) == 0
     assert (state_of(state, first), state_of(state, second)) == ("SUCCESS", "SENT")
 
 
@@ -92,9 +92,9 @@ def test_reserved_runs_go_to_another_worker_while_the_old_one_still_works(
         until(lambda: said(site).count("received") == 4, what="four runs in one worker")
         with site.worker():
             old.send_signal(signal.SIGTERM)
-            until(lambda: all(state_of(state, run_id) == "SUCCESS" for run_id in reserved), 5)
+            until(lambda: all(state_of(state, run_id) == "SUCCESS" for run_id in reserved), 100)
             assert at_work(state, first)
-            assert old.wait(60) == 0
+            assert old.wait(100) == 0
     assert state_of(state, first) == "SUCCESS"
     assert "handed back 3 reserved runs" in said(site)
 
@@ -116,7 +116,7 @@ def test_a_run_that_arrives_as_the_worker_is_told_to_end_is_not_kept(
         until(lambda: queue.llen(site.queue) + sum(state_of(state, run) == "SUCCESS" for run in late) == 4)
         os.killpg(old.pid, signal.SIGKILL)
         with site.worker():
-            until(lambda: all(state_of(state, run_id) == "SUCCESS" for run_id in late), 30)
+            until(lambda: all(state_of(state, run_id) == "SUCCESS" for run_id in late), 100)
 
 
 def test_a_second_sigterm_hands_back_the_run_at_work_and_its_step_notices_nothing(
@@ -130,7 +130,7 @@ def test_a_second_sigterm_hands_back_the_run_at_work_and_its_step_notices_nothin
         told = time.monotonic()
         until(lambda: time.monotonic() - told > SAME_ORDER_SECONDS)  # else it is the first one, repeated
         old.send_signal(signal.SIGTERM)
-        until(lambda: old.poll() is not None, 20, "the end of the old worker")
+        until(lambda: old.poll() is not None, 100, "the end of the old worker")
         with site.worker():
             _, err = step.communicate(timeout=60)
     assert step.returncode == 0, err
@@ -147,7 +147,7 @@ def test_a_worker_whose_redis_is_gone_still_ends_when_told(
         assert worker.stderr is not None
         until(lambda: "ready." in worker.stderr.readline())  # type: ignore[union-attr]
     worker.send_signal(signal.SIGTERM)
-    _, err = worker.communicate(timeout=20)
+    _, err = worker.communicate(timeout=100)
     assert worker.returncode is not None, err
 
 

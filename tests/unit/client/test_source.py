@@ -396,7 +396,7 @@ def test_a_bad_bcf_on_standard_input_ends_the_step_at_once(folder: Path) -> None
         process.stdin.buffer.write((folder / "in.bcf").read_bytes()[:200] + bytes(100_000))
         process.stdin.flush()
         assert "bcftools cannot read standard input" in process.stdout.read()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=100) == 0
 
 
 def annotated(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -133,7 +133,7 @@ def test_a_fault_of_our_own_is_a_failure_of_the_run_too() -> None:
 
 def test_a_store_that_is_behind_holds_the_run_back() -> None:
     gate = threading.Event()
-    registration, rows, registrar = begin(lambda: bool(gate.wait(30)))
+    registration, rows, registrar = begin(lambda: bool(gate.wait(100)))
     ahead: list[int] = []
 
     def work() -> None:
@@ -159,7 +159,7 @@ def test_what_a_run_could_not_write_late_is_counted_in_one_line_with_its_name(
     gate = threading.Event()
 
     def fail() -> None:
-        gate.wait(30)
+        gate.wait(100)
         raise AccessRefused("no right")
 
     registration, rows, registrar = begin(fail)
@@ -174,7 +174,7 @@ def test_what_a_run_could_not_write_late_is_counted_in_one_line_with_its_name(
 
 def test_a_run_that_is_given_up_writes_no_more_and_its_successor_does() -> None:
     gate = threading.Event()
-    registration, rows, registrar = begin(lambda: bool(gate.wait(30)))
+    registration, rows, registrar = begin(lambda: bool(gate.wait(100)))
     for start in range(0, 3 * BATCH, BATCH):
         registration.add(Numbered(range(start, start + BATCH)))
     registration.drop()
@@ -189,7 +189,7 @@ def test_a_run_that_is_given_up_writes_no_more_and_its_successor_does() -> None:
 
 def test_who_waits_for_the_end_is_asked_whether_to_go_on() -> None:
     gate = threading.Event()
-    registration, _, registrar = begin(lambda: bool(gate.wait(30)))
+    registration, _, registrar = begin(lambda: bool(gate.wait(100)))
     registration.add(Numbered(range(10)))
 
     def tick() -> None:
