@@ -24,7 +24,7 @@ define measure
 		$(VENV)/bin/python benchmarks/$$name.py $(1) || exit 1; done
 endef
 
-.PHONY: aliases help demo native test test-services test-all coverage fuzz faults lint docs dist gtars bench bench-small constraints image \
+.PHONY: aliases help demo native test test-slow test-services test-all coverage fuzz faults lint docs dist gtars bench bench-small constraints image \
 	release clean
 
 help:  ## this list
@@ -45,16 +45,19 @@ native:  ## build the compiled VRS engine in place, where cargo is; say which en
 	@$(PYTHON) hatch_build.py
 
 # Unit tests of the crate are built without Python.
-test: $(VENV)/.test $(ORACLE)/.done native  ## all tests that need nothing but Python packages
+test: $(VENV)/.test $(ORACLE)/.done native  ## the quick tests, which need nothing but Python packages: five minutes
 	@if command -v cargo >/dev/null && [ -e anyvar_step/_native.abi3.so ]; then \
 		cd native && cargo test --quiet --locked --no-default-features; fi
-	$(VENV)/bin/python -m pytest -m "not services" --numprocesses 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -m "not slow and not services" --numprocesses 2 --dist loadfile
+
+test-slow: $(VENV)/.test $(ORACLE)/.done native
+	$(VENV)/bin/python -m pytest -m "slow and not services" --numprocesses 2 --dist loadfile
 
 test-services: $(VENV)/.test-services $(VENV)/.docs $(ORACLE)/.done $(ANYVAR)/.done $(TOOLS)/.done $(NFCORE)/.done native
 	$(VENV)/bin/python -m pytest -m services --numprocesses 2 --dist loadfile --ignore tests/integration/faults
 	$(VENV)/bin/python -m pytest -m services tests/integration/faults  # it runs its trials side by side
 
-test-all: test test-services  ## the tests, then those that need what .ci/run installs
+test-all: test test-slow test-services  ## the quick tests, the slow ones, then those that need what .ci/run installs
 
 fuzz: $(VENV)/.test native  ## compare the two VRS engines on a million records, mutated ones among them
 	FUZZ_CASES=25000 $(VENV)/bin/python -m pytest --timeout 0 tests/unit/vrs/test_native_engine.py -k mutated
@@ -68,7 +71,7 @@ faults: $(VENV)/.test-services native  ## 1,000 trials of all faults, and the ta
 
 coverage: $(VENV)/.test $(ORACLE)/.done native  ## how much of the package `make test` runs: 90 % at least
 	$(VENV)/bin/coverage erase
-	$(VENV)/bin/coverage run -m pytest -m "not services" --numprocesses 2 --dist loadfile
+	$(VENV)/bin/coverage run -m pytest -m "not slow and not services" --numprocesses 2 --dist loadfile
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report
 

@@ -14,6 +14,7 @@ from pages import Reader
 from support import ROOT, Site
 
 
+@pytest.mark.slow
 def test_the_walk_through(served: Site, vcf: Path, tmp_path: Path) -> None:
     if not shutil.which("curl"):
         pytest.skip("SKIPPED: curl is not installed")

@@ -61,7 +61,15 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if typed(page)], ids=name_of)
+#: The README's commands are typed by `make test`, those of the other pages by `make test-all`.
+TYPED = [
+    pytest.param(page, marks=[pytest.mark.slow] if page.parent.name == "docs" else [])
+    for page in PAGES
+    if typed(page)
+]
+
+
+@pytest.mark.parametrize("page", TYPED, ids=name_of)
 def test_a_page_as_typed(page: Path, reader: Reader, site: Site) -> None:
     makes_its_own = "ANYVAR_VCF_ASYNC_WORK_DIR=$PWD" in page.read_text()
     with contextlib.nullcontext() if makes_its_own else site.worker():

@@ -52,6 +52,7 @@ def test_a_run_makes_what_the_snakefile_promises_and_a_second_one_does_nothing(p
     assert "Nothing to be done" in again.stderr
 
 
+@pytest.mark.slow
 def test_every_record_comes_back_with_its_ids_and_the_report_counts_them(project: Path) -> None:
     (project / "config/samples.tsv").write_text("sample\tvcf\ncarol\tvcf/carol.vcf\n")
     (project / "config/config.yaml").write_text(CONFIG + "local: true\n")
@@ -76,6 +77,7 @@ def test_every_record_comes_back_with_its_ids_and_the_report_counts_them(project
         ]
 
 
+@pytest.mark.slow
 def test_another_workflow_uses_it_as_a_module_on_the_vcfs_of_its_own_rules(project: Path) -> None:
     (project / "sheet.tsv").write_text("sample\tvcf\nalice\tcalls/alice.vcf\n")
     outer = project / "Snakefile"
@@ -103,6 +105,7 @@ rule call:
     assert "results/annotated/alice.vcf.gz.tbi" in outputs(project / "vrs")
 
 
+@pytest.mark.slow
 def test_a_module_that_fails_leaves_its_page(project: Path) -> None:
     """The outer workflow includes failed.smk, as docs/snakemake.md says."""
     (project / "vcf/bela.vcf").write_text("this is no VCF\n")
@@ -126,6 +129,7 @@ include: "{SNAKEFILE.parent}/rules/failed.smk"
     assert (project / "vrs/results/multiqc/failed_anyvar_step_mqc.json").exists()
 
 
+@pytest.mark.slow
 def test_a_rule_reads_the_pipe_of_another_one(project: Path) -> None:
     """``pipe()``: Snakemake makes a FIFO and starts both rules at once; no VCF lies on disk between them."""
     (project / "Snakefile").write_text(
@@ -151,6 +155,7 @@ rule vrs:
     assert "VRS_Allele_IDs=ga4gh:VA." in lines[-1]
 
 
+@pytest.mark.slow
 def test_the_demos_data_are_small_and_the_same_each_time(demo_data: Path, project: Path) -> None:
     subprocess.run([sys.executable, str(ROOT / "workflow/demo/make_demo.py"), str(project)], check=True)
     assert outputs(project) == outputs(demo_data)
@@ -159,6 +164,7 @@ def test_the_demos_data_are_small_and_the_same_each_time(demo_data: Path, projec
     assert sum(map(len, contents[0])) < 600_000
 
 
+@pytest.mark.slow
 def test_lint_finds_nothing(project: Path) -> None:
     done = snakemake("--lint")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -172,11 +178,13 @@ def readme_rule(folder: Path) -> Path:
     return snakefile
 
 
+@pytest.mark.slow
 def test_lint_finds_nothing_in_the_readmes_rule(project: Path) -> None:
     done = snakemake("--lint", snakefile=readme_rule(project))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "two words", "it's", 'say "x"', "$HOME & (b); #1", "ä*?"])
 def test_the_readmes_rule_takes_any_file_name(project: Path, name: str) -> None:
     (project / "calls").mkdir()
@@ -193,6 +201,7 @@ def test_the_readmes_rule_takes_any_file_name(project: Path, name: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "line"),
     [
@@ -247,6 +256,7 @@ def test_a_wrong_config_is_refused_by_its_key_in_one_line(project: Path, config:
     assert len(said) < 5, "that line, and where it was found out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sheet", "message"),
     [
@@ -267,6 +277,7 @@ def test_a_wrong_sample_sheet_is_refused_by_its_line(project: Path, sheet: str |
     assert message in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_sample_sheet_that_excel_wrote_is_read(project: Path) -> None:
     (project / "config/samples.tsv").write_bytes("\ufeffsample\tvcf\r\nalice\tvcf/alice.vcf\r\n".encode())
     done = snakemake("--dry-run")
@@ -274,6 +285,7 @@ def test_a_sample_sheet_that_excel_wrote_is_read(project: Path) -> None:
     assert "results/annotated/alice.vcf.gz" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_permanent_failure_is_not_repeated_and_its_reason_is_in_the_log(project: Path) -> None:
     (project / "vcf/alice.vcf").write_text("this is no VCF\n")
     (project / "config/config.yaml").write_text(CONFIG + "local: true\n")

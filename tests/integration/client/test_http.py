@@ -84,6 +84,7 @@ def test_one_vcf_in_pieces(remote: Site, served: Site, genome: Path, tmp_path: P
     assert served.left_over() == []
 
 
+@pytest.mark.slow
 def test_an_end_is_noticed(site: Site, vcf: Path, tmp_path: Path) -> None:
     with site.web() as api:
         step = far(site, api.url, tmp_path).start("-v", "annotate", str(vcf), "-o", str(tmp_path / "o.vcf"))
@@ -119,6 +120,7 @@ def test_exit_codes_are_those_of_the_other_transport(
     assert served.left_over() == []
 
 
+@pytest.mark.slow
 def test_twenty_steps_at_once(remote: Site, served: Site, genome: Path, tmp_path: Path) -> None:
     inputs = [write_vcf(tmp_path / f"{n}.vcf", genome, records=100, seed=n % 10) for n in range(20)]
     with ThreadPoolExecutor(20) as pool:
@@ -140,6 +142,7 @@ def queued(site: Site) -> str:
     return manifest.parent.name
 
 
+@pytest.mark.slow
 def test_a_killed_step_started_again_finds_its_run(site: Site, vcf: Path, tmp_path: Path) -> None:
     with site.web() as api:
         place = far(site, api.url, tmp_path)
@@ -269,6 +272,7 @@ def test_what_the_web_api_does_not_take_is_named(remote: Site, vcf: Path, tmp_pa
     assert "answered 422: assembly: String should be one of GRCh37, GRCh38" in done.stderr
 
 
+@pytest.mark.slow
 def test_retry_after_is_honoured(proxy: Proxy, remote: Site, vcf: Path, tmp_path: Path) -> None:
     proxy.faults = [
         Fault("PUT", 503, headers={"Retry-After": "2"}),
@@ -290,6 +294,7 @@ def test_an_upload_whose_answer_was_lost_is_not_run_twice(
     assert served.left_over() == []
 
 
+@pytest.mark.slow
 def test_a_web_api_that_starts_late_or_again_is_waited_for(site: Site, vcf: Path, tmp_path: Path) -> None:
     with site.web() as api:
         port = api.url.rpartition(":")[2]
@@ -314,6 +319,7 @@ def test_nobody_there_is_69_once_patience_ends(site: Site, vcf: Path, tmp_path: 
     assert "http://127.0.0.1:1" in done.stderr
 
 
+@pytest.mark.slow
 def test_tokens(site: Site, vcf: Path, tmp_path: Path) -> None:
     with site.worker(), site.web(ANYVAR_AUTH_TOKEN_LIST="alpha-alpha-alpha") as api:
         place = far(site, api.url, tmp_path)

@@ -101,6 +101,7 @@ def test_the_report_counts_and_vouches_for_the_output(served: Site, vcf: Path, t
     assert {"stage", "wait", "collect", "annotate"} <= told["seconds"].keys()
 
 
+@pytest.mark.slow
 def test_twenty_steps_at_once_against_one_worker(served: Site, genome: Path, tmp_path: Path) -> None:
     inputs = [write_vcf(tmp_path / f"{n}.vcf", genome, records=100, seed=n) for n in range(20)]
     with ThreadPoolExecutor(20) as pool:
@@ -238,6 +239,7 @@ def test_a_worker_at_work_stops_when_its_run_is_cancelled(
         assert site.run("annotate", small, "-o", tmp_path / "small.out.vcf").returncode == 0
 
 
+@pytest.mark.slow
 def test_waiting_costs_a_few_looks_a_second(site: Site, vcf: Path, tmp_path: Path) -> None:
     """Looks are counted, not CPU time, which the kernel samples: a busy machine makes it appear more."""
     step = site.start("-v", "annotate", str(vcf), "-o", str(tmp_path / "out.vcf"), "--queue-timeout", "0")
@@ -258,6 +260,7 @@ def test_waiting_costs_a_few_looks_a_second(site: Site, vcf: Path, tmp_path: Pat
     step.communicate()
 
 
+@pytest.mark.slow
 def test_the_end_of_a_run_is_noticed_after_the_longest_pause_too(site: Site, vcf: Path) -> None:
     run_id = site.run("submit", vcf).stdout.strip()
     waiting = site.start("-v", "wait", run_id)

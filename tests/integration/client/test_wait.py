@@ -58,6 +58,7 @@ def submitted(transport: Counting, genome: Path, folder: Path, number: int) -> l
     return tickets
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("often")
 def test_no_worker_is_found_out_once_for_all_runs(transport: Counting, genome: Path, tmp_path: Path) -> None:
     tickets = submitted(transport, genome, tmp_path, 20)
@@ -69,6 +70,7 @@ def test_no_worker_is_found_out_once_for_all_runs(transport: Counting, genome: P
     assert 2 <= transport.asked <= 2 + took / 1.5, "once for all runs, every second and a half"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("often")
 def test_while_one_run_is_at_work_no_worker_is_asked_for_those_in_the_queue(
     transport: Counting, genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

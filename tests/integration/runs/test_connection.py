@@ -211,6 +211,7 @@ def test_tls_to_a_redis_without_it_ends_within_ten_seconds(site: Site, vcf: Path
             assert "TLS" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_connection_without_tls_to_a_port_with_it_ends_within_ten_seconds(
     site: Site, vcf: Path, tmp_path: Path
 ) -> None:

@@ -60,7 +60,13 @@ def masterdown(client: redis.Redis) -> Callable[[], None]:
     return mend
 
 
-OUTAGES = [readonly, without_replicas, out_of_memory, masterdown]
+OUTAGES = [
+    readonly,
+    *(
+        pytest.param(outage, marks=pytest.mark.slow)
+        for outage in (without_replicas, out_of_memory, masterdown)
+    ),
+]
 
 
 @pytest.mark.parametrize("outage", OUTAGES, ids=lambda outage: outage.__name__)
@@ -102,6 +108,7 @@ def test_a_run_at_work_outlives_it_too(
         assert (step.returncode, worker.poll()) == (0, None), said
 
 
+@pytest.mark.slow
 def test_a_worker_whose_patience_ends_says_so_and_ends_with_69(site: Site, client: redis.Redis) -> None:
     site.extra = {"ANYVAR_STEP_BROKER_PATIENCE": "2"}
     with site.worker() as worker:
@@ -195,6 +202,7 @@ def test_a_task_that_no_worker_serves_fails_at_once_and_in_plain_words(
     assert "AnyVar's own workers" in said
 
 
+@pytest.mark.slow
 def test_with_one_worker_of_each_kind_no_request_is_lost_and_none_fails(
     site: Site, client: redis.Redis, vcf: Path, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def test_an_idle_worker_ends_and_a_run_keeps_it_a_while_longer(site: Site, vcf: 
     assert "no run for 3 s: taking nothing new" in said(site)
 
 
+@pytest.mark.slow
 def test_an_old_worker_finishes_its_run_and_leaves_the_next_one_in_the_queue(
     site: Site, state: RunState, long_vcf: Path, vcf: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_an_old_worker_finishes_its_run_and_leaves_the_next_one_in_the_queue(
     assert (state_of(state, first), state_of(state, second)) == ("SUCCESS", "SENT")
 
 
+@pytest.mark.slow
 def test_reserved_runs_go_to_another_worker_while_the_old_one_still_works(
     site: Site, state: RunState, long_vcf: Path, genome: Path, tmp_path: Path
 ) -> None:
@@ -99,6 +101,7 @@ def test_reserved_runs_go_to_another_worker_while_the_old_one_still_works(
     assert "handed back 3 reserved runs" in said(site)
 
 
+@pytest.mark.slow
 def test_a_run_that_arrives_as_the_worker_is_told_to_end_is_not_kept(
     site: Site, state: RunState, long_vcf: Path, genome: Path, tmp_path: Path
 ) -> None:

@@ -121,6 +121,7 @@ def test_a_delivery_after_the_result_was_forgotten_changes_nothing(
     assert client.state.meta(run_id) is None
 
 
+@pytest.mark.slow
 def test_two_workers_on_one_run_end_with_one_whole_output(
     client: Client, genome: Path, tmp_path: Path, site: Site
 ) -> None:
@@ -142,6 +143,7 @@ def at_work(site: Site) -> bool:
     return any("_outputvcf" in path.name for path in site.left_over())
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_process_is_killed_is_attempted_again(
     site: Site, genome: Path, tmp_path: Path
 ) -> None:
@@ -161,6 +163,7 @@ def test_a_run_whose_worker_process_is_killed_is_attempted_again(
     assert site.left_over() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True], ids=["process", "whole worker"])
 def test_a_lost_worker_is_noticed_within_half_a_minute_and_ends_with_75(
     site: Site, genome: Path, tmp_path: Path, whole: bool
@@ -181,6 +184,7 @@ def test_a_lost_worker_is_noticed_within_half_a_minute_and_ends_with_75(
     assert not (tmp_path / "out.vcf").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", ["WorkerLostError", "TimeLimitExceeded"])
 def test_a_worker_killed_between_its_output_and_its_last_word_loses_no_output(
     site: Site, vcf: Path, tmp_path: Path, failure: str
@@ -195,6 +199,7 @@ def test_a_worker_killed_between_its_output_and_its_last_word_loses_no_output(
     assert f"run {run_id} found at work" in done.stderr
 
 
+@pytest.mark.slow
 def test_another_worker_takes_over_from_a_killed_one(site: Site, genome: Path, tmp_path: Path) -> None:
     source = tmp_path / "long.vcf"
     source.write_bytes(long_vcf(source, genome))
@@ -208,6 +213,7 @@ def test_another_worker_takes_over_from_a_killed_one(site: Site, genome: Path, t
     assert site.left_over() == []
 
 
+@pytest.mark.slow
 def test_a_worker_drops_a_run_whose_step_was_killed_long_ago(
     site: Site, genome: Path, tmp_path: Path
 ) -> None:
