@@ -49,16 +49,37 @@ pub struct Decimal {
     length: u8,
 }
 
+/// The eight digits of a number below 10⁸, one a byte, the first one lowest.
+#[inline]
+fn eight_digits(number: u64) -> u64 {
+    // Divisions by 100 and 10 of several parts at once, as products with 2²⁰ / 100 and 2¹⁰ / 10, rounded up.
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let twos = hundreds + ((fours - 100 * hundreds) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens + ((twos - 10 * tens) << 8)
+}
+
 impl Decimal {
+    /// Stays in registers for numbers of up to sixteen digits: what is written by bytes and read back by
+    /// vectors waits for the memory.
+    #[inline]
     pub fn new(number: u64) -> Self {
-        let mut buffer = itoa::Buffer::new();
-        let text = buffer.format(number).as_bytes();
+        const HALF: u64 = 100_000_000;
         let mut digits = [0; 20];
-        digits[..text.len()].copy_from_slice(text);
-        Self {
-            digits,
-            length: text.len() as u8,
+        if number >= HALF * HALF {
+            let text = number.to_string();
+            digits[..text.len()].copy_from_slice(text.as_bytes());
+            let length = text.len() as u8;
+            return Self { digits, length };
         }
+        let values =
+            u128::from(eight_digits(number / HALF)) | (u128::from(eight_digits(number % HALF)) << 64);
+        let zeros = (values.trailing_zeros() / 8).min(15);
+        let text = (values + u128::from_ne_bytes([b'0'; 16])) >> (8 * zeros);
+        digits[..16].copy_from_slice(&text.to_le_bytes());
+        let length = 16 - zeros as u8;
+        Self { digits, length }
     }
 
     pub fn text(&self) -> &[u8] {
@@ -114,10 +135,13 @@ struct Waiting {
     number: usize,
 }
 
+/// Where a literal's sequence begins in its serialisation.
+const SEQUENCE: usize = ALLELE_HEAD.len() + WIDTH + LITERAL_HEAD.len();
+
 /// Alleles whose messages can be digested together.
-#[derive(Default)]
 struct Bucket {
-    tail: Option<Tail>,
+    /// The second block of all of them, and one of them as an example; None where they have nothing in common.
+    shared: Option<(Tail, Slot)>,
     slots: Vec<Slot>,
     waiting: Vec<Waiting>,
     /// How many of them have their location's digest already.
@@ -145,15 +169,13 @@ impl Batch {
     pub fn new(lanes: Lanes, keep: bool) -> Self {
         let mut buckets = Vec::new();
         for length in 0..SHORT {
-            buckets.push(Bucket::sharing(State::Literal(&b"AAAAAAAA"[..length])));
+            buckets.push(Bucket::of(Some(State::Literal(&b"AAAAAAAA"[..length]))));
         }
         for digits in 2..DIGITS {
-            buckets.push(Bucket::sharing(State::ReferenceLength(
-                &b"111111111"[..digits - 1],
-                b"1",
-            )));
+            let length = &b"111111111"[..digits - 1];
+            buckets.push(Bucket::of(Some(State::ReferenceLength(length, b"1"))));
         }
-        buckets.push(Bucket::default());
+        buckets.push(Bucket::of(None));
         Self {
             lanes,
             keep,
@@ -233,9 +255,16 @@ impl Batch {
             _ => last,
         };
         let bucket = &mut self.buckets[number];
-        bucket.slots.push([0; 2 * BLOCK]);
         bucket.waiting.push(waiting);
-        write_allele(bucket.slots.last_mut().expect("pushed"), state);
+        if let (State::Literal(sequence), Some((_, example))) = (state, &bucket.shared) {
+            let mut slot = *example;
+            slot[SEQUENCE..][..sequence.len()].copy_from_slice(sequence);
+            bucket.slots.push(slot);
+        } else {
+            let mut slot = [0; 2 * BLOCK];
+            write_allele(&mut slot, state);
+            bucket.slots.push(slot);
+        }
     }
 
     /// Digest what waits, and write the alleles' digests into the text. What would leave lanes empty waits on
@@ -267,6 +296,9 @@ impl Batch {
             }
         };
         for bucket in buckets {
+            if bucket.waiting.is_empty() {
+                continue;
+            }
             for number in bucket.located..bucket.waiting.len() {
                 let location = &texts[bucket.waiting[number].location];
                 bucket.slots[number][ALLELE_HEAD.len()..][..WIDTH].copy_from_slice(location);
@@ -278,7 +310,11 @@ impl Batch {
                 number - number % lanes.count()
             };
             digests.resize(ready, [0; 24]);
-            lanes.digest(&bucket.slots[..ready], bucket.tail.as_ref(), digests);
+            lanes.digest(
+                &bucket.slots[..ready],
+                bucket.shared.as_ref().map(|shared| &shared.0),
+                digests,
+            );
             for (waiting, digest) in bucket.waiting[..ready].iter().zip(digests.iter()) {
                 finish(waiting, digest);
             }
@@ -295,13 +331,18 @@ impl Batch {
 }
 
 impl Bucket {
-    /// A bucket of alleles whose second block is that of an allele of this state.
-    fn sharing(state: State<'_>) -> Self {
-        let mut slot = [0; 2 * BLOCK];
-        write_allele(&mut slot, state);
+    /// A bucket of alleles whose serialisations are as long as that of an allele of this state, or of any.
+    fn of(state: Option<State<'_>>) -> Self {
+        let shared = state.map(|state| {
+            let mut slot = [0; 2 * BLOCK];
+            write_allele(&mut slot, state);
+            (Tail::of(&slot), slot)
+        });
         Self {
-            tail: Some(Tail::of(&slot)),
-            ..Self::default()
+            shared,
+            slots: Vec::new(),
+            waiting: Vec::new(),
+            located: 0,
         }
     }
 }
@@ -414,6 +455,28 @@ mod tests {
                 let found = identifier(lanes, start, end, state, 13);
                 assert!(found.iter().all(|id| *id == allele), "{lanes:?} {length}");
             }
+        }
+    }
+
+    #[test]
+    fn numbers_have_the_digits_that_they_have() {
+        let mut numbers = vec![0, u64::MAX, 10_000_000_019];
+        for power in 0..20 {
+            let ten = 10_u64.pow(power);
+            numbers.extend([ten - 1, ten, ten + 1, ten / 7 * 9]);
+        }
+        for number in numbers
+            .into_iter()
+            .chain(0..20_000)
+            .chain((0..1 << 34).step_by(99_991))
+        {
+            let found = Decimal::new(number);
+            assert_eq!(found.text(), number.to_string().as_bytes());
+            assert!(
+                found.digits[usize::from(found.length)..]
+                    .iter()
+                    .all(|&digit| digit == 0)
+            );
         }
     }
 

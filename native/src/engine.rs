@@ -299,7 +299,7 @@ impl Block<'_> {
                 }
             }
             self.facts.runs.last_mut().expect("pushed").1 += 1;
-            let columns = line.columns(self.block);
+            let columns = line.columns;
             match self.facts.columns.iter_mut().find(|count| count.0 == columns) {
                 Some(count) => count.1 += 1,
                 None => self.facts.columns.push((columns, 1)),
@@ -366,12 +366,15 @@ impl Block<'_> {
                 }
             }
         }
-        let others = others.as_deref().unwrap_or(info);
         let text = &mut self.facts.text;
-        text.extend_from_slice(&self.block[line.start..line.info().start]);
-        if others != b"." {
+        match &others {
+            None if info != b"." => text.extend_from_slice(&self.block[line.start..line.info().end]),
+            _ => text.extend_from_slice(&self.block[line.start..line.info().start]),
+        }
+        if let Some(others) = others.as_deref().filter(|others| *others != b".") {
             text.extend_from_slice(others);
         }
+        let others = others.as_deref().unwrap_or(info);
         let before = text.len();
         if !others.is_empty() && others != b"." && !others.ends_with(b";") {
             text.push(b';');

@@ -207,6 +207,12 @@ fn instructions() -> &'static str {
     lanes().name()
 }
 
+/// How many lines there are in a text that ends with a line end.
+#[pyfunction]
+fn count_lines(text: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', text).count()
+}
+
 /// What tells the state of `native/` that this was built from; None where cargo was called by hand.
 const SOURCES: Option<&str> = option_env!("ANYVAR_STEP_NATIVE_SOURCES");
 
@@ -216,6 +222,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     std::panic::set_hook(Box::new(|_| {}));
     module.add_class::<Engine>()?;
     module.add_function(wrap_pyfunction!(instructions, module)?)?;
+    module.add_function(wrap_pyfunction!(count_lines, module)?)?;
     module.add("SOURCES", SOURCES)?;
     module.add("Refused", module.py().get_type::<Refused>())?;
     module.add("Changed", module.py().get_type::<Changed>())?;

@@ -1,6 +1,6 @@
 //! One record line: its columns, the VRS fields that it has already, and the text of VRS_Error.
 
-use memchr::{memchr, memchr_iter, memchr2_iter};
+use memchr::{memchr, memchr_iter};
 
 /// Digits of the largest 64-bit position; a POS of more is no position.
 pub const DIGITS: usize = 19;
@@ -25,8 +25,43 @@ pub struct Line {
     pub start: usize,
     /// Of the line end.
     pub end: usize,
+    /// How many tab-separated columns the line has.
+    pub columns: usize,
     /// Of the tabs behind the first eight columns; the last one may be the line end.
     tabs: [usize; 8],
+}
+
+/// Bytes whose tabs and line ends are found at once.
+const CHUNK: usize = 64;
+
+/// Where a chunk has tabs, and where it has line ends: one bit a byte, the first byte the lowest.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn marks(chunk: &[u8; CHUNK]) -> (u64, u64) {
+    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
+    let (mut tabs, mut ends) = (0, 0);
+    for (part, bytes) in chunk.as_chunks::<16>().0.iter().enumerate() {
+        let number = i128::from_le_bytes(*bytes);
+        // SAFETY: SSE2 is part of x86-64.
+        let (tab, end) = unsafe {
+            let bytes = _mm_set_epi64x((number >> 64) as i64, number as i64);
+            let equal = |byte: u8| _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte as i8)));
+            (equal(b'\t'), equal(b'\n'))
+        };
+        tabs |= (tab as u64) << (16 * part);
+        ends |= (end as u64) << (16 * part);
+    }
+    (tabs, ends)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn marks(chunk: &[u8; CHUNK]) -> (u64, u64) {
+    let (mut tabs, mut ends) = (0, 0);
+    for (place, &byte) in chunk.iter().enumerate() {
+        tabs |= u64::from(byte == b'\t') << place;
+        ends |= u64::from(byte == b'\n') << place;
+    }
+    (tabs, ends)
 }
 
 impl Line {
@@ -35,24 +70,54 @@ impl Line {
     pub fn split(block: &[u8], start: usize) -> Result<Self, usize> {
         let mut tabs = [0; 8];
         let mut count = 0;
-        for at in memchr2_iter(b'\t', b'\n', &block[start..]) {
-            let at = start + at;
-            if block[at] == b'\n' {
+        let mut at = start;
+        loop {
+            let mut last = [0; CHUNK];
+            let chunk = block[at..].first_chunk().unwrap_or_else(|| {
+                last[..block.len() - at].copy_from_slice(&block[at..]);
+                &last
+            });
+            let (mut tab, ends) = marks(chunk);
+            if ends != 0 {
+                tab &= (ends & ends.wrapping_neg()) - 1; // those before the line end
+            }
+            while count < 8 && tab != 0 {
+                tabs[count] = at + tab.trailing_zeros() as usize;
+                count += 1;
+                tab &= tab - 1;
+            }
+            if ends != 0 {
+                let end = at + ends.trailing_zeros() as usize;
                 if count < 7 {
                     return Err(count + 1);
                 }
-                tabs[7] = at;
-                return Ok(Self { start, end: at, tabs });
+                let columns = count + 1 + tab.count_ones() as usize;
+                if count == 7 {
+                    tabs[7] = end;
+                }
+                return Ok(Self {
+                    start,
+                    end,
+                    columns,
+                    tabs,
+                });
             }
-            tabs[count] = at;
-            count += 1;
             if count == 8 {
                 break;
             }
+            at += CHUNK;
+            assert!(at < block.len(), "a block ends with a line end");
         }
+        // The rest has as many columns as there are samples.
         let from = tabs[7];
         let end = from + memchr(b'\n', &block[from..]).expect("a block ends with a line end");
-        Ok(Self { start, end, tabs })
+        let columns = 8 + memchr_iter(b'\t', &block[from..end]).count();
+        Ok(Self {
+            start,
+            end,
+            columns,
+            tabs,
+        })
     }
 
     pub fn chrom<'a>(&self, block: &'a [u8]) -> &'a [u8] {
@@ -69,12 +134,6 @@ impl Line {
 
     pub fn alternates<'a>(&self, block: &'a [u8]) -> &'a [u8] {
         &block[self.tabs[3] + 1..self.tabs[4]]
-    }
-
-    /// How many tab-separated columns the line has.
-    #[inline]
-    pub fn columns(&self, block: &[u8]) -> usize {
-        8 + memchr_iter(b'\t', &block[self.tabs[7]..self.end]).count()
     }
 
     /// Where INFO begins and ends.
@@ -201,10 +260,28 @@ mod tests {
         );
         assert_eq!(&block[line.info()], b"8");
         assert_eq!(&block[line.info().end..line.end], b"\tGT\t0/1");
-        assert_eq!(line.columns(block), 10);
+        assert_eq!(line.columns, 10);
         let second = Line::split(block, line.end + 1).unwrap();
         assert_eq!(&block[second.info()], b"");
         assert_eq!(Line::split(block, second.end + 1).unwrap_err(), 3);
+    }
+
+    #[test]
+    fn lines_of_all_lengths_are_split_as_bytes_are() {
+        for width in 0..40 {
+            for columns in [1, 6, 7, 8, 9, 10, 70] {
+                let line = vec!["x".repeat(width); columns].join("\t");
+                let block = format!("y\n{line}\nz\tz\n");
+                let found = Line::split(block.as_bytes(), 2);
+                if columns < 8 {
+                    assert_eq!(found.unwrap_err(), columns);
+                    continue;
+                }
+                let found = found.unwrap();
+                assert_eq!((found.end, found.columns), (2 + line.len(), columns));
+                assert_eq!(found.info(), 2 + 7 * (width + 1)..2 + 8 * (width + 1) - 1);
+            }
+        }
     }
 
     #[test]
