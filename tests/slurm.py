@@ -21,8 +21,8 @@ from support import until
 
 #: What the tests call; Debian's packages slurm-wlm, slurm-client and munge have them.
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
-#: Seconds between Slurm's SIGTERM and its SIGKILL here; a site's default is 30.
-KILL_WAIT = 8
+#: Seconds that a job of the lower partition has left when another one takes its place.
+GRACE_SECONDS = 8
 ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING")
 
 CONFIG = """\
@@ -44,19 +44,19 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
-SchedulerParameters=sched_min_interval=100000,batch_sched_delay=0
+SchedulerParameters=sched_min_interval=100000,batch_sched_delay=0,sched_interval=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 MinJobAge=3600
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-KillWait={kill_wait}
+KillWait=30
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
 NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory={memory}
-PartitionName=tests Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime={kill_wait}
+PartitionName=tests Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime={grace}
 PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 """
 
@@ -113,7 +113,7 @@ class Slurm:
         code, number = map(int, self._shown(job, "ExitCode").split(":"))
         return code or (128 + number if number else 0)
 
-    def ended(self, job: str, seconds: float = 60) -> str:
+    def ended(self, job: str, seconds: float = 150) -> str:
         """The state in which the job ended; fails after so many seconds."""
         until(lambda: self.state(job) not in ALIVE, seconds, f"the end of job {job}")
         return self.state(job)
@@ -200,7 +200,7 @@ class Slurm:
                 user=_user(),
                 controller_port=ports[0],
                 node_port=ports[1],
-                kill_wait=KILL_WAIT,
+                grace=GRACE_SECONDS,
                 memory=megabytes * 8 // 10,
             )
         )

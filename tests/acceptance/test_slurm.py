@@ -153,11 +153,15 @@ def test_a_job_that_starts_again_writes_the_same_output(
         slurm.run("scontrol", "hold", f"{job}_1")  # until the node is back: there is no other
         slurm.return_node()
         slurm.run("scontrol", "release", f"{job}_1")
-    until(lambda: slurm.state(f"{job}_1") in ("PENDING", "RUNNING"), 60, "the requeued job")
+    if how != "node loss":
+        said = "interrupted by SIGTERM. The run was revoked"
+        until(lambda: said in cluster.log(f"{job}_1"), what=f"the end of the first attempt: {said}")
+    until(
+        lambda: slurm.restarts(f"{job}_1") == 1 and slurm.state(f"{job}_1") in ("PENDING", "RUNNING"),
+        what="the requeued job",
+    )
     if slurm.state(f"{job}_1") == "PENDING":  # Slurm holds a requeued job back for two minutes
         slurm.run("scontrol", "update", f"JobId={job}_1", "StartTime=now")
-    if how != "node loss":
-        assert "interrupted by SIGTERM. The run was revoked" in cluster.log(f"{job}_1")
     with site.worker():
         assert slurm.ended(f"{job}_1") == "COMPLETED", cluster.log(f"{job}_1")
     assert slurm.restarts(f"{job}_1") == 1

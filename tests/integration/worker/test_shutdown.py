@@ -60,10 +60,15 @@ def said(site: Site) -> str:
 
 def test_an_idle_worker_ends_and_a_run_keeps_it_a_while_longer(site: Site, vcf: Path, tmp_path: Path) -> None:
     with site.worker("--idle-timeout", "3s") as worker:
-        assert site.run("annotate", vcf, "-o", tmp_path / "out.vcf").returncode == 0
-        served = time.monotonic()
+        step = site.start("annotate", str(vcf), "-o", str(tmp_path / "out.vcf"))
+        served = now = time.monotonic()
+        while "succeeded in" not in said(site):
+            served, now = now, time.monotonic()  # at `served` the run had not ended
+            time.sleep(0.02)
         assert worker.wait(100) == 0
-    assert time.monotonic() - served > 2.5
+        _, err = step.communicate(timeout=100)
+    assert step.returncode == 0, err
+    assert time.monotonic() - served > 3
     assert "no run for 3 s: taking nothing new" in said(site)
 
 
