@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice, repeat
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from anyvar_step.errors import InvalidInput
 from anyvar_step.models import Counts, RunReport
@@ -184,7 +184,7 @@ class AssemblyCheck:
                 agreeing = {contig.length for contig in declared if contig.agrees}
                 raise self._refusal(other, {*contig_lengths(header).values()} - agreeing)
             self.notes = (f"{self._differing(other)}: its records are left without VRS ids",)
-            return MaskedReference(reference, [contig.name for contig in other])
+            return cast("Reference", MaskedReference(reference, [contig.name for contig in other]))
         if others:
             self._sample = min(self._sample, 1)
             self.notes = (f"{self._differing(others[:1])}: is it a part of it?",)

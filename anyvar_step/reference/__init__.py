@@ -1,7 +1,4 @@
-"""Reference sequences: a FASTA or a SeqRepo per assembly (layer 1).
-
-``open_reference`` or ``for_assembly`` opens one.
-"""
+"""Reference sequences: a FASTA or a SeqRepo per assembly (layer 1); ``for_assembly`` opens one."""
 
 from __future__ import annotations
 
@@ -25,10 +22,10 @@ _SYNONYMS = {
 def open_reference(assembly: str, place: Path | str, *, aliases: Path | None = None) -> Reference:
     """A FASTA, plain or bgzipped, or a SeqRepo (see ``open_seqrepo``) as the reference of ``assembly``.
 
-    A FASTA's index (.fai, .gzi) and refget accessions are made where they are missing, beside it or in the
-    user's cache. ``aliases`` is a table of further contig names. Safe to share with forked processes.
+    A FASTA's index (.fai, .gzi) and refget accessions are made if they are missing, beside it or in the
+    user's cache. ``aliases`` is a table of further contig names. Forked processes may share the reference.
 
-    Raises ConfigurationError where there is nothing that can be used.
+    Raises ConfigurationError if there is none that can be used.
     """
     if str(place).startswith("seqrepo+"):
         from anyvar_step.reference.seqrepo import open_seqrepo
@@ -49,9 +46,9 @@ def open_reference(assembly: str, place: Path | str, *, aliases: Path | None = N
 def for_assembly(
     references: Mapping[str, str], assembly: str, *, seqrepo: str = "", aliases: Path | None = None
 ) -> Reference:
-    """The reference configured for an assembly, or else what the SeqRepo at the URI ``seqrepo`` has of it.
+    """The reference that is configured for an assembly, else the SeqRepo at the URI ``seqrepo``.
 
-    Raises ConfigurationError, naming the setting, where there is neither.
+    Raises ConfigurationError, naming the setting, if there is neither.
     """
     place = references.get(assembly) or references.get(ANY_ASSEMBLY) or seqrepo
     if not place:
@@ -67,7 +64,7 @@ def for_assembly(
 
 
 def check(place: str) -> None:
-    """Raise ConfigurationError where there is no FASTA, or no SeqRepo, at a place; neither is read."""
+    """Raise ConfigurationError if there is no FASTA or SeqRepo at a place; neither is read."""
     if place.startswith("seqrepo+"):
         from anyvar_step.reference import seqrepo
 

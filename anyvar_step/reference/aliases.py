@@ -1,4 +1,4 @@
-"""Other names of contigs: those that a table gives, chr1 and 1, chrM and MT, and those of human assemblies.
+"""Other names of contigs: from a table, chr1 and 1, chrM and MT, and those of human assemblies.
 
 A table has all names of one sequence in a row, tab-separated: UCSC chromAlias, NCBI assembly_report.
 ``assemblies.tsv`` has the GenBank, RefSeq, NCBI and UCSC names of GRCh37, GRCh38 and T2T-CHM13v2.0.
@@ -25,8 +25,8 @@ _MT, _HG19_M = 16569, 16571
 class ContigAliases:
     """Maps a name that a VCF uses to the contig's name in the reference.
 
-    ``contigs``: their names and bases. ``table``: a file of further names. Raises ConfigurationError where
-    the table cannot be read, or names none of them.
+    ``contigs``: their names and bases. ``table``: a file of further names. Raises ConfigurationError if the
+    table cannot be read, or has a further name for none of them.
     """
 
     def __init__(self, contigs: Mapping[str, int], table: Path | None = None) -> None:
@@ -34,16 +34,17 @@ class ContigAliases:
         self._aliases = _read(table, contigs) if table else {}
 
     def resolve(self, name: str) -> str | None:
-        """The contig's own name; None where no contig is known by that name.
+        """The contig's own name; None if no contig is known by that name.
 
-        Its own name goes before the table, that before chr1/1 and M/MT, and the human assemblies come last.
+        Its own name goes before the table, the table before chr1/1 and M/MT, and these before the human
+        assemblies.
         """
         if name in self._contigs:
             return name
-        return self._aliases.get(name) or self._by_habit(name) or self._of_assemblies.get(name)
+        return self._aliases.get(name) or self._habitual(name) or self._of_assemblies.get(name)
 
-    def _by_habit(self, name: str) -> str | None:
-        """The contig that is called so by habit; hg19's chrM is not MT."""
+    def _habitual(self, name: str) -> str | None:
+        """The contig by a habitual name; hg19's chrM is not MT."""
         bare = name.removeprefix("chr")
         for own in habitual_names(name):
             same = own.removeprefix("chr") == bare
@@ -53,10 +54,10 @@ class ContigAliases:
 
     @cached_property
     def _of_assemblies(self) -> dict[str, str]:
-        """Alias to contig by the human assemblies; read when a name is not found otherwise.
+        """Alias to contig by the human assemblies; read only if a name is not found otherwise.
 
-        A contig is a sequence of an assembly where one of its names and the bases agree, and an assembly
-        counts where a contig of the nucleus is of it: mitochondria of one length differ.
+        A contig is a sequence of an assembly if one of its names and its bases agree. An assembly counts if
+        a contig of the nucleus is of it, since mitochondria of one length differ.
         """
         found: dict[str, set[str]] = {}
         text = (files("anyvar_step.reference") / "assemblies.tsv").read_text(encoding="utf-8")
@@ -71,7 +72,7 @@ class ContigAliases:
         for assembly, _, names, own in matches:
             for name in names if assembly in confirmed else ():
                 found.setdefault(name, set()).add(own)
-        return _unique(found)
+        return unshared(found)
 
 
 def habitual_names(name: str) -> list[str]:
@@ -87,8 +88,8 @@ def table_names(table: Path | None, name: str) -> list[str]:
     return sorted(rows[0] - {name}) if len(rows) == 1 else []
 
 
-def _unique(owners: Mapping[str, set[str]]) -> dict[str, str]:
-    """Alias to contig. A name that two contigs share is no name: left out."""
+def unshared(owners: Mapping[str, set[str]]) -> dict[str, str]:
+    """Alias to contig, without the aliases that two contigs share."""
     return {name: next(iter(own)) for name, own in owners.items() if len(own) == 1}
 
 
@@ -105,7 +106,7 @@ def _read(table: Path, contigs: Mapping[str, int]) -> dict[str, str]:
             f"{table} gives no further name to any contig of the reference",
             "Use a tab-separated table with all names of one sequence in a row",
         )
-    return _unique(found)
+    return unshared(found)
 
 
 def _rows(table: Path) -> list[set[str]]:

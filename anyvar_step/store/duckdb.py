@@ -20,11 +20,10 @@ from anyvar_step.errors import (
     Unavailable,
 )
 from anyvar_step.models import KeptAllele
-from anyvar_step.store import Tables
-from anyvar_step.store.tables import COLUMNS, Rows, misfits, rows_of, statements
+from anyvar_step.store import COLUMNS, Rows, Tables, check_columns, rows_of, statements
 
 _PREFIX = "duckdb:///"
-#: DuckDB's names of the kinds of types.
+#: DuckDB's names for the kinds of types.
 _TYPES = {
     "text": "VARCHAR",
     "integer": "INTEGER",
@@ -34,7 +33,7 @@ _TYPES = {
 
 
 class DuckDbStore:
-    """See the protocol ``Store``. The URI has SQLAlchemy's form: what follows ``duckdb:///`` is the path."""
+    """See the protocol ``Store``. The URI has SQLAlchemy's form: the path follows ``duckdb:///``."""
 
     writers = 1
 
@@ -59,19 +58,11 @@ class DuckDbStore:
         with self._transaction() as connection:
             connection.execute(self._sql["create_molecule_type"])
             for table in COLUMNS:
-                self._prepare_table(connection, table)
-
-    def _prepare_table(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
-        name: str = getattr(self._tables, table)
-        found = connection.execute(self._sql["columns"], {"name": name}).fetchall()
-        if not found:
-            connection.execute(self._sql[f"create_{table}"])
-            return
-        if wrong := misfits(table, found, _TYPES):
-            raise ConfigurationError(
-                f"the table {name} in {self._path} was made by another version of AnyVar: it has {wrong}",
-                f"Name another file, or set ANYVAR_{table.upper()}_TABLE_NAME",
-            )
+                name: str = getattr(self._tables, table)
+                if found := connection.execute(self._sql["columns"], {"name": name}).fetchall():
+                    check_columns(table, f"{name} in {self._path}", found, _TYPES, "Name another file")
+                else:
+                    connection.execute(self._sql[f"create_{table}"])
 
     def write(self, alleles: Sequence[KeptAllele]) -> int:
         """Register alleles in one transaction; how many were new."""
@@ -97,7 +88,7 @@ class DuckDbStore:
         return int(added)
 
     def close(self) -> None:
-        """Nothing: the file is closed between two batches."""
+        """Do nothing: the file is closed between two batches."""
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -111,8 +102,8 @@ class DuckDbStore:
             raise explained(error, self._path) from error
 
 
-#: Pieces of DuckDB's messages on its file, and what they mean.
-_FILE_TROUBLES: tuple[tuple[str, type[StepError], str], ...] = (
+#: Parts of DuckDB's messages about its file, and what they mean.
+_FILE_ERRORS: tuple[tuple[str, type[StepError], str], ...] = (
     ("Could not set lock", Unavailable, "Another process has the file open: end it, or run this again later"),
     ("already attached", Unavailable, "Another thread has the file open: run this again later"),
     ("No space left", FileTrouble, "Make room, then run it again"),
@@ -124,16 +115,16 @@ _FILE_TROUBLES: tuple[tuple[str, type[StepError], str], ...] = (
 
 def explained(error: duckdb.Error, path: Path) -> StepError:
     """The failure for an error of DuckDB, whose messages hold no secret."""
-    text = " ".join(str(error).split())
-    for piece, kind, remedy in _FILE_TROUBLES:
-        if piece in text:
-            return kind(f"the DuckDB file {path} cannot be used: {text}", remedy)
+    text, file = " ".join(str(error).split()), f"the DuckDB file {path}"
+    for part, kind, remedy in _FILE_ERRORS:
+        if part in text:
+            return kind(f"{file} cannot be used: {text}", remedy)
     if isinstance(error, duckdb.TransactionException | duckdb.ConstraintException):
-        return Unavailable(f"the DuckDB file {path} did not take the rows now: {text}", "Run it again")
+        return Unavailable(f"{file} did not take the rows now: {text}", "Run it again")
     if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
         return ConfigurationError(
             f"the tables in {path} are not those of AnyVar: {text}", "Name another file"
         )
     if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
-        return FileTrouble(f"the DuckDB file {path} failed: {text}", "Check its disk, then run it again")
-    return StepError(f"the DuckDB file {path} failed: {text}", "Please report this")
+        return FileTrouble(f"{file} failed: {text}", "Check its disk, then run it again")
+    return StepError(f"{file} failed: {text}", "Please report this")

@@ -1,8 +1,8 @@
 """PostgresStore: AnyVar's own tables, written by COPY into temporary tables and one INSERT for each table.
 
-Server CPU per record (REF and ALT), measured on two cores: by way of temporary tables 65 µs, straight into
-the tables 50 µs; asking for the unknown alleles first costs 6 µs, and saves 13 µs where all are known. The
-GiST index and the foreign keys take half of it.
+Server CPU per record (REF and ALT), measured on two cores: through temporary tables 65 µs, directly into the
+tables 50 µs; selecting the unknown alleles first costs 6 µs, and saves 13 µs if all are known. The GiST index
+and the foreign keys take half of it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from anyvar_step.errors import AccessRefused, ConfigurationError, FileTrouble, StepError, Unavailable
 from anyvar_step.models import KeptAllele
-from anyvar_step.store import Tables
-from anyvar_step.store.tables import COLUMNS, Rows, misfits, quoted, rows_of, statements
+from anyvar_step.store import COLUMNS, Rows, Tables, check_columns, quoted, rows_of, statements
 
-#: Connection options where the URI has none: seconds to connect, and to notice that the host is gone.
+#: Connection options that the URI may override: seconds to connect, and to notice that the host is gone.
 _DEFAULTS = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
@@ -36,8 +35,8 @@ _DEFAULTS = {
 def _options_of(uri: str) -> dict[str, Any]:
     """The connection options of a URI.
 
-    Raises ConfigurationError where it is none, without quoting it: an ``@`` or ``/`` in a password divides it
-    in the wrong places.
+    Raises ConfigurationError for a malformed one, without quoting it: an ``@`` or ``/`` in a password divides
+    it in the wrong places.
     """
     try:
         options = conninfo_to_dict(uri)
@@ -45,7 +44,7 @@ def _options_of(uri: str) -> dict[str, Any]:
         options = {"port": "?"}
     whole = all("@" not in str(options.get(part, "")) for part in ("host", "dbname"))
     if whole and str(options.get("port", "0")).replace(",", "").isdigit():
-        return {**_DEFAULTS, "application_name": "anyvar-step", **options}
+        return {**_DEFAULTS, **options}
     raise ConfigurationError(
         "ANYVAR_STORAGE_URI is not a URI that Postgres's client library understands",
         "Write postgresql://user:password@host:port/database, special characters in a password as %XX",
@@ -59,34 +58,22 @@ def _database_of(options: Mapping[str, Any]) -> str:
     return f"{options.get('dbname') or 'the default database'} at {host}{port}"
 
 
+#: Errors that other sessions cause by what they do at the same time: they write the same rows, delete rows
+#: (ForeignKeyViolation), or create the same type or table.
+_CONFLICTS = (pg.SerializationFailure, pg.DeadlockDetected, pg.QueryCanceled, pg.ForeignKeyViolation)
+_CREATED = (pg.UniqueViolation, pg.DuplicateTable, pg.DuplicateObject)
+_FULL = (pg.DiskFull, pg.OutOfMemory, pg.ConfigurationLimitExceeded)
+_CHANGED = (pg.UndefinedTable, pg.UndefinedColumn, pg.DatatypeMismatch, pg.NotNullViolation)
 #: Postgres's errors, what they mean (``{}``: the database), and what to do. The first that fits counts.
 _FAILURES: tuple[tuple[tuple[type[psycopg.Error], ...], type[StepError], str, str], ...] = (
-    (
-        (
-            pg.SerializationFailure,
-            pg.DeadlockDetected,
-            pg.QueryCanceled,
-            pg.ForeignKeyViolation,  # rows are deleted at the same time
-            pg.UniqueViolation,  # the same type or table is created at the same time
-            pg.DuplicateTable,
-            pg.DuplicateObject,
-        ),
-        Unavailable,
-        "{} did not take the rows now",
-        "Run it again",
-    ),
+    ((*_CONFLICTS, *_CREATED), Unavailable, "{} did not take the rows now", "Run it again"),
     (
         (pg.LockNotAvailable,),
         Unavailable,
         "another session holds a lock on the tables or rows in {}",
         "End what holds it (pg_locks shows it), or run it again later",
     ),
-    (
-        (pg.DiskFull, pg.OutOfMemory, pg.ConfigurationLimitExceeded),
-        FileTrouble,
-        "{} has no room left",
-        "Make room on the server, then run it again",
-    ),
+    (_FULL, FileTrouble, "{} has no room left", "Make room on the server, then run it again"),
     (
         (pg.ReadOnlySqlTransaction,),
         AccessRefused,
@@ -100,13 +87,14 @@ _FAILURES: tuple[tuple[tuple[type[psycopg.Error], ...], type[StepError], str, st
         "Let the database's owner grant it",
     ),
     (
-        (pg.UndefinedTable, pg.UndefinedColumn, pg.DatatypeMismatch, pg.NotNullViolation),
+        _CHANGED,
         ConfigurationError,
         "the tables in {} were changed while they were in use",
         "Start the worker again: it makes a table that is missing, and names columns that do not fit",
     ),
 )
-#: What a server that refuses a connection says, in English and without a code. The first that fits counts.
+#: The messages of a server that refuses a connection, in English and without a code. The first that fits
+#: counts.
 _REFUSALS: tuple[tuple[str, type[StepError], str, str], ...] = (
     (
         "too many connections|connection slots|too many clients",
@@ -150,19 +138,23 @@ def explained(error: psycopg.Error, database: str) -> StepError:
 
 @contextlib.contextmanager
 def _watched(connection: psycopg.Connection[Any], options: Mapping[str, Any], every: float) -> Iterator[None]:
-    """Shut the connection down when the server does not take another one, tried ``every`` so many seconds.
+    """Shut the connection down if the server does not accept another one, tried ``every`` so many seconds.
 
-    The block then fails as after any lost connection. A server that is slow still takes connections.
+    The block then fails as after any lost connection. A server that is only slow accepts connections.
     """
     ended = threading.Event()
     with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
 
         def watch() -> None:
             while not ended.wait(every):
-                if not _answers(options):
+                try:
+                    psycopg.connect(**options).close()
+                except pg.ConnectionTimeout:
                     with contextlib.suppress(OSError):  # it is closed already
                         duplicate.shutdown(socket.SHUT_RDWR)
                     return
+                except psycopg.Error:  # a refusal is an answer
+                    pass
 
         thread = threading.Thread(target=watch, name="store watch", daemon=True)
         thread.start()
@@ -173,22 +165,9 @@ def _watched(connection: psycopg.Connection[Any], options: Mapping[str, Any], ev
             thread.join()
 
 
-def _answers(options: Mapping[str, Any]) -> bool:
-    """Whether the server answers within the options' ``connect_timeout``, if only by a refusal."""
-    try:
-        psycopg.connect(**options).close()
-    except pg.ConnectionTimeout:
-        return False
-    except psycopg.Error:
-        return True
-    return True
-
-
-#: What the next batch is expected to hold, by the last one: all new, some known, or most known.
-Expectation = Literal["new", "mixed", "known"]
-#: The share of new alleles above which asking for the unknown ones first costs more than it saves.
-MIXED = 0.75
-#: Postgres's names of the kinds of types.
+#: The share of new alleles above which it costs more than it saves to select the unknown ones first.
+_MOSTLY_NEW = 0.75
+#: Postgres's names for the kinds of types.
 _TYPES = {
     "text": "character varying",
     "integer": "integer",
@@ -198,7 +177,7 @@ _TYPES = {
 
 
 class PostgresStore:
-    """See the protocol ``Store``. With two connections the server works while one of them waits for us."""
+    """See the protocol ``Store``. With two connections the server works while one waits for the client."""
 
     writers = 2
 
@@ -209,28 +188,21 @@ class PostgresStore:
         self._tables = tables
         self._sql = statements("postgres", tables)
         self._connection: psycopg.Connection[Any] | None = None
-        self._expect: Expectation = "known"
+        #: What the next batch is expected to have, by the last one: all new, some known, or most known.
+        self._expect: Literal["new", "mixed", "known"] = "known"
 
     def prepare(self) -> None:
         """Create missing tables as AnyVar creates them; refuse a schema of another version."""
         with self._transaction() as cursor:
             cursor.execute(self._sql["lock_schema"])
             for table in COLUMNS:
-                self._prepare_table(cursor, table)
+                name: str = getattr(self._tables, table)
+                if found := cursor.execute(self._sql["columns"], (quoted(name),)).fetchall():
+                    remedy = "Let AnyVar 1.0 or newer make the tables in another database"
+                    check_columns(table, f"{name} in {self._database}", found, _TYPES, remedy)
+                else:
+                    self._create(cursor, table)
             self._check_rights(cursor)
-
-    def _prepare_table(self, cursor: psycopg.Cursor[Any], table: str) -> None:
-        name: str = getattr(self._tables, table)
-        found = cursor.execute(self._sql["columns"], (quoted(name),)).fetchall()
-        if not found:
-            self._create(cursor, table)
-            return
-        if wrong := misfits(table, found, _TYPES):
-            raise ConfigurationError(
-                f"the table {name} in {self._database} was made by another version of AnyVar: it has {wrong}",
-                "Let AnyVar 1.0 or newer make the tables in another database, or set "
-                f"ANYVAR_{table.upper()}_TABLE_NAME",
-            )
 
     def _create(self, cursor: psycopg.Cursor[Any], table: str) -> None:
         if table == "locations":
@@ -241,13 +213,10 @@ class PostgresStore:
                 cursor.execute(self._sql["create_molecule_type"])
         cursor.execute(self._sql[f"create_{table}"])
         if table == "locations":
-            self._create_index(cursor)
-
-    def _create_index(self, cursor: psycopg.Cursor[Any]) -> None:
-        """The index on locations: under AnyVar's name for AnyVar's table, unless that name is taken."""
-        [taken] = cursor.execute(self._sql["has_locations_index"]).fetchone() or [False]
-        own = taken or self._tables.locations != Tables.locations
-        cursor.execute(self._sql["create_own_locations_index" if own else "create_locations_index"])
+            # The index has AnyVar's name on AnyVar's table, unless that name is taken.
+            [taken] = cursor.execute(self._sql["has_locations_index"]).fetchone() or [False]
+            own = taken or self._tables.locations != Tables.locations
+            cursor.execute(self._sql["create_own_locations_index" if own else "create_locations_index"])
 
     def _create_extension(self, cursor: psycopg.Cursor[Any]) -> None:
         """Create btree_gist, which the index on locations needs and AnyVar expects to find."""
@@ -285,12 +254,12 @@ class PostgresStore:
                 return 0
             rows = rows_of(unknown)
             cursor.execute(self._sql["insert_sequence_references"], (",".join(rows.sequence_references),))
-            straight = self._expect != "mixed" and len(unknown) == len(alleles)
-            added = self._copy(cursor, rows) if straight else None
+            direct = self._expect != "mixed" and len(unknown) == len(alleles)
+            added = self._copy(cursor, rows) if direct else None
             if added is None:
                 added = self._insert(cursor, rows)
         share = added / len(alleles)
-        self._expect = "new" if share == 1 else "mixed" if share > MIXED else "known"
+        self._expect = "new" if share == 1 else "mixed" if share > _MOSTLY_NEW else "known"
         return added
 
     def _unknown(self, cursor: psycopg.Cursor[Any], alleles: Sequence[KeptAllele]) -> Sequence[KeptAllele]:
@@ -301,7 +270,7 @@ class PostgresStore:
         return [allele for allele in alleles if allele.id in unknown] if unknown else []
 
     def _copy(self, cursor: psycopg.Cursor[Any], rows: Rows) -> int | None:
-        """Write straight into the tables; None, and nothing is written, where a row is there already."""
+        """Write directly into the tables; None, and nothing is written, if a row exists already."""
         try:
             with cursor.connection.transaction():
                 self._send(cursor, rows, "copy_new_locations", "copy_new_alleles")
@@ -310,7 +279,7 @@ class PostgresStore:
             return None
 
     def _insert(self, cursor: psycopg.Cursor[Any], rows: Rows) -> int:
-        """Write by way of temporary tables; rows that are there already stay as they are."""
+        """Write through temporary tables; existing rows stay as they are."""
         cursor.execute(self._sql["begin_batch"])
         self._send(cursor, rows, "copy_locations", "copy_alleles")
         cursor.execute(self._sql["insert_locations"])

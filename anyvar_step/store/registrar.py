@@ -1,6 +1,6 @@
-"""Registrar: writes alleles into a store by threads of its own while the annotation goes on.
+"""Registrar: writes alleles into a store, in threads of its own, while the annotation goes on.
 
-Alleles are collected into batches. The queue of batches is bounded: where the store is slower the annotation
+Alleles are collected into batches. The queue of batches is bounded: if the store is slower, the annotation
 waits, so that memory does not grow with the file.
 """
 
@@ -22,27 +22,32 @@ _logger = logging.getLogger(__name__)
 #: Alleles in a batch, which is a transaction; about 10,000 records with REF and ALT.
 BATCH = 20_000
 #: Batches that may wait for a writer.
-WAITING = 2
-#: Digests remembered, at least, to pass over alleles that repeat within a run.
+_QUEUE_SIZE = 2
+#: Digests remembered, at least, to skip alleles that repeat within a run.
 RECENT = 100_000
-#: Seconds between two calls of a run that waits for the store.
-TICK = 0.5
-#: Seconds between two tries after a failure that may pass.
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+#: Seconds between two calls of ``tick`` while a run waits for the store.
+_TICK = 0.5
+#: Seconds before the second try after a failure that may pass, doubled for each further one up to a limit.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
+Tick = Callable[[], None]
 #: A batch and the run that it belongs to.
-Job = tuple["Registration", list[KeptAllele]]
+_Job = tuple["Registration", list[KeptAllele]]
 
 
 class Alleles(Protocol):
-    """A block's alleles; ``digests`` tell repeats without making them."""
+    """The alleles of a block; ``digests`` tell repeats without making the alleles."""
 
     @property
     def digests(self) -> Sequence[bytes]:
         """The 24 bytes behind each allele's identifier."""
 
     def __getitem__(self, index: int) -> KeptAllele:
-        """The allele at that place."""
+        """The allele with that index."""
+
+
+def _no_tick() -> None:
+    pass
 
 
 class Registration:
@@ -52,10 +57,10 @@ class Registration:
     for one run only, so that the next run restores rows that were deleted.
     """
 
-    def __init__(self, waiting: queue.Queue[Job | None], patience: float, name: str) -> None:
+    def __init__(self, jobs: queue.Queue[_Job | None], patience: float, name: str) -> None:
         self.alleles = 0
         self.added = 0
-        self._queue = waiting
+        self._jobs = jobs
         self._patience = patience
         self._name = name
         self._recent: set[bytes] = set()
@@ -68,32 +73,32 @@ class Registration:
         self._detached = False
         self._lost = 0
 
-    def add(self, alleles: Alleles, tick: Callable[[], None] = lambda: None) -> None:
-        """Take the alleles of a block; waits while the store is behind, and calls ``tick`` meanwhile.
+    def add(self, alleles: Alleles, tick: Tick = _no_tick) -> None:
+        """Add the alleles of a block; waits while the store is behind, and calls ``tick`` meanwhile.
 
-        Raises what an earlier batch failed with.
+        Raises the failure of an earlier batch.
         """
         recent, older, batch = self._recent, self._older, self._batch
-        for place, digest in enumerate(alleles.digests):
+        for index, digest in enumerate(alleles.digests):
             if digest not in recent and digest not in older:
                 recent.add(digest)
-                batch.append(alleles[place])
+                batch.append(alleles[index])
         if len(batch) >= BATCH:
             self._send(tick)
         if len(recent) >= RECENT:
             self._older, self._recent = recent, set()
 
-    def finish(self, tick: Callable[[], None] = lambda: None) -> None:
-        """Return once everything is committed; ``tick`` is called now and then and may raise to give up."""
+    def finish(self, tick: Tick = _no_tick) -> None:
+        """Return once everything is committed; ``tick`` is called meanwhile and may raise to give up."""
         self._send(tick)
         while True:
             with self._state:
-                if self._failure or self._state.wait_for(lambda: not self._open_batches, timeout=TICK):
+                if self._failure or self._state.wait_for(lambda: not self._open_batches, timeout=_TICK):
                     break
             tick()
         self._raise_failure()
 
-    def detach(self, tick: Callable[[], None] = lambda: None) -> None:
+    def detach(self, tick: Tick = _no_tick) -> None:
         """Leave what is not yet written to the registrar; its failures are only logged from now on."""
         self._send(tick)
         with self._state:
@@ -101,21 +106,22 @@ class Registration:
             self._detached = True
 
     def drop(self) -> None:
-        """Give up: what waits is not written any more."""
+        """Give up: batches that wait are not written."""
         self._batch = []
         self._dropped.set()
 
-    def _send(self, tick: Callable[[], None]) -> None:
+    def _send(self, tick: Tick) -> None:
         self._raise_failure()
         if not self._batch:
-            return None
+            return
         batch, self._batch = self._batch, []
         self.alleles += len(batch)
         with self._state:
             self._open_batches += 1
         while True:
             try:
-                return self._queue.put((self, batch), timeout=TICK)
+                self._jobs.put((self, batch), timeout=_TICK)
+                return
             except queue.Full:
                 tick()
 
@@ -128,7 +134,7 @@ class Registration:
         added, lost, failure = 0, len(batch), None
         try:
             if not self._dropped.is_set():
-                added, lost = self._insist(store, batch), 0
+                added, lost = self._write_with_retries(store, batch), 0
         except StepError as error:
             failure = error
         except Exception as error:
@@ -144,44 +150,46 @@ class Registration:
             if self._detached and self._lost and not self._open_batches:
                 _logger.error("%s: %d alleles were not registered: %s", self._name, self._lost, self._failure)
 
-    def _insist(self, store: Store, batch: list[KeptAllele]) -> int:
-        """Write the batch, again after failures that may pass; a batch that is written twice adds nothing."""
-        deadline, pause = time.monotonic() + self._patience, FIRST_PAUSE
+    def _write_with_retries(self, store: Store, batch: list[KeptAllele]) -> int:
+        """Write the batch, again after failures that may pass: a batch may be written twice."""
+        deadline, pause = time.monotonic() + self._patience, _FIRST_PAUSE
         while True:
             try:
                 return store.write(batch)
-            except Unavailable as trouble:
+            except Unavailable as failure:
                 if time.monotonic() + pause > deadline or self._dropped.wait(pause):
                     raise
-                _logger.warning("%s: %s; trying again", self._name, trouble)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                _logger.warning("%s: %s; trying again", self._name, failure)
+                pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 class Registrar:
-    """The store's writers in one process, made after the fork; ``open_one`` makes a store for each."""
+    """The threads of one process that write into the store; to be made after the fork.
+
+    ``open_one`` makes a store for each thread.
+    """
 
     def __init__(self, open_one: Callable[[], Store], *, patience: float = PATIENCE) -> None:
         self._open_one = open_one
         self._patience = patience
-        self._queue: queue.Queue[Job | None] = queue.Queue(WAITING)
+        self._jobs: queue.Queue[_Job | None] = queue.Queue(_QUEUE_SIZE)
         self._threads: list[threading.Thread] = []
 
     def begin(self, name: str) -> Registration:
-        """The registration of one run, by the name that the log calls it.
+        """The registration of one run, which the log calls ``name``.
 
-        Raises ConfigurationError where there can be no such store.
+        Raises ConfigurationError if there can be no such store.
         """
         if not self._threads:
             first = self._open_one()
-            stores = [first, *(self._open_one() for _ in range(first.writers - 1))]
-            for store in stores:
+            for store in (first, *(self._open_one() for _ in range(first.writers - 1))):
                 thread = threading.Thread(target=self._serve, args=(store,), name="registrar", daemon=True)
                 thread.start()
                 self._threads.append(thread)
-        return Registration(self._queue, self._patience, name)
+        return Registration(self._jobs, self._patience, name)
 
     def _serve(self, store: Store) -> None:
-        while (job := self._queue.get()) is not None:
+        while (job := self._jobs.get()) is not None:
             registration, batch = job
             registration.write(store, batch)
             del registration, batch, job
@@ -190,7 +198,7 @@ class Registrar:
     def close(self) -> None:
         """Write what still waits, then end."""
         for _ in self._threads:
-            self._queue.put(None)
+            self._jobs.put(None)
         for thread in self._threads:
             thread.join()
         self._threads = []

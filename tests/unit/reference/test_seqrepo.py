@@ -16,7 +16,7 @@ from seqrepos import RestServer, served, write_seqrepo
 from support import ROOT
 
 from anyvar_step.errors import ConfigurationError, Unavailable
-from anyvar_step.reference import Reference, check, for_assembly, open_reference, seqrepo_rest
+from anyvar_step.reference import Reference, check, for_assembly, open_reference, seqrepo
 from unit.reference.test_fasta import SEQUENCES, ReferenceContract, accession_of, write_fasta
 
 
@@ -177,7 +177,7 @@ def test_the_service_is_asked_for_blocks_over_one_connection(server: RestServer)
 def test_a_service_that_fails_is_asked_again_and_then_named(
     server: RestServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seqrepo_rest, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(seqrepo, "PAUSES", (0.0, 0.0))
     with closing(open_reference("GRCh38", f"seqrepo+{server.url}")) as reference:
         contig = reference.contig("chr1")
         server.failures[:] = [503, 429]
