@@ -1,6 +1,6 @@
 """ingest_file: the alleles of a VCF that carries VRS fields, checked and handed to a store.
 
-What does not hold becomes a line of the conflict log, AnyVar's CSV with the state as JSON.
+An allele whose fields are wrong becomes a line of the conflict log, AnyVar's CSV with the state as JSON.
 """
 
 from __future__ import annotations
@@ -58,20 +58,24 @@ def ingest_file(
 ) -> Outcome:
     """Register the alleles that the VCF ``source`` names; the conflict log goes to ``target``.
 
-    With ``options.require_validation`` all alleles are computed anew from REF and ALT, and those are what is
+    With ``options.require_validation`` all alleles are computed anew from REF and ALT, and these are
     registered; an allele whose identifier, location or state differs in the file is a conflict. Without,
-    location and state are taken as they stand, and an allele whose identifier does not follow from them is
-    a conflict and left out.
+    location and state are taken from the file, and an allele whose identifier does not follow from them is a
+    conflict and left out.
 
     ``source``, ``name`` and ``on_read`` are as for annotate_file. ``check`` judges whether the VCF is
     of the reference's assembly (None = as a whole VCF); REFs are compared with validation only. ``target``
-    is fsynced when this returns and gone when it raises. ``engine`` is the VRS engine that computes anew.
-    Raises InvalidInput, also where the header lacks VRS fields, and what annotate_file raises.
+    is fsynced when this returns and removed if it raises. ``engine`` is the VRS engine that computes anew.
+    Raises InvalidInput, also if the header lacks VRS fields, and what annotate_file raises.
     """
     watch, later = Stopwatch(), options.allow_async_write
     with open_reader(source, name, on_read) as (reader, size):
         name = reader.name
-        _check_header(reader)
+        if missing := lacking(reader.header):
+            raise InvalidInput(
+                f"{name} lacks the INFO fields {', '.join(field.decode() for field in missing)}",
+                "Ingest a VCF that was annotated with attributes: anyvar-step annotate --attributes",
+            )
         check = check or AssemblyCheck(reference.assembly, name)
         fitting = check.compare_lengths(reader.header, reference)
         report = ProgressReporter(on_progress, size)
@@ -95,14 +99,6 @@ def ingest_file(
     return Outcome(*done, registered=stored, engine=ingestion.engine)
 
 
-def _check_header(reader: VcfReader) -> None:
-    if missing := lacking(reader.header):
-        raise InvalidInput(
-            f"{reader.name} lacks the INFO fields {', '.join(field.decode() for field in missing)}",
-            "Ingest a VCF that was annotated with attributes: anyvar-step annotate --attributes",
-        )
-
-
 class _Ingestion:
     """The records on their way to the registration and the conflict log."""
 
@@ -115,51 +111,43 @@ class _Ingestion:
         check: AssemblyCheck,
         engine: EngineChoice,
     ) -> None:
-        for_ref = includes_ref(reader.header)
-        validating = options.require_validation
-        self._checker = (
-            RecomputedCheck(reference, for_ref=for_ref, choice=engine)
-            if validating
-            else StatedCheck(reference)
-        )
+        self._validating = options.require_validation
+        self._checker: RecomputedCheck | StatedCheck = StatedCheck(reference)
+        if self._validating:
+            self._checker = RecomputedCheck(reference, for_ref=includes_ref(reader.header), choice=engine)
         self.counts = self._checker.counts
         self.engine = self._checker.engine
         self.conflicts = 0
         self._reader = reader
         self._assembly = reference.assembly
         self._check = check
-        self._validating = validating
         self._registration = registration
         self._without = 0
 
     def take(self, lines: list[bytes], tick: Callable[[], None]) -> list[bytes]:
         """Register a block's alleles; the lines of the conflict log. ``tick`` is called while waiting."""
-        claims = [self._named(place, line) for place, line in enumerate(lines)]
-        conflicts = self._checked(lines, claims)
-        if unnamed := [line for line, named in zip(lines, claims, strict=True) if not named]:
-            count_contigs(self.counts, unnamed)
+        claims: list[list[Claim]] = []
+        for line in lines:
+            try:
+                claims.append(claims_of(line))
+            except ValueError as error:
+                raise self._malformed(len(claims), str(error)) from None
+        try:
+            conflicts = self._checker.check(lines, claims)
+        except RecordError as error:
+            raise self._malformed(error.index, error.reason) from None
+        if without := [line for line, named in zip(lines, claims, strict=True) if not named]:
+            count_contigs(self.counts, without)
         self._check.judge(self.counts)
         if self._registration is not None:
             self._registration.add(self._checker.alleles, tick)
-        self._without += claims.count([])
+        self._without += len(without)
         self.conflicts += len(conflicts)
         return [_row(conflict, lines[conflict.place], self._assembly) for conflict in conflicts]
 
-    def _checked(self, lines: list[bytes], claims: list[list[Claim]]) -> list[Conflict]:
-        try:
-            return self._checker.check(lines, claims)
-        except RecordError as error:
-            raise self._malformed(error.index, error.reason) from None
-
-    def _named(self, place: int, line: bytes) -> list[Claim]:
-        try:
-            return claims_of(line)
-        except ValueError as error:
-            raise self._malformed(place, str(error)) from None
-
-    def _malformed(self, place: int, reason: str) -> InvalidInput:
+    def _malformed(self, index: int, reason: str) -> InvalidInput:
         return InvalidInput(
-            f"{self._reader.name} line {self._reader.first_line + place}: {reason}",
+            f"{self._reader.name} line {self._reader.first_line + index}: {reason}",
             "Correct the line, or annotate the VCF again",
         )
 
@@ -171,7 +159,7 @@ class _Ingestion:
         if self.conflicts:
             alleles = "alleles" if self.conflicts > 1 else "allele"
             yield f"{name} has {self.conflicts:,} {alleles} whose VRS fields are wrong; " + (
-                "what REF and ALT say is registered instead"
+                "the alleles of REF and ALT are registered instead"
                 if self._validating
                 else "not registered: --require-validation registers what REF and ALT say"
             )
@@ -182,35 +170,23 @@ class _Ingestion:
 def _row(conflict: Conflict, line: bytes, assembly: str) -> bytes:
     """One line of the conflict log."""
     chrom, pos = line.split(b"\t", 2)[:2]
-    start, end, *state = (text.decode("utf-8", "backslashreplace") for text in conflict.claim.texts)
-    out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow(
-        [
-            conflict.claim.id.decode("utf-8", "backslashreplace"),
-            assembly,
-            chrom.decode("utf-8", "backslashreplace"),
-            pos.decode("utf-8", "backslashreplace"),
-            start,
-            end,
-            _shown_state(*state),
-            conflict.new_id.decode("ascii"),
-        ]
+    values = (conflict.claim.id, chrom, pos, *conflict.claim.texts, conflict.new_id)
+    claimed, chrom_text, pos_text, start, end, *state, new_id = (
+        value.decode("utf-8", "backslashreplace") for value in values
     )
+    out = io.StringIO()
+    row = (claimed, assembly, chrom_text, pos_text, start, end, _shown_state(*state), new_id)
+    csv.writer(out, lineterminator="").writerow(row)
     return out.getvalue().encode()
 
 
 def _shown_state(sequence: str, length: str, subunit: str) -> str:
-    """The claimed state as JSON; ``.`` where it can be an empty sequence as well as one left out."""
-    if length == ".":
-        return "." if sequence == "." else _json(type="LiteralSequenceExpression", sequence=sequence)
-    numbers = {"length": length, "repeatSubunitLength": subunit}
+    """The claimed state as JSON; ``.`` if it can be an empty sequence as well as one left out."""
+    if length == sequence == ".":
+        return "."
     shown = {} if sequence == "." else {"sequence": sequence}
-    return _json(
-        type="ReferenceLengthExpression",
-        **{key: int(text) if re.fullmatch("[0-9]{1,19}", text) else text for key, text in numbers.items()},
-        **shown,
-    )
-
-
-def _json(**parts: str | int) -> str:
-    return json.dumps(parts)
+    if length == ".":
+        return json.dumps({"type": "LiteralSequenceExpression", **shown})
+    texts = {"length": length, "repeatSubunitLength": subunit}
+    numbers = {key: int(text) if re.fullmatch("[0-9]{1,19}", text) else text for key, text in texts.items()}
+    return json.dumps({"type": "ReferenceLengthExpression", **numbers, **shown})

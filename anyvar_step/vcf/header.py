@@ -19,8 +19,8 @@ _ATTRIBUTE = re.compile(rb"[<,]([^<,=]+)=(\"(?:[^\"\\]|\\.)*\"|[^,>]*)")
 #: A ##contig line as nearly all are.
 _CONTIG = re.compile(rb'##contig=<ID=([^,<>="]+),length=(\d+)[,>]')
 
-# How other formats begin, after decompression where they are gzip.
-_OTHERS = (
+#: How other formats begin, after decompression if they are gzip; what they are, and the remedy.
+_OTHER_FORMATS = (
     (b"BAM\1", "a BAM file", "Call variants from it first"),
     (b"CRAM", "a CRAM file", "Call variants from it first"),
     (b"BCF", "a BCF file", "Convert it with `bcftools view -Oz`"),
@@ -37,7 +37,7 @@ def check_start(text: bytes | bytearray, name: str) -> None:
     """Raise InvalidInput unless ``text``, the first bytes of a file, begins a VCF."""
     if text and _FILEFORMAT.startswith(text[: len(_FILEFORMAT)]):
         return
-    for magic, what, remedy in _OTHERS:
+    for magic, what, remedy in _OTHER_FORMATS:
         if text.startswith(magic):
             raise InvalidInput(f"{name} is {what}, not a VCF", remedy)
     shown = text.split(b"\n", 1)[0][:40].decode("ascii", "backslashreplace")
@@ -65,33 +65,33 @@ def check_columns(line: bytes, name: str, number: int) -> None:
 
 def with_fields(header: Sequence[bytes], lines: Iterable[bytes], names: Collection[bytes]) -> list[bytes]:
     """The header with ##INFO ``lines`` before #CHROM, and older ##INFO lines of ``names`` left out."""
-    kept = [line for line in header[:-1] if _field(line) not in names]
+    kept = [line for line in header[:-1] if _info_name(line) not in names]
     return [*kept, *lines, header[-1]]
 
 
 def declared_fields(header: Iterable[bytes]) -> dict[bytes, bytes]:
-    """The ##INFO lines of a header, by the field's name; of a field declared twice the first."""
+    """The ##INFO lines of a header, by the field's name; the first line if a field is declared twice."""
     found: dict[bytes, bytes] = {}
     for line in header:
-        if name := _field(line):
+        if name := _info_name(line):
             found.setdefault(name, line)
     return found
 
 
 def attributes_of(line: bytes) -> dict[bytes, bytes]:
-    """The keys of a structured header line and their values, in whatever order they stand there."""
+    """The keys of a structured header line and their values."""
     return dict(_ATTRIBUTE.findall(line))
 
 
-def _field(line: bytes) -> bytes:
+def _info_name(line: bytes) -> bytes:
     """The name of the field that an ##INFO line declares; empty for any other line."""
     return attributes_of(line).get(b"ID", b"") if line.startswith(b"##INFO=<") else b""
 
 
 def contig_lengths(header: Iterable[bytes]) -> dict[str, int]:
-    """The lengths in bases that ##contig lines declare, by contig; what is declared twice counts once.
+    """The lengths in bases that ##contig lines declare, by contig; the first if one is declared twice.
 
-    A length of more digits than any sequence has says nothing, and is left out.
+    A length of more digits than any sequence has is left out.
     """
     found: dict[str, int] = {}
     for name, length in _contigs(header):
@@ -106,14 +106,14 @@ def contig_names(header: Iterable[bytes]) -> list[str]:
 
 
 def _contigs(header: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Name and length as ##contig lines have them, the length empty where there is none."""
+    """Name and length in ##contig lines, the length empty if there is none."""
     for line in header:
-        if usual := _CONTIG.match(line):  # assemblies of 100,000 contigs: five times quicker
+        if usual := _CONTIG.match(line):  # five times quicker, for assemblies of 100,000 contigs
             yield usual[1], usual[2]
         elif line.startswith(b"##contig=<"):
-            given = attributes_of(line)
-            if name := given.get(b"ID"):
-                yield name, given.get(b"length", b"")
+            attributes = attributes_of(line)
+            if name := attributes.get(b"ID"):
+                yield name, attributes.get(b"length", b"")
 
 
 def with_contigs(header: Sequence[bytes], contigs: Mapping[str, int]) -> list[bytes]:
@@ -127,17 +127,19 @@ def with_contigs(header: Sequence[bytes], contigs: Mapping[str, int]) -> list[by
     return [*header[:-1], *lines, header[-1]]
 
 
-_OURS = (b"##anyvar_stepVersion=", b"##anyvar_stepCommand=")
+_PROVENANCE = (b"##anyvar_stepVersion=", b"##anyvar_stepCommand=")
 
 
 def with_provenance(header: Sequence[bytes], command: str, *, keep: bool = False) -> list[bytes]:
     """The header with our lines before #CHROM; those of an earlier annotation stay only with ``keep``.
 
-    No lines for an empty command. The lines have neither date nor path, so that the same records under the
-    same options have the same header, by whichever engine: the run report says which it was.
+    No lines for an empty command. The lines have no date, path or engine, so that the same records with the
+    same options have the same header; the run report has them.
     """
     version = f"{__version__}+vrs-{VRS_VERSION}"
     texts = (version, command) if command else ()
-    lines = [head + text.encode() for head, text in zip(_OURS, texts, strict=False)]
-    before = [line for line in header[:-1] if line not in lines and (keep or not line.startswith(_OURS))]
+    lines = [head + text.encode() for head, text in zip(_PROVENANCE, texts, strict=False)]
+    before = [
+        line for line in header[:-1] if line not in lines and (keep or not line.startswith(_PROVENANCE))
+    ]
     return [*before, *lines, header[-1]]
