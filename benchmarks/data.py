@@ -31,13 +31,15 @@ _HEADER = """##fileformat=VCFv4.2
 """
 
 
-def make_data(where: Path, records: int, samples: int = 1, seed: int = 7) -> tuple[Path, Path]:
-    """A FASTA and a VCF: 88 % SNVs, 6 % insertions, 6 % deletions.
+def make_data(
+    where: Path, records: int, samples: int = 1, seed: int = 7, spacing: int = SPACING
+) -> tuple[Path, Path]:
+    """A FASTA and a VCF: 88 % SNVs, 6 % insertions, 6 % deletions, one each ``spacing`` bases.
 
     One sample has GT, DP and GQ. Many have what joint calling writes, and most do not carry a variant.
     """
     draw = random.Random(seed)
-    length = min(max(SPACING * records, SHORTEST), LONGEST)
+    length = min(max(spacing * records, SHORTEST), LONGEST)
     sizes = [min(CONTIG, length - begin) for begin in range(0, length, CONTIG)]
     contigs = [_bases(draw, size) for size in sizes]
     fasta, vcf = where / "genome.fa", where / "in.vcf"
