@@ -57,8 +57,8 @@ def worker_command(
     """Serve runs from the queue.
 
     In place of AnyVar's own worker or beside it. At SIGTERM, after --idle-timeout and after --max-lifetime
-    it takes no new run, hands back those it has reserved, and ends once the runs at work are finished. A
-    second SIGTERM hands back these, too: other workers start them again.
+    it takes no new run, requeues those that it has reserved, and ends when its active runs are finished. A
+    second SIGTERM requeues these, too; other workers start them again.
     """
     from anyvar_step.settings import processors
     from anyvar_step.worker.app import serve

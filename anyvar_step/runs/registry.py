@@ -129,6 +129,7 @@ class OtherWorker(BaseModel):
     name: str
     queues: tuple[str, ...]
     processes: int
+    tasks: tuple[str, ...] = ()
     version: str = ""  # of ours before the registry; AnyVar's have none
 
 
@@ -270,6 +271,7 @@ class WorkerRegistry:
                 name=name,
                 queues=tuple(str(queue["name"]) for queue in queues[name]),
                 processes=int((stats.get(name) or {}).get("pool", {}).get("max-concurrency", 1)),
+                tasks=tuple(str(task).partition(" ")[0] for task in tasks.get(name) or ()),
                 version=_version_in(tasks.get(name) or ()),
             )
             for name in names

@@ -24,31 +24,31 @@ from anyvar_step.settings import Settings, configure_logging
 from anyvar_step.worker import broker
 from anyvar_step.worker.job import Observe, prepare_store, unobserved
 from anyvar_step.worker.registration import join_registry, reference_record
-from anyvar_step.worker.shutdown import Lifetime, limit
+from anyvar_step.worker.shutdown import Lifetime, install_drain
 from anyvar_step.worker.tasks import register
 
 _logger = logging.getLogger(__name__)
 
 
-def keep_house(app: Celery, settings: Settings, workdir: WorkDir) -> None:
+def schedule_sweeps(app: Celery, settings: Settings, workdir: WorkDir) -> None:
     """Make the app's worker sweep when it is ready, and then every SWEEP_EVERY seconds if no other has."""
-    broom = SweepScheduler(settings, workdir)
+    sweeper = SweepScheduler(settings, workdir)
 
-    class Housekeeping(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
+    class Sweeping(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
         """Bootstep that Celery calls when the event loop starts and when the connection ends."""
 
         requires = (Tasks,)
         timer: Any = None
 
         def register_with_event_loop(self, consumer: Any, hub: Any) -> None:  # noqa: ARG002
-            broom.take()
-            self.timer = hub.call_repeatedly(SWEEP_EVERY, broom.take)
+            sweeper.start()
+            self.timer = hub.call_repeatedly(SWEEP_EVERY, sweeper.start)
 
         def stop(self, consumer: Any) -> None:  # noqa: ARG002
             if self.timer is not None:
                 self.timer.cancel()
 
-    app.steps["consumer"].add(Housekeeping)
+    app.steps["consumer"].add(Sweeping)
 
 
 class SweepScheduler:
@@ -59,7 +59,7 @@ class SweepScheduler:
         self._workdir = workdir
         self._thread: threading.Thread | None = None
 
-    def take(self) -> None:
+    def start(self) -> None:
         """Begin a sweep unless the last one has not ended; does not wait for it."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._sweep, name="sweep", daemon=True)
@@ -73,7 +73,7 @@ class SweepScheduler:
 
 
 #: Seconds for which an answer to a probe waits for a shared file system to show it.
-LATENCY = 10.0
+PROBE_LATENCY = 10.0
 
 
 def serve(
@@ -92,7 +92,7 @@ def serve(
     Raises ConfigurationError, Unavailable or FileTrouble, before the first run, for what would fail each.
     """
     configure_logging(settings)
-    workdir = WorkDir(settings.required_work_dir(), mode=settings.work_dir_mode, latency_wait=LATENCY)
+    workdir = WorkDir(settings.required_work_dir(), mode=settings.work_dir_mode, latency_wait=PROBE_LATENCY)
     workdir.check()
     settings.require_reference()
     ping(settings.broker_url, "CELERY_BROKER_URL")
@@ -105,42 +105,42 @@ def serve(
     app = make_app(settings)
     broker.install(app, settings)
     # Gossip and mingle exchange messages between workers: not needed here, and each costs connections.
-    talk = ["--without-gossip", "--without-mingle"]
+    quiet = ["--without-gossip", "--without-mingle"]
     arguments = ["--concurrency", str(concurrency), "--hostname", name, "--loglevel", loglevel]
-    plain = ["--no-color"] if os.environ.get("NO_COLOR") else []
-    with _observed(settings, metrics_at, concurrency) as observe:
+    colours = ["--no-color"] if os.environ.get("NO_COLOR") else []
+    with _metrics(settings, metrics_at, concurrency) as observe:
         register(app, settings, observe)
-        limit(app, lifetime)
-        keep_house(app, settings, workdir)
+        install_drain(app, lifetime)
+        schedule_sweeps(app, settings, workdir)
         join_registry(app, settings, workdir, processes=concurrency, references=references)
-        _serve(app, [*plain, "worker", *arguments, *talk, "--pool", "prefork"])
+        _serve(app, [*colours, "worker", *arguments, *quiet, "--pool", "prefork"])
 
 
 def _serve(app: Celery, arguments: list[str]) -> None:
     """Run Celery's worker until it ends. Celery logs a premature end but exits 0: raise instead."""
-    begun: list[Any] = []
+    workers: list[Any] = []
 
-    def note(sender: Any, **_: object) -> None:
-        begun.append(sender)
+    def remember(sender: Any, **_: object) -> None:
+        workers.append(sender)
 
-    signals.worker_init.connect(note)
-    signals.worker_process_init.connect(_share)
+    signals.worker_init.connect(remember)
+    signals.worker_process_init.connect(_freeze_inherited)
     app.worker_main(arguments)
-    if any(worker.exitcode == Unavailable.exit_code for worker in begun):
+    if any(worker.exitcode == Unavailable.exit_code for worker in workers):
         raise Unavailable(
             "the broker has not served this worker for ANYVAR_STEP_BROKER_PATIENCE seconds",
             "Check Redis and its replication, then start the worker again",
         )
-    if any(worker.exitcode for worker in begun):
-        raise StepError("the worker has ended for the reason above", "Mend that and start it again")
+    if any(worker.exitcode for worker in workers):
+        raise StepError("the worker has ended for the reason above", "Correct the cause and start it again")
 
 
-def _share(**_: object) -> None:
+def _freeze_inherited(**_: object) -> None:
     """Exclude the objects inherited from the parent from garbage collection, which would copy their pages."""
     gc.freeze()
 
 
-def _observed(
+def _metrics(
     settings: Settings, metrics_at: tuple[str, int] | None, processes: int
 ) -> AbstractContextManager[Observe]:
     """The context that yields the ``Observe`` of each run: the metrics' if ``metrics_at`` is set."""

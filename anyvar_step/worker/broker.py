@@ -34,7 +34,7 @@ from kombu.transport import redis as kombu_redis
 from anyvar_step.errors import Unavailable
 from anyvar_step.runs.connection import failing_over, is_outage
 from anyvar_step.runs.keys import MALFORMED_KEPT, TASK_RETURNS_EXPIRE, malformed_key, step_key
-from anyvar_step.runs.queue import ANSWER_SECONDS
+from anyvar_step.runs.registry import OtherWorker, WorkerRecord, WorkerRegistry
 from anyvar_step.settings import Settings
 
 _logger = logging.getLogger(__name__)
@@ -44,11 +44,11 @@ SHOWN_BYTES = 200
 #: Seconds of the shortest and of the longest pause before a worker connects again.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 #: Seconds for which a message of another worker's task is held before it goes back: at first, and at most.
-SHORTEST_HOLD, LONGEST_HOLD = 0.25, 1.0
+SHORTEST_RETURN, LONGEST_RETURN = 0.25, 1.0
 #: Messages of other workers' tasks that are held at a time; beyond that the worker takes no further message.
-HELD_AT_MOST = 64
+MOST_FOREIGN = 64
 #: How often a message goes back to the queue before its task is failed: more than an hour.
-RETURNS_AT_MOST = 5000
+MOST_RETURNS = 5000
 #: Seconds for which the answer of the workers is used, and for which a worker that no longer answers still
 #: counts as serving its tasks: with Celery's solo pool a worker at work does not answer.
 ANSWER_VALID, REMEMBERED = 5.0, 600.0
@@ -80,7 +80,7 @@ class _Backend(RedisBackend):  # type: ignore[misc]
 
     def _get_pool(self, **params: Any) -> Any:
         kind: Any = params.get("connection_class", redis.Connection)
-        params["connection_class"] = _with_outages(failing_over(kind, _Worker.backend_url))
+        params["connection_class"] = _with_outages(failing_over(kind, _Shared.settings.backend_url))
         return super()._get_pool(**params)
 
 
@@ -151,11 +151,10 @@ def parsed(raw: bytes) -> tuple[dict[str, Any] | None, str]:
     return message, ""
 
 
-class _Worker:
+class _Shared:
     """What the classes that Celery and kombu construct share: set by ``install``."""
 
-    queue = ""
-    backend_url = ""
+    settings: Settings
     outage = Outage(0)
     #: Messages that left their queue as the broker failed, as (list, message); they go back after it.
     undelivered: list[tuple[str, bytes]] = []  # noqa: RUF012  # one process, one list
@@ -170,24 +169,26 @@ def _checking(kind: type[Any]) -> type[Any]:
             if command_name != "BRPOP":
                 return answer
             if not answer:
-                _Worker.outage.over()
+                _Shared.outage.over()
                 return answer
             name, raw = answer[0].decode(), answer[1]
-            if name.startswith(_Worker.queue):  # replies of other workers come by lists of their own
+            if name.startswith(
+                _Shared.settings.task_default_queue
+            ):  # replies of other workers come by lists of their own
                 message, fault = parsed(raw)
                 if message is None:
-                    self._set_aside(name, raw, fault)
+                    self._move_to_malformed(name, raw, fault)
                     return None
             return answer
 
-        def _set_aside(self, name: str, raw: bytes, fault: str) -> None:
+        def _move_to_malformed(self, name: str, raw: bytes, fault: str) -> None:
             """Move a message to the list beside its queue, which keeps the newest ones."""
-            aside = malformed_key(_Worker.queue)
+            malformed = malformed_key(_Shared.settings.task_default_queue)
             shown = raw[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
-            _logger.error("an entry of %s %s, and is now in %s: %r", name, fault, aside, shown)
+            _logger.error("an entry of %s %s, and is now in %s: %r", name, fault, malformed, shown)
             with redis.Redis(connection_pool=self.connection_pool).pipeline() as pipe:
-                pipe.lpush(aside, raw)
-                pipe.ltrim(aside, 0, MALFORMED_KEPT - 1)
+                pipe.lpush(malformed, raw)
+                pipe.ltrim(malformed, 0, MALFORMED_KEPT - 1)
                 pipe.execute()
 
     return Checking
@@ -202,13 +203,13 @@ class _QoS(kombu_redis.QoS):
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge the message."""
-        self._twice(super().ack, delivery_tag)
+        self._retry_once(super().ack, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Drop the message, or return it to its queue."""
-        self._twice(super().reject, delivery_tag, requeue)
+        self._retry_once(super().reject, delivery_tag, requeue)
 
-    def _twice(self, end: Callable[..., None], *arguments: Any) -> None:
+    def _retry_once(self, end: Callable[..., None], *arguments: Any) -> None:
         """Try it again over a new connection; the consumer starts anew where that fails, too."""
         errors = self.channel.connection_errors
         try:
@@ -251,9 +252,9 @@ class _Delivering:
         try:
             super()._deliver(message, queue)  # type: ignore[misc]
         except self.connection_errors:  # type: ignore[attr-defined]
-            _Worker.undelivered.append((queue, json.dumps(message).encode()))
+            _Shared.undelivered.append((queue, json.dumps(message).encode()))
             raise
-        _Worker.outage.over()
+        _Shared.outage.over()
 
 
 class Transport(_Delivering, kombu_redis.Transport):
@@ -272,15 +273,15 @@ class SentinelTransport(_Delivering, kombu_redis.SentinelTransport):
 
 
 class OtherWorkers:
-    """Which tasks the other workers of the queue serve, asked by Celery's ``inspect`` in a thread."""
+    """Which tasks the other workers of the queue serve, asked of the worker registry in a thread."""
 
-    def __init__(self, app: Celery, queue: str, own: str) -> None:
-        self._app = app
-        self._queue = queue
+    def __init__(self, settings: Settings, own: str) -> None:
+        self._settings = settings
         self._own = own
-        self._serving: dict[str, tuple[float, frozenset[str]]] = {}
+        #: By worker: when it was seen last (monotonic clock), and its tasks.
+        self._seen: dict[str, tuple[float, frozenset[str]]] = {}
         self._answers = 0
-        self._asked = 0.0
+        self._asked_at = 0.0
         self._thread: threading.Thread | None = None
 
     def serve(self, task: str) -> bool | None:
@@ -289,27 +290,29 @@ class OtherWorkers:
         That none does is known after two answers.
         """
         now = time.monotonic()
-        if now - self._asked > ANSWER_VALID and not (self._thread and self._thread.is_alive()):
-            self._asked = now
+        if now - self._asked_at > ANSWER_VALID and not (self._thread and self._thread.is_alive()):
+            self._asked_at = now
             self._thread = threading.Thread(target=self._ask, name="other workers", daemon=True)
             self._thread.start()
-        recent = (tasks for seen, tasks in [*self._serving.values()] if now - seen < REMEMBERED)
+        recent = (tasks for seen, tasks in [*self._seen.values()] if now - seen < REMEMBERED)
         if any(task in tasks for tasks in recent):
             return True
         return False if self._answers >= 2 else None
 
     def _ask(self) -> None:
+        queue = self._settings.task_default_queue
         try:
             for _ in range(2 if self._answers < 2 else 1):
-                inspect = self._app.control.inspect(timeout=ANSWER_SECONDS)
-                queues, tasks = inspect.active_queues() or {}, inspect.registered() or {}
-                for worker, served in tasks.items():
-                    if worker != self._own and any(q["name"] == self._queue for q in queues.get(worker, ())):
-                        names = frozenset(name.partition(" ")[0] for name in served)
-                        self._serving[worker] = (time.monotonic(), names)
+                registry = WorkerRegistry(self._settings)  # one keeps the answers of ``inspect`` for a while
+                registered = registry.workers_of(queue)
+                unregistered = [worker for worker in registry.others() if queue in worker.queues]
+                workers: list[WorkerRecord | OtherWorker] = [*registered, *unregistered]
+                for worker in workers:
+                    if worker.name != self._own:
+                        self._seen[worker.name] = (time.monotonic(), frozenset(worker.tasks))
                 self._answers += 1
         except Exception as error:  # the next message asks again
-            _logger.warning("the other workers of %s cannot be asked: %s", self._queue, error)
+            _logger.warning("the other workers of %s cannot be asked: %s", queue, error)
 
 
 class _Consumer(Consumer):  # type: ignore[misc]
@@ -317,65 +320,65 @@ class _Consumer(Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._others = OtherWorkers(self.app, _Worker.queue, self.hostname)
+        self._others = OtherWorkers(_Shared.settings, self.hostname)
         #: Messages of other workers' tasks, by delivery tag.
-        self._held: dict[str, Any] = {}
+        self._foreign: dict[str, Any] = {}
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
         """Wait before the next try."""
         super().on_connection_error_before_connected(exc)
-        _Worker.outage.pause(exc)
+        _Shared.outage.pause(exc)
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
         """Wait before the next connection."""
         super().on_connection_error_after_connected(exc)
-        _Worker.outage.pause(exc)
+        _Shared.outage.pause(exc)
 
     def on_ready(self) -> None:
         """The worker consumes again: what it still had of before the outage goes back."""
         super().on_ready()
         channel = self.task_consumer.channel
         with channel.conn_or_acquire() as client:
-            while _Worker.undelivered:
-                client.rpush(*_Worker.undelivered[0])
-                del _Worker.undelivered[0]
-        for tag in [*self._held]:
+            while _Shared.undelivered:
+                client.rpush(*_Shared.undelivered[0])
+                del _Shared.undelivered[0]
+        for tag in [*self._foreign]:
             channel.qos.restore_by_tag(tag, leftmost=True)
-            del self._held[tag]
+            del self._foreign[tag]
 
     def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:  # noqa: ARG002
         """Hold the message for a moment; then it goes back to the queue, or its task fails."""
         tag = message.delivery_tag
-        self._held[tag] = message
-        if len(self._held) <= HELD_AT_MOST:
+        self._foreign[tag] = message
+        if len(self._foreign) <= MOST_FOREIGN:
             self.qos.increment_eventually()  # a held message must not keep a run of ours waiting
         with message.channel.conn_or_acquire() as client:
             key = step_key("returned", message.headers["id"])
             returns = client.incr(key)
             client.expire(key, TASK_RETURNS_EXPIRE)
-        hold = min(SHORTEST_HOLD * 1.1 ** min(returns, 100), LONGEST_HOLD)
-        self.hub.call_later(hold, self._settle, tag, returns)
+        delay = min(SHORTEST_RETURN * 1.1 ** min(returns, 100), LONGEST_RETURN)
+        self.hub.call_later(delay, self._return_or_fail, tag, returns)
 
-    def _settle(self, tag: str, returns: int) -> None:
+    def _return_or_fail(self, tag: str, returns: int) -> None:
         """Return the message if another worker serves its task, and fail the task if none does."""
-        message = self._held.get(tag)
+        message = self._foreign.get(tag)
         if message is None:  # the connection was lost meanwhile, and on_ready has returned it
             return
         name = message.headers["task"]
         served = self._others.serve(name)
         if served is None:
-            self.hub.call_later(SHORTEST_HOLD, self._settle, tag, returns)
+            self.hub.call_later(SHORTEST_RETURN, self._return_or_fail, tag, returns)
             return
-        if len(self._held) <= HELD_AT_MOST:
+        if len(self._foreign) <= MOST_FOREIGN:
             self.qos.decrement_eventually()
-        del self._held[tag]
-        if served and returns < RETURNS_AT_MOST:
+        del self._foreign[tag]
+        if served and returns < MOST_RETURNS:
             message.requeue()
             return
         why = (
             f"was returned to the queue {returns} times" if served else "is served by no worker of the queue"
         )
-        self._fail(message, f"task {name} {why} {_Worker.queue}: {_remedy(name)}")
+        self._fail(message, f"task {name} {why} {_Shared.settings.task_default_queue}: {_remedy(name)}")
 
     def _fail(self, message: Any, why: str) -> None:
         _logger.error("%s", why)
@@ -392,9 +395,8 @@ def _remedy(task: str) -> str:
 
 def install(app: Celery, settings: Settings) -> None:
     """Have the app's worker use these classes; to be called in the worker's process before it starts."""
-    _Worker.queue = settings.task_default_queue
-    _Worker.backend_url = settings.backend_url
-    _Worker.outage = Outage(settings.broker_patience)
+    _Shared.settings = settings
+    _Shared.outage = Outage(settings.broker_patience)
     TRANSPORT_ALIASES.update(
         dict.fromkeys(("redis", "rediss"), f"{__name__}:Transport"), sentinel=f"{__name__}:SentinelTransport"
     )

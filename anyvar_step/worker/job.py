@@ -55,7 +55,7 @@ def prepare_store(settings: Settings) -> None:
     _logger.info("the store is ready in %.1f s", time.monotonic() - begin)
 
 
-def look_at_store(settings: Settings) -> None:
+def check_store(settings: Settings) -> None:
     """Raise what would keep runs from registering alleles, as far as that can be seen beside runs at work.
 
     A DuckDB file belongs to the one process that has it open: asking for it here would disturb a run.
@@ -118,7 +118,7 @@ class Task:
     work: Callable[[Path, Manifest | None, RunLock], pipeline.Outcome]
 
 
-def refuse_left_out(outcome: pipeline.Outcome) -> None:
+def fail_if_alleles_left_out(outcome: pipeline.Outcome) -> None:
     """Raise InvalidInput where an ingestion without validation left alleles out.
 
     Its caller is AnyVar's web API, which has no other way to report them (docs/anyvar.md).
@@ -180,7 +180,7 @@ class Job:
             )
 
         output = with_suffix(path, OUTPUT_SUFFIX)
-        return self._held(Task(path, output, str(output), options, work))
+        return self._run_locked(Task(path, output, str(output), options, work))
 
     def ingest(self, path: Path, options: IngestOptions) -> str:
         """Register the staged VCF's alleles; the conflict log's path with validation, else nothing.
@@ -206,13 +206,15 @@ class Job:
                 engine=self._settings.engine,
             )
             if manifest is None and not options.require_validation:
-                refuse_left_out(outcome)
+                fail_if_alleles_left_out(outcome)
             return outcome
 
         log = with_suffix(path, CONFLICTS_SUFFIX)
-        return self._held(Task(path, log, str(log) if options.require_validation else "", options, work))
+        return self._run_locked(
+            Task(path, log, str(log) if options.require_validation else "", options, work)
+        )
 
-    def _held(self, task: Task) -> str:
+    def _run_locked(self, task: Task) -> str:
         """Do the task under the run's lock, unless an earlier delivery has done it; return its result."""
         self._workdir.contained(task.path)
         try:
@@ -220,7 +222,7 @@ class Job:
                 if (finished := self._finished(task)) is not None:
                     return finished
                 lock.start_heartbeat()
-                return self._work_or_drop(task, lock)
+                return self._work_or_drop_input(task, lock)
         except (RunCancelled, LockedElsewhere, RunLost) as reason:
             if isinstance(reason, RunCancelled):
                 with RunState(self._settings, LONG_RETRY) as state:
@@ -244,7 +246,7 @@ class Job:
             return str(meta["result"])
         return task.result if task.output.exists() and not task.path.exists() else None
 
-    def _work_or_drop(self, task: Task, lock: RunLock) -> str:
+    def _work_or_drop_input(self, task: Task, lock: RunLock) -> str:
         try:
             return self._work(task, lock)
         except Exception:
@@ -258,7 +260,7 @@ class Job:
         manifest = self._manifest(path)
         part = self._workdir.new_part(task.output)
         index = Path(f"{part}.tbi")
-        _logger.info("run %s: at work on %s", self._run_id, path)
+        _logger.info("run %s: working on %s", self._run_id, path)
         if manifest is None and not self._settings.storage_uri:
             _logger.warning("run %s of AnyVar's web API registers no alleles: no store", self._run_id)
         try:

@@ -31,7 +31,7 @@ from anyvar_step.runs.registry import (
 from anyvar_step.runs.work_dir import WorkDir, answer
 from anyvar_step.settings import Settings, masked
 from anyvar_step.vrs.engine import engine_name
-from anyvar_step.worker.job import look_at_store
+from anyvar_step.worker.job import check_store
 
 _logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class ProbeAnswerer:
 
     def _examine(self, token: str) -> ProbeAnswer:
         name, trouble = _attempt(lambda: answer(self._workdir, token))
-        _, store_trouble = _attempt(lambda: look_at_store(self._settings))
+        _, store_trouble = _attempt(lambda: check_store(self._settings))
         _, seqrepo_trouble = _attempt(self._check_seqrepo)
         troubles: dict[str, Trouble] = {}
         for assembly in self._settings.references:

@@ -21,10 +21,10 @@ from celery.worker.consumer.tasks import Tasks
 
 _logger = logging.getLogger(__name__)
 
-#: Seconds between two checks of the clock, of the received signals and of the pending Redis reply.
-LOOK_SECONDS = 0.2
+#: Seconds between two checks of the clock, of received signals and of a pending reply of Redis.
+CHECK_SECONDS = 0.2
 #: Seconds within which a second SIGTERM repeats the first (docs/contract.md#workflow-engines).
-SAME_ORDER_SECONDS = 2.0
+REPEATED_SIGNAL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Lifetime:
     longest: float | None = None
 
 
-def limit(app: Celery, lifetime: Lifetime) -> None:
+def install_drain(app: Celery, lifetime: Lifetime) -> None:
     """Limit the lifetime of the app's worker, and make it drain on SIGTERM."""
     drain = Drain(app.conf.task_default_queue, lifetime)
 
@@ -63,24 +63,24 @@ class Drain:
     def __init__(self, queue: str, lifetime: Lifetime) -> None:
         self._queue = queue
         self._lifetime = lifetime
-        self._born = self._busy = time.monotonic()
-        self._begun = 0
-        self._told: float | None = None
+        self._started = self._last_run = time.monotonic()
+        self._started_runs = 0
+        self._drain_since: float | None = None
         self._consumer: Any = None
         self._timer: Any = None
-        self._end: Any = None
+        self._celery_handler: Any = None
         self._cancelled = self._interrupted = False
         self._ending = False
 
     def watch(self, consumer: Any, hub: Any) -> None:
         """Start the checks; called when the worker is connected, before its event loop runs."""
-        if self._end is None:
-            self._end = signal.signal(signal.SIGTERM, self._on_signal)
+        if self._celery_handler is None:
+            self._celery_handler = signal.signal(signal.SIGTERM, self._on_signal)
             # Celery's own handler of Ctrl-C ends the worker with an error.
             signal.signal(signal.SIGINT, self._on_signal)
-            self._busy = time.monotonic()
+            self._last_run = time.monotonic()
         self._consumer = consumer
-        self._timer = hub.call_repeatedly(LOOK_SECONDS, self._look)
+        self._timer = hub.call_repeatedly(CHECK_SECONDS, self._check)
 
     def unwatch(self) -> None:
         """Stop the checks; called when the worker stops or loses its connection and its reserved runs."""
@@ -88,59 +88,59 @@ class Drain:
             return
         self._consumer = None
         self._timer.cancel()
-        if self._told is not None:
+        if self._drain_since is not None:
             self._finish()
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if self._told is None:
-            self._told = time.monotonic()
+        if self._drain_since is None:
+            self._drain_since = time.monotonic()
             self._interrupted = signum == signal.SIGINT
             if self._consumer is None:
                 self._finish()
-        elif time.monotonic() - self._told > SAME_ORDER_SECONDS:
+        elif time.monotonic() - self._drain_since > REPEATED_SIGNAL_SECONDS:
             os.kill(os.getpid(), signal.SIGQUIT)  # Celery's cold shutdown requeues the started runs
 
-    def _look(self) -> None:
-        if self._told is None and (reason := self._reason()):
-            _logger.info("%s: taking nothing new", reason)
-            self._told = time.monotonic()
-        if self._told is None:
+    def _check(self) -> None:
+        if self._drain_since is None and (reason := self._reason()):
+            _logger.info("%s: taking no new run", reason)
+            self._drain_since = time.monotonic()
+        if self._drain_since is None:
             return
         if self._interrupted:
             self._interrupted = False
-            _logger.info("Ctrl-C: taking no new run; Ctrl-C once more hands back the runs at work")
+            _logger.info("Ctrl-C: taking no new run; a second Ctrl-C requeues the active runs")
         if not self._cancelled:
             self._cancelled = True
             self._consumer.cancel_task_queue(self._queue)
         # A blocking pop still under way may bring a run; kombu puts it back, as the queue is cancelled.
         if not getattr(self._consumer.task_consumer.channel, "_in_poll", None):
             self._timer.cancel()
-            self._hand_back()
+            self._requeue_reserved()
             self._finish()
 
     def _reason(self) -> str | None:
         """Why the worker should end by itself now, if it should."""
         now = time.monotonic()
-        if state.reserved_requests or state.all_total_count[0] != self._begun:
-            self._begun = state.all_total_count[0]
-            self._busy = now
-        if self._lifetime.idle is not None and now - self._busy >= self._lifetime.idle:
+        if state.reserved_requests or state.all_total_count[0] != self._started_runs:
+            self._started_runs = state.all_total_count[0]
+            self._last_run = now
+        if self._lifetime.idle is not None and now - self._last_run >= self._lifetime.idle:
             return f"no run for {self._lifetime.idle:g} s"
-        if self._lifetime.longest is not None and now - self._born >= self._lifetime.longest:
-            return f"at work for {self._lifetime.longest:g} s"
+        if self._lifetime.longest is not None and now - self._started >= self._lifetime.longest:
+            return f"running for {self._lifetime.longest:g} s"
         return None
 
-    def _hand_back(self) -> None:
+    def _requeue_reserved(self) -> None:
         """Requeue the reserved runs that no process has started."""
         self._consumer.controller.semaphore.clear()
-        waiting = [request for request in state.reserved_requests if request._apply_result is None]
-        for request in waiting:
+        not_started = [request for request in state.reserved_requests if request._apply_result is None]
+        for request in not_started:
             request.reject(requeue=True)
-        if waiting:
-            _logger.info("handed back %d reserved runs", len(waiting))
+        if not_started:
+            _logger.info("requeued %d reserved runs", len(not_started))
 
     def _finish(self) -> None:
         """Start Celery's warm shutdown: the worker ends once its started runs are finished."""
         if not self._ending:
             self._ending = True
-            self._end(signal.SIGTERM, None)
+            self._celery_handler(signal.SIGTERM, None)

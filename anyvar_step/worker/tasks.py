@@ -90,7 +90,7 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
         **newer: Any,
     ) -> str:
         refuse_newer(newer)
-        path, options = asked(
+        path, options = parse_arguments(
             AnnotateOptions,
             input_file_path,
             assembly=assembly,
@@ -100,7 +100,7 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
         )
         limit.begin()
         job = Job(settings, references, registrations, self.request.id, observe, limit.passed)
-        return delivered(job.annotate, path, options, limit=settings.soft_time_limit)
+        return run_job(job.annotate, path, options, limit=settings.soft_time_limit)
 
     @app.task(name=INGEST_ANNOTATED_VCF, bind=True, **told)  # type: ignore[untyped-decorator]
     def ingest_annotated_vcf(
@@ -112,7 +112,7 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
         **newer: Any,
     ) -> str:
         refuse_newer(newer)
-        path, options = asked(
+        path, options = parse_arguments(
             IngestOptions,
             input_file_path,
             assembly=assembly,
@@ -121,10 +121,10 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
         )
         limit.begin()
         job = Job(settings, references, registrations, self.request.id, observe, limit.passed)
-        return delivered(job.ingest, path, options, limit=settings.soft_time_limit)
+        return run_job(job.ingest, path, options, limit=settings.soft_time_limit)
 
 
-def asked(kind: type[Options], path: object, **options: object) -> tuple[Path, Options]:
+def parse_arguments(kind: type[Options], path: object, **options: object) -> tuple[Path, Options]:
     """Parse the task's arguments. Raises ConfigurationError if they are not those of a step or web API."""
     try:
         if not isinstance(path, str):
@@ -139,15 +139,15 @@ def refuse_newer(arguments: Mapping[str, Any]) -> None:
 
     Raises ConfigurationError for others: the run would differ from its caller's request.
     """
-    if asking := [f"{name}={value!r}"[:100] for name, value in arguments.items() if value]:
+    if unknown := [f"{name}={value!r}"[:100] for name, value in arguments.items() if value]:
         raise ConfigurationError(
-            f"this worker does not know the task's arguments {', '.join(asking)}: AnyVar's web API is newer "
+            f"this worker does not know the task's arguments {', '.join(unknown)}: AnyVar's web API is newer "
             "than this worker",
             "Leave out that option, update anyvar-step, or let AnyVar's own worker do the run",
         )
 
 
-def delivered(work: Any, path: Path, options: Any, *, limit: int) -> str:
+def run_job(work: Any, path: Path, options: Any, *, limit: int) -> str:
     """Run the job and translate its exceptions into those of Celery and AnyVar's web API.
 
     The soft limit becomes billiard's TimeLimitExceeded, which AnyVar answers as TIME_LIMIT_EXCEEDED.

@@ -100,7 +100,7 @@ def test_an_array_annotates_one_vcf_per_task_and_the_idle_pilot_ends(
     assert {path.name for path in (tmp_path / "out").iterdir()} == made
     assert cluster.site.left_over() == []
     assert cluster.slurm.ended(pilot) == "COMPLETED"
-    assert "no run for 8 s: taking nothing new" in cluster.log(pilot)
+    assert "no run for 8 s: taking no new run" in cluster.log(pilot)
 
 
 def test_an_array_refuses_vcfs_that_would_be_written_to_one_file(cluster: Cluster, tmp_path: Path) -> None:

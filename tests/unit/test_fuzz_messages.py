@@ -28,7 +28,7 @@ from anyvar_step.runs.work_dir import WorkDir
 from anyvar_step.settings import LONGEST_POLL, Settings, load, shown
 from anyvar_step.web import routes, runs
 from anyvar_step.web.app import create
-from anyvar_step.worker.tasks import asked
+from anyvar_step.worker.tasks import parse_arguments
 
 TASK = {
     "input_file_path": "/work/20261123/run-1/input.vcf",
@@ -105,7 +105,7 @@ def test_a_task_with_changed_arguments_is_done_as_asked_or_refused(
             path, options = arguments.pop("path"), dict(arguments)
         except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
             return  # Celery itself refuses it
-        where, _ = asked(kind, path, **options)
+        where, _ = parse_arguments(kind, path, **options)
         assert workdir.contained(where).is_relative_to(tmp_path)
 
     assert fuzz(f"task-{kind.__name__}", case) > 0

@@ -92,7 +92,7 @@ def test_five_hundred_steps_at_once_all_get_their_output_once(
     said = "".join((crowd / f"{n}.err").read_text() for n in range(STEPS))
     assert json.loads(out) == [0] * STEPS, said
     begun = re.findall(
-        r"run (\S+): at work on", "".join(p.read_text() for p in site.folder.glob("worker-*.log"))
+        r"run (\S+): working on", "".join(p.read_text() for p in site.folder.glob("worker-*.log"))
     )
     assert len(begun) == len(set(begun)) == STEPS
     for number in range(STEPS):

@@ -14,7 +14,7 @@ from support import LONG_RUNS, Site, until, write_vcf
 from anyvar_step.embedded import private_redis
 from anyvar_step.runs.state import RunState
 from anyvar_step.settings import load, processors
-from anyvar_step.worker.shutdown import SAME_ORDER_SECONDS
+from anyvar_step.worker.shutdown import REPEATED_SIGNAL_SECONDS
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_an_idle_worker_ends_and_a_run_keeps_it_a_while_longer(site: Site, vcf: 
         _, err = step.communicate(timeout=100)
     assert step.returncode == 0, err
     assert time.monotonic() - served > 3
-    assert "no run for 3 s: taking nothing new" in said(site)
+    assert "no run for 3 s: taking no new run" in said(site)
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def test_an_old_worker_finishes_its_run_and_leaves_the_next_one_in_the_queue(
 ) -> None:
     with site.worker("--max-lifetime", "4s") as worker:
         first = submit(site, long_vcf)
-        until(lambda: "at work for 4 s: taking nothing new" in said(site))
+        until(lambda: "running for 4 s: taking no new run" in said(site))
         assert at_work(state, first)
         second = submit(site, vcf)
         assert worker.wait(100) == 0
@@ -103,7 +103,7 @@ def test_reserved_runs_go_to_another_worker_while_the_old_one_still_works(
             assert at_work(state, first)
             assert old.wait(100) == 0
     assert state_of(state, first) == "SUCCESS"
-    assert "handed back 3 reserved runs" in said(site)
+    assert "requeued 3 reserved runs" in said(site)
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_a_second_sigterm_hands_back_the_run_at_work_and_its_step_notices_nothin
         old.send_signal(signal.SIGTERM)
         until(lambda: "Warm shutdown" in said(site))
         told = time.monotonic()
-        until(lambda: time.monotonic() - told > SAME_ORDER_SECONDS)  # else it is the first one, repeated
+        until(lambda: time.monotonic() - told > REPEATED_SIGNAL_SECONDS)  # else it is the first one, repeated
         old.send_signal(signal.SIGTERM)
         until(lambda: old.poll() is not None, 100, "the end of the old worker")
         with site.worker():
