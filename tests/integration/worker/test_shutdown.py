@@ -73,6 +73,7 @@ def test_an_idle_worker_ends_and_a_run_keeps_it_a_while_longer(site: Site, vcf: 
 
 
 @pytest.mark.slow
+@pytest.mark.flaky(reruns=2)  # its four seconds begin before the worker is ready: too few on a very busy machine
 def test_an_old_worker_finishes_its_run_and_leaves_the_next_one_in_the_queue(
     site: Site, state: RunState, long_vcf: Path, vcf: Path
 ) -> None:
@@ -140,7 +141,7 @@ def test_a_second_sigterm_hands_back_the_run_at_work_and_its_step_notices_nothin
         old.send_signal(signal.SIGTERM)
         until(lambda: old.poll() is not None, 100, "the end of the old worker")
         with site.worker():
-            _, err = step.communicate(timeout=60)
+            _, err = step.communicate(timeout=200)
     assert step.returncode == 0, err
     assert said(site).count("received") == 2
     assert site.left_over() == []
