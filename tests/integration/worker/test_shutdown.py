@@ -73,7 +73,9 @@ def test_an_idle_worker_ends_and_a_run_keeps_it_a_while_longer(site: Site, vcf: 
 
 
 @pytest.mark.slow
-@pytest.mark.flaky(reruns=2)  # its four seconds begin before the worker is ready: too few on a very busy machine
+@pytest.mark.flaky(
+    reruns=2
+)  # its four seconds begin before the worker is ready: too few on a very busy machine
 def test_an_old_worker_finishes_its_run_and_leaves_the_next_one_in_the_queue(
     site: Site, state: RunState, long_vcf: Path, vcf: Path
 ) -> None:
