@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import redis
 
 from anyvar_step import __version__
-from anyvar_step.client.http import Client
+from anyvar_step.client.http import ApiClient
 from anyvar_step.errors import (
     AccessRefused,
     ConfigurationError,
@@ -573,13 +573,13 @@ def _check_together(settings: Settings, records: list[WorkerRecord]) -> Iterator
 
 def check_web_api(url: str, token: str | None) -> Iterator[Finding]:
     """The web API at ``url`` and the token that is shown to it."""
-    with Client(url, token, "", 0.0) as client:
+    with ApiClient(url, token, "", 0.0) as client:
         try:
             begin = time.perf_counter()
-            response, info = client.ask("GET", "service-info")
+            response, info = client.request("GET", "service-info")
             seconds = time.perf_counter() - begin
             if response.status_code != 200:
-                raise client.trouble(response, info)
+                raise client.error_from(response, info)
             name, version = info.get("name", "a web API"), info.get("version", "")
             what = f"{name} {version} at {client.url} answers in {seconds * 1000:.0f} ms"
             yield Finding("web API", "ok", what)
@@ -592,9 +592,9 @@ def check_web_api(url: str, token: str | None) -> Iterator[Finding]:
             yield warning("web API", what, "Use https:// in ANYVAR_STEP_URL")
 
 
-def _check_health(client: Client) -> Iterator[Finding]:
+def _check_health(client: ApiClient) -> Iterator[Finding]:
     """What our web API says of broker, backend, work dir and workers."""
-    response, health = client.ask("GET", "healthz")
+    response, health = client.request("GET", "healthz")
     if response.status_code == 404:
         what = "it is not ours, and does not tell whether broker, work dir and workers are there"
         yield Finding("web API", "note", what)

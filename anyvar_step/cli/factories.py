@@ -23,9 +23,9 @@ from anyvar_step.files import is_stream, publish, real, temporary
 from anyvar_step.text import escaped
 
 if TYPE_CHECKING:
-    from anyvar_step.client.base import Transport
     from anyvar_step.client.deliver import Target
     from anyvar_step.client.source import InputSource
+    from anyvar_step.client.transport import Transport
     from anyvar_step.client.wait import Patience
     from anyvar_step.models import Manifest, RunReport, RunRequest
     from anyvar_step.settings import Settings
@@ -83,13 +83,13 @@ def open_transport(
     holder: str | None = None,
     *,
     folder: Path | None = None,
-    take: bool = True,
+    download: bool = True,
     outage: float | None = None,
 ) -> Iterator[Transport]:
     """The transport, closed when the block ends.
 
-    ``holder`` names the step that holds a lease on the run. Over HTTP, downloads go to ``folder``, ``take``
-    False does not download, and the web API may be away for ``outage`` seconds.
+    ``holder`` names the step that holds a lease on the run. Over HTTP, results are downloaded to ``folder``,
+    or stay where ``download`` is False, and the web API may be away for ``outage`` seconds.
     """
     transport: Transport
     if over_http(settings, via):
@@ -97,7 +97,7 @@ def open_transport(
         url = settings.required_url()
         patience = {} if outage is None else {"outage": outage}
         transport = module.HttpTransport(
-            url, settings.token, holder=holder, folder=folder, take=take, **patience
+            url, settings.token, holder=holder, folder=folder, download=download, **patience
         )
     else:
         from anyvar_step.client.celery import CeleryTransport

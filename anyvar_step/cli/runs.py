@@ -48,9 +48,9 @@ def submit_command(
 
     - is standard input, as is no IN. The same VCF with the same options finds the run that exists already.
     """
-    from anyvar_step.client.failure import cancel_on_failure
     from anyvar_step.client.signals import interruptible
     from anyvar_step.client.step import refuse_for_anyvars_workers, submit
+    from anyvar_step.client.transport import cancel_on_failure
     from anyvar_step.runs.lease import DETACHED
 
     intake = factories.make_source(source, selection)
@@ -59,7 +59,7 @@ def submit_command(
     settings = factories.load_settings(connection)
     asked = factories.make_request(request, intake, settings, form=form, level=level, index=form == "z")
     with (
-        factories.open_transport(settings, via, DETACHED, take=False) as transport,
+        factories.open_transport(settings, via, DETACHED, download=False) as transport,
         interruptible(),
         cancel_on_failure(transport),
     ):
@@ -88,20 +88,20 @@ def wait_command(run: str, patience: Values, via: str | None, connection: Values
     it.
     """
     from anyvar_step.cli.progress import follow
-    from anyvar_step.client.failure import ended_badly
     from anyvar_step.client.signals import interruptible
+    from anyvar_step.client.transport import end_failed
     from anyvar_step.client.wait import wait
     from anyvar_step.runs.lease import DETACHED
 
     settings = factories.load_settings(connection)
-    with factories.open_transport(settings, via, DETACHED, take=False) as transport:
+    with factories.open_transport(settings, via, DETACHED, download=False) as transport:
         ticket = factories.find_ticket(transport, run)
         with interruptible(), follow(ticket.input_name or ticket.run_id, transport.queue_length) as watch:
             status = wait(transport, ticket, factories.make_patience(patience), watch)
             if status.status_code == 200:
                 watch.done(None)
         if status.status_code != 200:
-            raise ended_badly(transport, ticket, status)
+            raise end_failed(transport, ticket, status)
 
 
 @click.command(
@@ -155,7 +155,7 @@ def status_command(run: str, as_json: bool, via: str | None, connection: Values)
     """
     settings = factories.load_settings(connection)
     ticket = factories.read_ticket(run)
-    with factories.open_transport(settings, via, "", take=False) as transport:
+    with factories.open_transport(settings, via, "", download=False) as transport:
         status = transport.status(ticket.run_id if ticket else run)
     if as_json:
         say_json(status.model_dump(mode="json"))

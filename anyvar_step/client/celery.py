@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import BinaryIO
 
-from anyvar_step.client.base import Fetched
+from anyvar_step.client.transport import Fetched, Transport
 from anyvar_step.errors import ConfigurationError, FileTrouble, RunLost
 from anyvar_step.files import remove_tree
 from anyvar_step.models import IngestOptions, Manifest, RunReport, RunRequest, RunStatus, State
@@ -22,7 +22,7 @@ from anyvar_step.settings import Settings
 from anyvar_step.vcf.reader import check_input
 
 
-class CeleryTransport:
+class CeleryTransport(Transport):
     """Runs on the workers behind a Celery broker, through a work dir that both sides see.
 
     Steps with the same input share a run: each holds a lease on it, and the last one removes it. ``holder``
@@ -34,16 +34,11 @@ class CeleryTransport:
         self._outage = BRIEF_RETRY if outage is None else outage
         self.runs = RunRepository(settings)
         self.workers = WorkerRegistry(settings)
-        self._held: dict[str, Manifest] = {}
+        self.held = {}
 
     def close(self) -> None:
         """Give back connections."""
         self.runs.close()
-
-    @property
-    def held(self) -> list[Manifest]:
-        """The runs that this transport started or joined and has not ended since."""
-        return list(self._held.values())
 
     # -- submit ------------------------------------------------------------------------------------------
 
@@ -113,29 +108,29 @@ class CeleryTransport:
         if not state.create(run_id):
             remove_tree(staged.folder)
             return self._join(self._chosen(run_id, digest)), True
-        self._held[run_id] = manifest
+        self.held[run_id] = manifest
         try:
             folder = self.runs.workdir.commit(staged, manifest)
             state.leases.acquire(run_id, self._holder)
             if not chosen and state.replace_current(digest, run_id, before) != run_id:
                 state.forget(run_id, digest)
                 remove_tree(folder)
-                del self._held[run_id]
+                del self.held[run_id]
                 return self._join(self.runs.current(digest)), True
             self.runs.publish(manifest)
         except BaseException:
             self.runs.undo_start(manifest)
-            self._held.pop(run_id, None)
+            self.held.pop(run_id, None)
             raise
         return manifest, False
 
     def _join(self, running: Manifest | None) -> Manifest:
         """Take a lease on a run that another step has begun; a predecessor's ends."""
         if running is not None:
-            self._held[running.run_id] = running
+            self.held[running.run_id] = running
             if self.runs.acquire_lease(running.run_id, self._holder):
                 return running
-            del self._held[running.run_id]
+            del self.held[running.run_id]
         raise RunLost("the run of another step with the same input has just ended", "Run it again")
 
     def resubmit(self, ticket: Manifest) -> Manifest | None:
@@ -233,7 +228,7 @@ class CeleryTransport:
         holder = self._holder if shared else ""
         if self.runs.state.forget(ticket.run_id, ticket.digest, holder):
             remove_tree(self.runs.workdir.folder(ticket))
-        self._held.pop(ticket.run_id, None)
+        self.held.pop(ticket.run_id, None)
 
     def cancel(self, ticket: Manifest, *, shared: bool = True) -> bool:
         """Release our lease; cancel the run where no other lease stands, and tell whether that was so.
@@ -241,7 +236,7 @@ class CeleryTransport:
         Not ``shared``: whatever leases stand. A worker of ours stops at the cancel flag. AnyVar's own finds
         the input gone and stores a failure. Redis is tried once only: a signal leaves little time.
         """
-        self._held.pop(ticket.run_id, None)
+        self.held.pop(ticket.run_id, None)
         folder, holder = self.runs.workdir.folder(ticket), self._holder if shared else ""
         with RunState(self.runs.settings, NO_RETRY) as state:
             return self.runs.cancel(ticket.run_id, folder, holder, state)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from anyvar_step.client.base import Fetched
 from anyvar_step.client.signals import settle
+from anyvar_step.client.transport import Fetched
 from anyvar_step.errors import ConfigurationError, CorruptFile, InvalidInput
 from anyvar_step.files import (
     copy_and_hash,

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from anyvar_step.client.base import Fetched, Transport
 from anyvar_step.client.deliver import (
     Delivered,
     Target,
@@ -23,10 +22,17 @@ from anyvar_step.client.deliver import (
     published,
     side_outputs,
 )
-from anyvar_step.client.failure import cancel_on_failure, ended_badly, forget, forgotten_if_corrupt
 from anyvar_step.client.signals import interruptible
 from anyvar_step.client.source import InputSource
 from anyvar_step.client.step import annotate, log_notes, refuse_for_anyvars_workers, report_of
+from anyvar_step.client.transport import (
+    Fetched,
+    Transport,
+    cancel_on_failure,
+    end_failed,
+    forget_delivered,
+    forget_if_corrupt,
+)
 from anyvar_step.client.wait import Patience, Watch, wait_all
 from anyvar_step.errors import CorruptFile, InvalidInput, StepError
 from anyvar_step.models import Counts, Manifest, Progress, RunReport, RunRequest, RunStatus, State
@@ -81,7 +87,7 @@ def annotate_in_pieces(
         staged = time.monotonic() - begin
         reports, size, sha256 = _gather(transport, tickets, target, pieces, patience, watch)
     for ticket in tickets:
-        forget(transport, ticket)
+        forget_delivered(transport, ticket)
     # Imported here, for the same reason.
     from anyvar_step.pipeline.assembly import with_notes
 
@@ -124,14 +130,14 @@ def _gather(
             joiner, index = Joiner(out, target.output_format, target.level), JoinedIndex()
             for ended, status in wait_all(transport, tickets, patience, overall):
                 if status.status_code != 200:
-                    problem = ended_badly(transport, tickets[ended], status)
+                    problem = end_failed(transport, tickets[ended], status)
                     raise _placed(problem, pieces, ended, tickets[ended].input_name)
                 finished[ended] = status
                 overall(status)
                 while (number := len(reports)) in finished:
                     ticket = tickets[number]
                     with (
-                        forgotten_if_corrupt(transport, ticket),
+                        forget_if_corrupt(transport, ticket),
                         transport.fetch(ticket, finished[number]) as fetched,
                     ):
                         sha256 = joiner.add(fetched.path, provenance_command(fetched, ticket))

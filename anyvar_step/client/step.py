@@ -8,11 +8,17 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from anyvar_step.client.base import Fetched, Transport
 from anyvar_step.client.deliver import Delivered, Target, deliver
-from anyvar_step.client.failure import cancel_on_failure, ended_badly, forget, forgotten_if_corrupt
 from anyvar_step.client.signals import interruptible, settle
 from anyvar_step.client.source import InputSource
+from anyvar_step.client.transport import (
+    Fetched,
+    Transport,
+    cancel_on_failure,
+    end_failed,
+    forget_delivered,
+    forget_if_corrupt,
+)
 from anyvar_step.client.wait import Patience, Watch, wait_all
 from anyvar_step.errors import (
     ConfigurationError,
@@ -101,7 +107,7 @@ def finished(
     tickets = [ticket]
     _, status = next(wait_all(transport, tickets, patience, watch))
     if status.status_code != 200:
-        raise ended_badly(transport, tickets[0], status)
+        raise end_failed(transport, tickets[0], status)
     watch(status)
     return tickets[0], status
 
@@ -162,9 +168,9 @@ def collect(
 ) -> RunReport:
     """Deliver a finished run's output, and only then forget the run."""
     begin = time.monotonic()
-    with forgotten_if_corrupt(transport, ticket), transport.fetch(ticket, status) as fetched:
+    with forget_if_corrupt(transport, ticket), transport.fetch(ticket, status) as fetched:
         delivered = deliver(fetched, ticket, target, lambda: source.count() if source else None)
-    forget(transport, ticket)
+    forget_delivered(transport, ticket)
     report = report_of(ticket, fetched, delivered, source)
     log_notes(report)
     return report.model_copy(update={"seconds": {**report.seconds, "collect": time.monotonic() - begin}})
@@ -178,7 +184,7 @@ def collect_now(transport: Transport, ticket: Manifest, target: Target) -> RunRe
     if status.missing:
         raise RunLost(f"run {ticket.run_id} is not known", "It was collected, cancelled, or has expired")
     if status.status_code != 200:
-        raise ended_badly(transport, ticket, status)
+        raise end_failed(transport, ticket, status)
     report = collect(transport, ticket, status, target, None)
     return report.model_copy(update={"seconds": {**report.seconds, **_waited(ticket, report)}})
 
@@ -215,9 +221,9 @@ def ingest(
 
 def _collect(transport: Transport, ticket: Manifest, status: RunStatus, conflicts: Path | None) -> RunReport:
     """Deliver the conflict log, and only then forget the run."""
-    with forgotten_if_corrupt(transport, ticket), transport.fetch(ticket, status) as fetched:
+    with forget_if_corrupt(transport, ticket), transport.fetch(ticket, status) as fetched:
         delivered = _deliver(fetched, conflicts) if conflicts else Delivered(0, "", Counts())
-    forget(transport, ticket)
+    forget_delivered(transport, ticket)
     report = fetched.report or report_of(ticket, fetched, delivered)
     log_notes(report)
     return report

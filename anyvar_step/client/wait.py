@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from anyvar_step.client.base import Transport
-from anyvar_step.client.failure import failure, vanished
 from anyvar_step.client.signals import raise_swallowed
+from anyvar_step.client.transport import Transport, error_of, vanished_status
 from anyvar_step.errors import NoWorker, TimeLimitReached, Unavailable
 from anyvar_step.models import Manifest, RunStatus, State
 
@@ -152,7 +151,7 @@ def wait_all(
                 watch(status)
             elif status.lost and left[n] and (following := transport.resubmit(tickets[n])):
                 if following.run_id != status.run_id:
-                    _logger.warning("%s; submitted again as run %s", failure(status), following.run_id)
+                    _logger.warning("%s; submitted again as run %s", error_of(status), following.run_id)
                 left[n] -= 1
                 tickets[n], waiting[n] = following, _Poller(transport, following, patience)
             else:
@@ -204,7 +203,7 @@ class _Poller:
     def _checked(self, status: RunStatus, now: float) -> RunStatus:
         """The status, or that of a lost run where this one has vanished."""
         if status.missing and (self._seen or now - self._begin > NOT_FOUND_SECONDS):
-            return vanished(status.run_id)
+            return vanished_status(status.run_id)
         self._seen = self._seen or not status.missing
         if self._patience.timeout is not None and now - self._begin > self._patience.timeout:
             raise TimeLimitReached(

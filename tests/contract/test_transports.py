@@ -12,12 +12,12 @@ import pytest
 from support import Site, stored, write_vcf
 
 from anyvar_step.client import local
-from anyvar_step.client.base import Transport
 from anyvar_step.client.celery import CeleryTransport
 from anyvar_step.client.deliver import SideOutputs, Target
 from anyvar_step.client.http import HttpTransport
 from anyvar_step.client.source import InputSource
 from anyvar_step.client.step import annotate
+from anyvar_step.client.transport import Transport
 from anyvar_step.client.wait import Patience, wait
 from anyvar_step.errors import ConfigurationError, CorruptFile, InvalidInput, RunCancelled
 from anyvar_step.models import (

@@ -11,7 +11,7 @@ from support import ROOT
 
 from anyvar_step import errors
 from anyvar_step.cli import EXIT_CODES
-from anyvar_step.client.failure import failure
+from anyvar_step.client.transport import error_of
 from anyvar_step.runs.state import run_status
 
 KINDS = [errors.StepError, *errors.kinds()]
@@ -56,8 +56,8 @@ def test_an_exception_of_a_run_is_one_failure_by_its_name(
     result = {"exc_type": name, "exc_message": ["what happened"], "exc_module": "x"}
     status = run_status("run-1", {"status": "FAILURE", "result": result}, 500)
     assert status.error_code == code
-    assert type(failure(status)) is kind
-    assert "what happened" in str(failure(status))
+    assert type(error_of(status)) is kind
+    assert "what happened" in str(error_of(status))
 
 
 def test_an_error_code_alone_leads_to_the_same_failure_as_the_exception_behind_it() -> None:
@@ -93,7 +93,7 @@ def test_an_http_status_is_a_failure(status: int, kind: type[errors.StepError]) 
 
 
 def test_an_ingestion_that_anyvars_worker_cannot_do_is_told_as_such() -> None:
-    from anyvar_step.client.failure import ended_badly
+    from anyvar_step.client.transport import end_failed
     from anyvar_step.models import IngestOptions, Manifest
     from anyvar_step.runs.state import run_status
 
@@ -114,6 +114,6 @@ def test_an_ingestion_that_anyvars_worker_cannot_do_is_told_as_such() -> None:
     )
     result = {"exc_type": "ValidationError", "exc_message": ["1 validation error for Allele"]}
     transport = Ending()
-    problem = ended_badly(transport, ticket, run_status("r", {"status": "FAILURE", "result": result}, 500))  # type: ignore[arg-type]
+    problem = end_failed(transport, ticket, run_status("r", {"status": "FAILURE", "result": result}, 500))  # type: ignore[arg-type]
     assert "AnyVar's own worker, which cannot ingest literal alleles" in str(problem)
     assert transport.forgotten == ticket

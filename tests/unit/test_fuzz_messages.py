@@ -16,8 +16,8 @@ from fuzzing import CASES, SEED, deadline, fuzz, mutated, mutated_json
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from anyvar_step.client.failure import failure
 from anyvar_step.client.http import HttpTransport, retry_after
+from anyvar_step.client.transport import error_of
 from anyvar_step.errors import StepError
 from anyvar_step.models import AnnotateOptions, IngestOptions, RunRequest
 from anyvar_step.runs.connection import connect
@@ -87,7 +87,7 @@ def test_a_changed_state_is_a_status_or_a_lost_run(redis_url: str) -> None:
             status = run_status("fuzz", state.meta("fuzz"), 500)
             assert run_status("fuzz", state.meta_and_lock("fuzz")[0], 500) == status
             if status.error_code:
-                assert str(failure(status))
+                assert str(error_of(status))
 
     assert fuzz("state", case) > 0
 
@@ -134,7 +134,7 @@ def test_changed_answers_of_a_web_api_are_understood_or_refused(tmp_path: Path) 
             sent = {"content-type": "application/json", **more}
             return httpx.Response(code, headers=sent, stream=httpx.ByteStream(body))
 
-        transport._answers.clear()
+        transport._poller._polls.clear()
         mock = httpx.Client(base_url="http://web.example/", transport=httpx.MockTransport(answer))
         with mock as transport._client._http, (tmp_path / "in.vcf").open("rb") as source:
             request = RunRequest(options=AnnotateOptions(), run_id=draw.choice((None, "run-1")))

@@ -16,6 +16,9 @@ import pytest
 from proxy import Fault, Proxy, proxy_before
 from support import HEADER, Api, Site, until, write_vcf
 
+from anyvar_step.runs.state import RunState
+from anyvar_step.settings import load
+
 BAD = HEADER.format(length=1000) + "chr1\t100\t.\tA\n"
 
 
@@ -199,6 +202,19 @@ def test_submit_wait_status_collect_and_cancel(
         assert place.run("cancel", run_id).returncode == 0
         assert "RUN_CANCELLED" in place.run("status", run_id).stdout
         assert site.left_over() == []
+
+
+def test_to_wait_for_a_run_and_to_ask_for_its_status_is_no_download(
+    remote: Site, served: Site, vcf: Path, tmp_path: Path
+) -> None:
+    """Or the web API would delete a result that nobody has collected."""
+    run_id = remote.run("submit", vcf).stdout.strip()
+    assert remote.run("wait", run_id).returncode == 0
+    assert f"{run_id}: 200 SUCCESS" in remote.run("status", run_id).stdout
+    with RunState(load(served.environ)) as state:
+        assert not state.deliveries.is_delivered(run_id)
+    assert remote.run("collect", run_id, "-o", tmp_path / "out.vcf").returncode == 0
+    assert served.left_over() == []
 
 
 # -- what breaks on the way ------------------------------------------------------------------------------
@@ -386,12 +402,12 @@ def test_without_the_extra_the_line_that_installs_it_is_printed(
 def test_every_exception_of_httpx_is_one_of_ours() -> None:
     import httpx
 
-    from anyvar_step.client.http import Client
+    from anyvar_step.client.http import ApiClient
     from anyvar_step.errors import StepError
 
-    with Client("http://127.0.0.1:1", None, "", 0.0) as client:
+    with ApiClient("http://127.0.0.1:1", None, "", 0.0) as client:
         for name in httpx.__all__:
             kind = getattr(httpx, name)
             if isinstance(kind, type) and issubclass(kind, httpx.RequestError):
-                with pytest.raises(StepError), client.reaching():
+                with pytest.raises(StepError), client.translated():
                     raise kind("what happened")

@@ -8,8 +8,8 @@ import pytest
 from memory_reference import MemoryReference
 
 from anyvar_step import VRS_VERSION, __version__
-from anyvar_step.client.base import Fetched
 from anyvar_step.client.deliver import Target, deliver
+from anyvar_step.client.transport import Fetched
 from anyvar_step.errors import ConfigurationError, CorruptFile, InvalidInput
 from anyvar_step.models import AnnotateOptions, Manifest, RunReport
 from anyvar_step.pipeline import Outcome, annotate_file
