@@ -401,8 +401,9 @@ def check_workers(settings: Settings, assemblies: tuple[str, ...]) -> Iterator[F
         yield Finding(
             "workers",
             "note",
-            f"{_processes(worker.processes)} of another program, such as AnyVar: it registers nothing here",
-            "To have work dir, references and store checked, start anyvar-step worker in its place",
+            f"{_processes(worker.processes)} of another program, such as AnyVar: its work dir, reference and "
+            "store are not known here",
+            "To have them checked, start anyvar-step worker in its place",
             worker=worker.name,
         )
     if ours:

@@ -1,13 +1,15 @@
-"""The web application: routes, token check, our failures as answers, and the tidying task."""
+"""The web API's server and application: middleware, routes, error handlers, the tidying task."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import logging
 import os
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 from fastapi import FastAPI, Request, Security
@@ -15,20 +17,24 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from anyvar_step import __version__
 from anyvar_step.errors import ConfigurationError, RunLost, StepError, Unavailable
 from anyvar_step.settings import Settings, configure_logging, load, read_yaml
-from anyvar_step.web import routes, variations
-from anyvar_step.web import runs as answers
-from anyvar_step.web.auth import BearerAuthentication, check_configuration, is_on
-from anyvar_step.web.protection import Protection, TimedProtocol
-from anyvar_step.web.runs import Refusal, Refused, Runs, refusal
+from anyvar_step.web import responses, routes
+from anyvar_step.web.auth import BearerAuthentication, OriginCheck, check_configuration, is_on
+from anyvar_step.web.responses import Refused
+from anyvar_step.web.runs import Health, Runs
 
 #: Seconds that requests may take to end once the server is told to stop.
 SHUTDOWN = 20
-#: Bytes of a request's line and headers, all together.
-LONGEST_HEADERS = 1 << 15
+#: Bytes of a request's line and headers together; seconds in which they must arrive.
+LONGEST_HEADERS, HEADER_SECONDS = 1 << 15, 20.0
+#: Seconds between two runs of ``Runs.tidy``.
+TIDY_SECONDS = 60.0
+
+_logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, host: str, port: int, *, processes: int, insecure: bool) -> None:
@@ -84,12 +90,6 @@ def _check_free(address: str, port: int) -> None:
         ) from error
 
 
-_logger = logging.getLogger(__name__)
-
-#: Seconds between two looks at what can be removed.
-TIDY_EVERY = 60.0
-
-
 def create(settings: Settings) -> FastAPI:
     """The application. Raises ConfigurationError where there is no work dir."""
     app = FastAPI(
@@ -99,10 +99,8 @@ def create(settings: Settings) -> FastAPI:
         docs_url="/",
         redoc_url=None,
         lifespan=_lifespan,
-        # Described only: BearerAuthentication asks for it before anything is routed.
-        dependencies=[Security(HTTPBearer(auto_error=False))]
-        if settings.auth_tokens or settings.auth_jwks_uri
-        else [],
+        # For the description only: BearerAuthentication checks the token before anything is routed.
+        dependencies=[Security(HTTPBearer(auto_error=False))] if is_on(settings) else [],
     )
     check_configuration(settings)
     runs = Runs(settings)
@@ -111,16 +109,13 @@ def create(settings: Settings) -> FastAPI:
     app.state.service_info = (
         read_yaml(settings.service_info, "ANYVAR_SERVICE_INFO") if settings.service_info else {}
     )
-    app.state.health = routes.Health(settings, runs)
-    app.include_router(routes.upload_router)
+    app.state.health = Health(settings, runs)
     app.include_router(routes.router)
-    app.include_router(routes.service_router)
-    app.include_router(variations.router)
-    app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(StepError, _failed)
-    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Refused, _on_refused)
+    app.add_exception_handler(StepError, _on_step_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_middleware(BearerAuthentication, settings=settings)
-    app.add_middleware(Protection, settings=settings)
+    app.add_middleware(OriginCheck, settings=settings)
     return app
 
 
@@ -149,26 +144,66 @@ async def _tidy(runs: Runs) -> None:
             await run_in_threadpool(runs.tidy)
         except (StepError, OSError) as trouble:
             _logger.warning("cannot tidy up: %s", trouble)
-        await anyio.sleep(TIDY_EVERY)
+        await anyio.sleep(TIDY_SECONDS)
 
 
-async def _refused(request: Request, error: Exception) -> Refusal:  # noqa: ARG001
+async def _on_refused(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
     assert isinstance(error, Refused)
-    return refusal(error.status_code, str(error))
+    return responses.error(error.status_code, str(error))
 
 
-async def _failed(request: Request, error: Exception) -> JSONResponse:
-    """Our own trouble is never a run's failure: it has no ``error_code``, and a client may ask again."""
+async def _on_step_error(request: Request, error: Exception) -> JSONResponse:
+    """An error of the server is never a run's failure: no ``error_code``, and a client may ask again."""
     _logger.warning("%s %s: %s", request.method, request.url.path, error)
     if isinstance(error, RunLost):
-        return answers.not_found(request.path_params.get("run_id", ""))
+        return responses.not_found(request.path_params.get("run_id", ""))
     if isinstance(error, ConfigurationError):
-        return refusal(500, str(error))
-    if isinstance(error, Unavailable):  # where Redis is, and how to start it, is not for clients to know
-        return refusal(503, "the queue cannot be reached just now", {"Retry-After": "5"})
-    return refusal(503, str(error), {"Retry-After": "30"})
+        return responses.error(500, str(error))
+    if isinstance(error, Unavailable):  # its message names Redis's address, which is not for clients
+        return responses.error(503, "the queue cannot be reached just now", {"Retry-After": "5"})
+    return responses.error(503, str(error), {"Retry-After": "30"})
 
 
-async def _gone(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
-    _logger.info("%s %s: the client hung up", request.method, request.url.path)
+async def _on_disconnect(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+    _logger.info("%s %s: the client disconnected", request.method, request.url.path)
     return JSONResponse({}, 499)
+
+
+class TimedProtocol(H11Protocol):
+    """uvicorn's HTTP protocol that closes a connection whose request does not arrive in HEADER_SECONDS.
+
+    uvicorn itself waits without limit for the first byte and for the end of the headers.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def data_received(self, data: bytes) -> None:
+        """Stop the timer for a complete request, start it for one that has begun."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_timer()
+        elif self._deadline is None:
+            self._start_timer()
+
+    def on_response_complete(self) -> None:
+        """Between two requests uvicorn's own limit holds."""
+        self._stop_timer()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timer."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _start_timer(self) -> None:
+        self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

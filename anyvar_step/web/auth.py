@@ -1,7 +1,7 @@
-"""Bearer tokens of the web API: those of a list, and JWTs of an OpenID Connect issuer, as with AnyVar.
+"""Who may use the web API: bearer tokens, as with AnyVar (docs/contract.md#newer-anyvar), hosts and origins.
 
-Source: docs/contract.md#newer-anyvar. A token is accepted if the list has it, or if it is a JWT that passes
-every check that is configured.
+A token is accepted if the list has it, or if it is a JWT of the issuer that passes every configured check.
+Hosts, origins and headers follow OWASP ASVS 4.0, sections 13.2 and 14.4.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import logging
 import threading
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from anyvar_step.errors import ConfigurationError
 from anyvar_step.settings import Settings
-from anyvar_step.web.runs import Refusal
+from anyvar_step.web.responses import EarlyResponse, error
 
 _logger = logging.getLogger(__name__)
 
@@ -33,10 +34,12 @@ LEEWAY = 60
 KEYS_LIFESPAN, KEYS_INTERVAL, KEYS_TIMEOUT = 3600, 10.0, 10.0
 #: Accepted JWTs whose checks are remembered until they expire.
 REMEMBERED = 1000
-
-
 #: Characters of the shortest token of the list: shorter ones can be guessed.
 SHORTEST_TOKEN = 16
+#: Host names that need no configuration.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+#: Methods that change nothing: pages of other sites may use them, and cannot read the response.
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def check_configuration(settings: Settings) -> None:
@@ -177,7 +180,7 @@ class BearerAuthentication:
         if scope["type"] != "http" or scope["path"] == OPEN_PATH or await self._allows(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
-        answer = Refusal(
+        answer = EarlyResponse(
             {"detail": "Invalid token", "error": "a valid bearer token is needed"},
             401,
             headers={"WWW-Authenticate": "Bearer"},
@@ -194,3 +197,52 @@ class BearerAuthentication:
             return False
         matches = [hmac.compare_digest(token.encode(), known) for known in self._tokens]
         return any(matches) or (self._jwt is not None and await run_in_threadpool(self._jwt.accepts, token))
+
+
+class OriginCheck:
+    """ASGI middleware: refuses foreign hosts and origins, and adds headers to each response.
+
+    Without ANYVAR_STEP_ALLOWED_HOSTS any host name is accepted where tokens are required, and otherwise
+    loopback names only: by DNS rebinding a page of another site could reach a web API on its reader's host
+    under a name of its own. ``*`` accepts any.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        configured = frozenset(host.lower() for host in settings.allowed_hosts)
+        any_host = "*" in configured or (not configured and is_on(settings))
+        self._hosts = None if any_host else configured | LOOPBACK
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 421 or 403."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self._hosts is not None and _name(f"//{host}") not in self._hosts:
+            answer = error(
+                421, "this host name is not served; ANYVAR_STEP_ALLOWED_HOSTS names those that are"
+            )
+            await answer(scope, receive, with_headers)
+        elif (
+            origin and scope["method"] not in SAFE_METHODS and urlsplit(origin).netloc.lower() != host.lower()
+        ):
+            await error(403, "pages of other sites may not write here")(scope, receive, with_headers)
+        else:
+            await self._app(scope, receive, with_headers)
+
+
+def _name(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").lower()
+    except ValueError:
+        return ""

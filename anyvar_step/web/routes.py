@@ -1,13 +1,12 @@
-"""The endpoints of VCF runs: paths, bodies, headers and codes as in docs/contract.md#web-api."""
+"""The endpoints: paths, parameters and codes (docs/contract.md#web-api, #newer-anyvar, docs/http.md)."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
-import threading
 import time
 import uuid
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -20,36 +19,66 @@ from starlette.concurrency import run_in_threadpool
 from anyvar_step import VRS_VERSION, __version__
 from anyvar_step.client.http import DIGEST, HOLDER
 from anyvar_step.errors import StepError
+from anyvar_step.files import remove_tree
 from anyvar_step.models import (
     AnnotateOptions,
     CommandLine,
     CompressLevel,
     Existing,
     IngestOptions,
-    Manifest,
-    OutputFormat,
     RunRequest,
+    RunStatus,
 )
-from anyvar_step.runs.connection import ping
 from anyvar_step.runs.manifest import content_digest, manifest_of
+from anyvar_step.runs.state import run_status
 from anyvar_step.settings import Settings
-from anyvar_step.web import runs as answers
-from anyvar_step.web import uploads
-from anyvar_step.web.runs import (
-    LONGEST_WAIT,
-    Refused,
-    Runs,
-    check_run_id,
-    ended,
-    runs_of,
-    settings_of,
-    stored_run_id,
-)
-from anyvar_step.web.uploads import Uploaded, drop, receive_vcf
+from anyvar_step.web import responses, uploads
+from anyvar_step.web.responses import Refused, ResultFile, location
+from anyvar_step.web.runs import Health, Runs, stored_run_id
+from anyvar_step.web.uploads import Uploaded
 
 router = APIRouter()
 
-_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,4})(?:$|[,;\s])")
+#: The longest run id, characters.
+LONGEST_RUN_ID = 512
+#: The largest list of variations, bytes.
+LONGEST_VARIATIONS = 16 << 20
+#: Seconds between two polls on behalf of a waiting client, first and last; and the longest Prefer: wait.
+FIRST_PAUSE, LAST_PAUSE, LONGEST_WAIT = 0.02, 0.4, 20.0
+#: Seconds for which an unknown registration is polled, and between two polls, as with AnyVar.
+VARIATIONS_WAIT, VARIATIONS_PAUSE = 5.0, 0.5
+#: Assemblies that need no configured reference here: workers may have it.
+ASSEMBLIES = ("GRCh38", "GRCh37")
+
+_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,4})(?:$|[,;\s])")
+
+Holder = Annotated[str, Header(alias=HOLDER)]
+RunId = Annotated[str | None, Query(description="The run's id; without it a random one")]
+
+
+def _runs(request: Request) -> Runs:
+    runs: Runs = request.app.state.runs
+    return runs
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _checked_run_id(run_id: str | None) -> str:
+    """The run id, or a new one. Raises Refused for one that no header, log line or path can hold."""
+    run_id = run_id or str(uuid.uuid4())
+    if len(run_id) > LONGEST_RUN_ID or not run_id.isprintable():
+        raise Refused(400, f"a run id has up to {LONGEST_RUN_ID} printable characters")
+    return run_id
+
+
+def _in_use(run_id: str) -> Refused:
+    return Refused(400, f"run id {run_id} is in use: fetch that run's result, or choose another id")
+
+
+# -- runs ------------------------------------------------------------------------------------------------
 
 
 @router.head("/vcf/{run_id}", include_in_schema=False, response_model=None)
@@ -57,137 +86,76 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,4})(?:$|[,;\s])")
 async def get_run(
     request: Request,
     run_id: str,
-    holder: Annotated[str, Header(alias=HOLDER)] = "",
+    holder: Holder = "",
     prefer: Annotated[str, Header(description="wait=N: answer once the run has ended, within N s")] = "",
 ) -> Response:
-    """200 with the result, 202 while it runs, 404 where nobody knows it, the failure code where it failed."""
-    runs = runs_of(request)
-    wait = _WAIT.search(prefer)
+    """200 with the result, 202 while it runs, 404 for an unknown run, the failure code for a failed one."""
+    wait = _PREFER_WAIT.search(prefer)
     seconds = min(float(wait[1]), LONGEST_WAIT) if wait else 0.0
-    status = await ended(request, run_id, holder, seconds)
-    answer = await answers.of(runs, status, tell=request.method == "GET")
-    if request.method == "HEAD" and (digest := await run_in_threadpool(runs.digest, run_id)):
-        answer.headers[DIGEST] = digest
-    return answer
+    status = await _wait_for_end(request, run_id, holder, seconds)
+    response = await _response_for(request, status)
+    if request.method == "HEAD" and (
+        digest := await run_in_threadpool(_runs(request).content_digest, run_id)
+    ):
+        response.headers[DIGEST] = digest
+    return response
 
 
 @router.get("/vcf/{run_id}/report", summary="The worker's report", response_model=None)
 async def get_report(request: Request, run_id: str) -> Response:
     """Counts, timings and digests of a finished run; 404 where there is none, as with AnyVar's workers."""
-    runs = runs_of(request)
-    status = await run_in_threadpool(runs.look, run_id)
-    if status.status_code != 200:
-        return answers.not_found(run_id)
-    report = await run_in_threadpool(runs.report, status)
-    return JSONResponse(report.model_dump(mode="json")) if report else answers.not_found(run_id)
+    runs = _runs(request)
+    status = await run_in_threadpool(runs.status, run_id)
+    report = await run_in_threadpool(runs.report, run_id) if status.status_code == 200 else None
+    return JSONResponse(report.model_dump(mode="json")) if report else responses.not_found(run_id)
 
 
 @router.delete("/vcf/{run_id}", summary="Cancel or drop a run", response_model=None)
-async def delete_run(
-    request: Request, run_id: str, holder: Annotated[str, Header(alias=HOLDER)] = ""
-) -> Response:
-    """204: the run is cancelled, or its result is gone; 404 where nobody knows it."""
-    known = await run_in_threadpool(runs_of(request).end, run_id, holder)
-    return Response(status_code=204) if known else answers.not_found(run_id)
+async def delete_run(request: Request, run_id: str, holder: Holder = "") -> Response:
+    """204: the run is cancelled, or its result is gone; 404 for an unknown run."""
+    known = await run_in_threadpool(_runs(request).delete, run_id, holder)
+    return Response(status_code=204) if known else responses.not_found(run_id)
 
 
-service_router = APIRouter()
-
-#: Seconds for which an answer of the workers is good, and for which the first one is waited for.
-WORKERS_FOR, FIRST_ANSWER = 10.0, 5.0
-
-
-class Health:
-    """Looks at what the web API needs; says no more than ok or unavailable, since anybody may ask."""
-
-    def __init__(self, settings: Settings, runs: Runs) -> None:
-        self._settings = settings
-        self._runs = runs
-        self._lock = threading.Lock()
-        self._asking: Future[int] | None = None
-        self._asked = float("-inf")
-        self._processes: int | None = None
-        self._pool = ThreadPoolExecutor(1, "workers")
-        # Threads of its own: a probe must be answered while all others wait for a slow disk.
-        self.limiter = anyio.CapacityLimiter(4)
-
-    def close(self) -> None:
-        """End its thread."""
-        self._pool.shutdown(cancel_futures=True)
-
-    def look(self) -> dict[str, str | int]:
-        """Each part's state, and the number of worker processes."""
-        parts = {
-            "broker": _works(lambda: ping(self._settings.broker_url, "CELERY_BROKER_URL")),
-            "backend": _works(lambda: ping(self._settings.backend_url, "CELERY_BACKEND_URL")),
-            "work_dir": _works(self._runs.workdir.check),
-        }
-        whole = all(parts.values())
-        processes = self._workers() if whole else 0
-        parts["workers"] = processes > 0
-        shown = {name: "ok" if works else "unavailable" for name, works in parts.items()}
-        return {"status": "ok" if whole else "unavailable", **shown, "processes": processes}
-
-    def _workers(self) -> int:
-        """Worker processes as of the last time they were asked, in a thread: it takes them two seconds."""
-        with self._lock:
-            if self._asking is None and time.monotonic() - self._asked > WORKERS_FOR:
-                self._asking = self._pool.submit(self._runs.capacity)
-            if self._asking and (self._processes is None or self._asking.done()):
-                try:
-                    self._processes = self._asking.result(timeout=FIRST_ANSWER)
-                except (StepError, TimeoutError):
-                    self._processes = 0
-                self._asking, self._asked = None, time.monotonic()
-            return self._processes or 0
+async def _wait_for_end(request: Request, run_id: str, holder: str, seconds: float | None) -> RunStatus:
+    """The status once the run has ended, the client has disconnected or the seconds have passed."""
+    begin, pause = time.monotonic(), FIRST_PAUSE
+    while True:
+        status = await run_in_threadpool(_runs(request).status, run_id, holder)
+        left = float("inf") if seconds is None else begin + seconds - time.monotonic()
+        if not status.running or left <= 0 or await request.is_disconnected():
+            return status
+        await anyio.sleep(min(pause, left))
+        pause = min(pause * 1.3, LAST_PAUSE)
 
 
-def _works(look: Callable[[], None]) -> bool:
-    try:
-        look()
-    except StepError:
-        return False
-    return True
+async def _response_for(request: Request, status: RunStatus) -> Response:
+    """The response for a run's status; records that a result or a failure is sent, except to HEAD."""
+    runs, run_id = _runs(request), status.run_id
+    if status.missing:
+        return responses.not_found(run_id)
+    if status.running:
+        return responses.running_vcf(status)
+    if status.error_code is not None:
+        if request.method != "HEAD":
+            await run_in_threadpool(runs.record_failure_sent, run_id)
+        return responses.failed_vcf(status)
+    if status.output is None:  # an ingestion
+        if request.method != "HEAD":
+            await run_in_threadpool(runs.record_sent, run_id, 0, 1, 1)
+        report = await run_in_threadpool(runs.report, run_id)
+        return responses.completed(run_id, report.registered.conflicts if report and report.registered else 0)
+
+    async def on_sent(start: int, end: int, size: int) -> None:
+        # Without Redis the download goes on, and the result stays until it expires.
+        with contextlib.suppress(StepError):
+            await run_in_threadpool(runs.record_sent, run_id, start, end, size)
+
+    path = await run_in_threadpool(runs.result_path, status)
+    return await run_in_threadpool(ResultFile, path, run_id, on_sent)
 
 
-@service_router.get("/healthz", summary="Whether broker, backend and work dir are there", response_model=None)
-async def healthz(request: Request) -> JSONResponse:
-    """200, or 503 where one of them is not; without workers runs wait in the queue, which is no failure."""
-    health: Health = request.app.state.health
-    found = await anyio.to_thread.run_sync(health.look, limiter=health.limiter)
-    if found["status"] == "ok":
-        return JSONResponse(found)
-    return JSONResponse(found, 503, headers={"Retry-After": "5"})
-
-
-@service_router.get("/service-info", summary="GA4GH service info")
-async def service_info(request: Request) -> dict[str, Any]:
-    """What serves here, in the form of the GA4GH Service Info specification 1.0.0, as AnyVar has it.
-
-    The mapping of ANYVAR_SERVICE_INFO replaces what it names.
-    """
-    described: dict[str, Any] = {
-        "id": "org.biocommons.anyvar.step",
-        "name": "anyvar-step",
-        "type": {"group": "org.biocommons", "artifact": "anyvar", "version": __version__},
-        "description": "AnyVar's VCF endpoints: annotate VCFs with GA4GH VRS identifiers.",
-        "organization": {"name": "biocommons", "url": "https://biocommons.org"},
-        "contactUrl": "https://github.com/biocommons/anyvar/issues",
-        "documentationUrl": "https://github.com/biocommons/anyvar",
-        "createdAt": "2025-06-01T00:00:00Z",
-        "updatedAt": "2025-06-01T00:00:00Z",
-        "environment": "prod",
-        "version": __version__,
-        "spec_metadata": {"vrs_version": VRS_VERSION},
-        "impl_metadata": {"anyvar_step_version": __version__, "vrs_python_version": None},
-    }
-    configured: dict[str, Any] = request.app.state.service_info
-    return described | configured
-
-
-upload_router = APIRouter()
-
-ASSEMBLIES = ("GRCh38", "GRCh37")
+# -- uploads ---------------------------------------------------------------------------------------------
 
 _FORM = {
     "requestBody": {
@@ -235,67 +203,54 @@ class Ingestion(Submission):
     require_validation: bool = Field(False, description="Compute the ids anew and answer with the conflicts")
 
 
-@upload_router.put("/vcf", summary="Annotate a VCF", openapi_extra=_FORM, response_model=None)
+@router.put("/vcf", summary="Annotate a VCF", openapi_extra=_FORM, response_model=None)
 async def annotate_vcf(
-    request: Request, query: Annotated[Annotation, Query()], holder: Annotated[str, Header(alias=HOLDER)] = ""
+    request: Request, query: Annotated[Annotation, Query()], holder: Holder = ""
 ) -> Response:
     """Annotate the VCF in the multipart field ``vcf`` with VRS ids; 200 with the VCF, or 202."""
-    run_id, uploaded = await _upload(request, query)
+    run_id, uploaded = await _receive(request, query)
     gzipped = uploaded.staged.input_name.endswith(".gz")
-    wanted: OutputFormat = (
-        "z" if query.output_format == "z" or (query.output_format == "same" and gzipped) else "v"
-    )
-    options = AnnotateOptions.model_validate(
-        query.model_dump(include={"assembly", "for_ref", "allow_async_write", "add_vrs_attributes"})
-    )
-    asked = RunRequest(
-        options=options,
-        output_format=wanted,
+    bgzf = query.output_format == "z" or (query.output_format == "same" and gzipped)
+    run_request = RunRequest(
+        options=AnnotateOptions(**query.model_dump(include=set(AnnotateOptions.model_fields))),
+        output_format="z" if bgzf else "v",
         run_id=stored_run_id(run_id),
         **query.model_dump(include={"force", "compress_level", "existing", "command", "piece"}),
     )
-    return await _run(request, query, run_id, uploaded, asked, holder, ids=2 if query.for_ref else 1)
+    return await _run(request, query, run_id, uploaded, run_request, holder)
 
 
-@upload_router.put(
-    "/annotated_vcf", summary="Ingest an annotated VCF", openapi_extra=_FORM, response_model=None
-)
+@router.put("/annotated_vcf", summary="Ingest an annotated VCF", openapi_extra=_FORM, response_model=None)
 async def ingest_annotated_vcf(request: Request, query: Annotated[Ingestion, Query()]) -> Response:
     """Register the alleles of a VCF that has the VRS fields; 200 with the conflicts as CSV, or 202."""
-    run_id, uploaded = await _upload(request, query)
-    if refusal := await run_in_threadpool(uploads.refusal_to_ingest, uploaded):
-        await run_in_threadpool(drop, uploaded)
-        raise Refused(400, refusal)
-    options = IngestOptions.model_validate(
-        query.model_dump(include={"assembly", "allow_async_write", "require_validation"})
-    )
-    asked = RunRequest(options=options, run_id=stored_run_id(run_id))
-    return await _run(request, query, run_id, uploaded, asked, "", ids=2)
+    run_id, uploaded = await _receive(request, query)
+    if why := await run_in_threadpool(uploads.refusal_to_ingest, uploaded):
+        await run_in_threadpool(remove_tree, uploaded.staged.folder)
+        raise Refused(400, why)
+    options = IngestOptions(**query.model_dump(include=set(IngestOptions.model_fields)))
+    run_request = RunRequest(options=options, run_id=stored_run_id(run_id))
+    return await _run(request, query, run_id, uploaded, run_request, "")
 
 
-async def _upload(request: Request, query: Submission) -> tuple[str, Uploaded]:
-    """The run's id, and the staged upload; what can be refused is refused before anything is read."""
-    known = {*ASSEMBLIES, *settings_of(request).references}
+async def _receive(request: Request, query: Submission) -> tuple[str, Uploaded]:
+    """The run's id and the staged upload; what can be refused is refused before the upload is read."""
+    settings, runs = _settings(request), _runs(request)
+    known = {*ASSEMBLIES, *settings.references}
     if query.assembly not in known:
-        message = f"String should be one of {', '.join(sorted(known))}"
-        where = ("query", "assembly")
-        raise RequestValidationError(
-            [{"type": "string_pattern_mismatch", "loc": where, "msg": message, "input": query.assembly}]
+        raise _invalid(
+            ("query", "assembly"),
+            "string_pattern_mismatch",
+            f"String should be one of {', '.join(sorted(known))}",
+            query.assembly,
         )
-    run_id = query.run_id or str(uuid.uuid4())
-    check_run_id(run_id)
-    if "/" in run_id or run_id in {".", ".."}:  # its path would be another one; AnyVar cannot find it either
+    run_id = _checked_run_id(query.run_id)
+    if "/" in run_id or run_id in {".", ".."}:  # GET could not name it; nor can AnyVar's
         raise Refused(400, "a run id has no slash and is not a dot or two")
-    runs = runs_of(request)
-    if not await run_in_threadpool(runs.free, run_id):
+    if not await run_in_threadpool(runs.is_free, run_id):
         raise _in_use(run_id)
-    return run_id, await receive_vcf(
-        request, runs.workdir, settings_of(request).max_upload, settings_of(request).upload_patience
+    return run_id, await uploads.receive_vcf(
+        request, runs.workdir, settings.max_upload, settings.upload_patience
     )
-
-
-def _in_use(run_id: str) -> Refused:
-    return Refused(400, f"run id {run_id} is in use: fetch that run's result, or choose another id")
 
 
 async def _run(
@@ -303,23 +258,129 @@ async def _run(
     query: Submission,
     run_id: str,
     uploaded: Uploaded,
-    asked: RunRequest,
+    run_request: RunRequest,
     holder: str,
-    *,
-    ids: int,
 ) -> Response:
-    """Queue the run; answer 202, or wait for its end and answer with that."""
-    runs = runs_of(request)
-    rate = settings_of(request).expected_vrs_ids_per_second
-    seconds = await run_in_threadpool(uploads.expected_seconds, uploaded, ids / rate)
-    assert asked.run_id
-    digest = content_digest(uploaded.staged.sha256, asked)
-    manifest: Manifest = manifest_of(uploaded.staged, uploaded.name, asked, digest, asked.run_id)
+    """Queue the run; answer 202, or wait for its end and answer with its result."""
+    runs = _runs(request)
+    ids = 1 if isinstance(query, Annotation) and not query.for_ref else 2
+    per_record = ids / _settings(request).expected_vrs_ids_per_second
+    seconds = await run_in_threadpool(uploads.expected_seconds, uploaded, per_record)
+    assert run_request.run_id
+    digest = content_digest(uploaded.staged.sha256, run_request)
+    manifest = manifest_of(uploaded.staged, uploaded.name, run_request, digest, run_request.run_id)
     if not await run_in_threadpool(runs.start, manifest, uploaded.staged, holder):
         raise _in_use(run_id)
     if query.run_async:
-        return answers.submitted(run_id, seconds)
-    status = await ended(request, run_id, holder, None)
-    if status.running:  # the client has hung up, and nobody else knows of the run
-        await run_in_threadpool(runs.end, run_id)
-    return await answers.of(runs, status)
+        return responses.submitted(run_id, location(run_id), seconds)
+    status = await _wait_for_end(request, run_id, holder, None)
+    if status.running:  # the client has disconnected, and no other knows of the run
+        await run_in_threadpool(runs.delete, run_id)
+    return await _response_for(request, status)
+
+
+def _invalid(
+    where: tuple[str | int, ...], kind: str, message: str, value: object = None
+) -> RequestValidationError:
+    """422, as FastAPI itself answers."""
+    return RequestValidationError([{"type": kind, "loc": where, "msg": message, "input": value}])
+
+
+# -- variations: queued for AnyVar's own workers (docs/contract.md#newer-anyvar) -------------------------
+
+
+@router.put("/variations", summary="Register variations", response_model=None)
+async def register_variations(
+    request: Request,
+    run_async: Annotated[bool, Query(description="Answer 202 at once; required here")] = False,
+    run_id: RunId = None,
+) -> Response:
+    """Queue the JSON list of variation requests for one of AnyVar's workers; 202 with the run's id."""
+    if not run_async:
+        raise Refused(
+            400, "variations are registered with run_async=true only; AnyVar's own web API does both"
+        )
+    run_id = _checked_run_id(run_id)
+    variations = await _read_variations(request)
+    if not await run_in_threadpool(_runs(request).start_variations, run_id, variations):
+        # AnyVar's answer has no error_code here.
+        return JSONResponse({"error": str(_in_use(run_id))}, 400)
+    seconds = round(len(variations) / _settings(request).expected_variations_per_second)
+    return responses.submitted(run_id, f"/variations/{run_id}", max(1, seconds))
+
+
+@router.get("/variations/{run_id:path}", summary="Status or result of a registration", response_model=None)
+async def get_variations_run(request: Request, run_id: str) -> Response:
+    """200 with the worker's list, 202 while it works, 404 for an unknown run, or the failure code."""
+    runs, run_id = _runs(request), _checked_run_id(run_id)
+    deadline = time.monotonic() + VARIATIONS_WAIT
+    while (meta := await run_in_threadpool(runs.variations_meta, run_id)) is None:
+        if time.monotonic() > deadline or await request.is_disconnected():
+            break
+        await anyio.sleep(VARIATIONS_PAUSE)
+    status = run_status(run_id, meta, _settings(request).variations_failure_status_code)
+    if status.missing or meta is None:
+        return responses.not_found(run_id)
+    if status.running:
+        return responses.running(run_id, f"/variations/{run_id}")
+    await run_in_threadpool(runs.forget_variations, run_id)
+    return JSONResponse(meta["result"]) if status.error_code is None else responses.failed(status)
+
+
+async def _read_variations(request: Request) -> list[Any]:
+    """The list in the request's body."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LONGEST_VARIATIONS:
+            raise Refused(413, f"the list of variations is larger than {LONGEST_VARIATIONS} bytes")
+    try:
+        variations = json.loads(body)
+    except (ValueError, RecursionError):
+        variations = None
+    if not isinstance(variations, list):
+        raise _invalid(("body",), "list_type", "Input should be a JSON list of variation requests")
+    for index, each in enumerate(variations):
+        if not isinstance(each, dict):
+            raise _invalid(("body", index), "dict_type", "Input should be a variation request")
+        if not isinstance(each.get("definition"), str):
+            raise _invalid(("body", index, "definition"), "string_type", "Input should be a valid string")
+    return variations
+
+
+# -- the service -----------------------------------------------------------------------------------------
+
+
+@router.get("/healthz", summary="Whether broker, backend and work dir are there", response_model=None)
+async def healthz(request: Request) -> JSONResponse:
+    """200, or 503 where one of them is not; without workers runs wait in the queue, which is no failure."""
+    health: Health = request.app.state.health
+    found = await anyio.to_thread.run_sync(health.check, limiter=health.limiter)
+    if found["status"] == "ok":
+        return JSONResponse(found)
+    return JSONResponse(found, 503, headers={"Retry-After": "5"})
+
+
+@router.get("/service-info", summary="GA4GH service info")
+async def service_info(request: Request) -> dict[str, Any]:
+    """The service in the form of the GA4GH Service Info specification 1.0.0, as AnyVar has it.
+
+    The fields of ANYVAR_SERVICE_INFO replace these.
+    """
+    described: dict[str, Any] = {
+        "id": "org.biocommons.anyvar.step",
+        "name": "anyvar-step",
+        "type": {"group": "org.biocommons", "artifact": "anyvar", "version": __version__},
+        "description": "AnyVar's VCF endpoints: annotate VCFs with GA4GH VRS identifiers.",
+        "organization": {"name": "biocommons", "url": "https://biocommons.org"},
+        "contactUrl": "https://github.com/biocommons/anyvar/issues",
+        "documentationUrl": "https://github.com/biocommons/anyvar",
+        "createdAt": "2025-06-01T00:00:00Z",
+        "updatedAt": "2025-06-01T00:00:00Z",
+        "environment": "prod",
+        "version": __version__,
+        "spec_metadata": {"vrs_version": VRS_VERSION},
+        "impl_metadata": {"anyvar_step_version": __version__, "vrs_python_version": None},
+    }
+    configured: dict[str, Any] = request.app.state.service_info
+    return described | configured

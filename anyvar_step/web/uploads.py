@@ -13,12 +13,11 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from anyvar_step.errors import InvalidInput
-from anyvar_step.files import remove_tree
 from anyvar_step.runs.work_dir import Staged, Staging, WorkDir
 from anyvar_step.vcf import VcfReader
 from anyvar_step.vcf.select import open_vcf
 from anyvar_step.vrs.validate import lacking
-from anyvar_step.web.runs import Refused
+from anyvar_step.web.responses import Refused
 
 #: Bytes of an upload, as it is stored, from which its records are estimated.
 SAMPLE = 1 << 20
@@ -211,8 +210,3 @@ def _missing() -> RequestValidationError:
 
 def _too_large(limit: int) -> Refused:
     return Refused(413, f"the VCF is larger than {limit} bytes, which ANYVAR_STEP_MAX_UPLOAD allows here")
-
-
-def drop(uploaded: Uploaded) -> None:
-    """Remove an upload that is not wanted after all."""
-    remove_tree(uploaded.staged.folder)

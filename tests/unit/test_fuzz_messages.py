@@ -26,7 +26,7 @@ from anyvar_step.runs.liveness import Liveness
 from anyvar_step.runs.state import RunState, run_status
 from anyvar_step.runs.work_dir import WorkDir
 from anyvar_step.settings import LONGEST_POLL, Settings, load, shown
-from anyvar_step.web import routes, runs
+from anyvar_step.web import responses, routes
 from anyvar_step.web.app import create
 from anyvar_step.worker.tasks import parse_arguments
 
@@ -163,7 +163,7 @@ def test_a_changed_request_gets_an_answer(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No 5xx but 503, from the whole application as uvicorn would call it."""
-    monkeypatch.setattr(runs, "LINGER", 0.001)  # there is no upload on its way
+    monkeypatch.setattr(responses, "DRAIN_SECONDS", 0.001)  # there is no upload on its way
     monkeypatch.setattr(routes, "LONGEST_WAIT", 0.001)  # no worker is there to wait for
     place = Settings(broker_url=redis_url, backend_url=redis_url, work_dir=tmp_path, auth_tokens=(TOKEN,))
     # 418 is the answer of a run that failed or was cancelled.

@@ -38,7 +38,7 @@ class Counting(CeleryTransport):
 def transport(site: Site) -> Iterator[Counting]:
     with contextlib.closing(Counting(load(site.environ))) as made:
         yield made
-        for ticket in made.held.values():
+        for ticket in list(made.held.values()):
             made.cancel(ticket, shared=False)
 
 

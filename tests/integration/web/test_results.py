@@ -85,7 +85,7 @@ def test_a_result_goes_some_time_after_it_was_had_whole(
     runs = Runs(load(served.environ))
     runs.tidy()
     assert http.head(fetched).status_code == 200
-    monkeypatch.setattr(runs_module, "GRACE", 0.0)
+    monkeypatch.setattr(runs_module, "DELIVERED_KEPT", 0.0)
     runs.tidy()
     runs.close()
     assert http.get(fetched).status_code == 404
