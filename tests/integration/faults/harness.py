@@ -358,7 +358,8 @@ class Campaign:
         begin = time.monotonic()
         trial = None
         try:
-            trial = Trial(f"{each.act.__name__}-{number}", self.views, self._material, draw, each.ended)
+            place = f"{each.act.__module__.rpartition('.')[2]}-{each.act.__name__}-{number}"
+            trial = Trial(place, self.views, self._material, draw, each.ended)
             each.act(trial)
             trial.over(each.codes, outcome)
         except Exception as error:  # whatever it is, it is this trial's outcome

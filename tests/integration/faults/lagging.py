@@ -57,8 +57,9 @@ class Lagging(mfusepy.Operations):  # type: ignore[misc]  # it has no types
         return path != "/" and time.time() < self._due.setdefault(self._key(path), made + self._lag)
 
     def _forget(self, path: str) -> None:
-        for known in [known for known in self._seen if known == path or known.startswith(f"{path}/")]:
-            self._seen.pop(known, None)
+        for known in list(self._seen):  # a copy: other threads of FUSE look at names meanwhile
+            if known == path or known.startswith(f"{path}/"):
+                self._seen.pop(known, None)
 
     # -- what is late ------------------------------------------------------------------------------------
 
@@ -73,8 +74,9 @@ class Lagging(mfusepy.Operations):  # type: ignore[misc]  # it has no types
             return before
         if hidden:
             raise mfusepy.FuseOSError(errno.ENOENT)
-        self._seen[path] = time.monotonic(), _attributes(found)
-        return self._seen[path][1]
+        attributes = _attributes(found)
+        self._seen[path] = time.monotonic(), attributes
+        return attributes
 
     def readdir(self, path: str, fh: int) -> list[str]:
         shown = [".", ".."]

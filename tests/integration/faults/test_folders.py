@@ -51,7 +51,7 @@ def day_folder_removed(trial: Trial) -> None:
         trial.serves(worker)
 
 
-@fault("directory of OUT removed", 0, 66, 73, 74)
+@fault("directory of OUT removed", 0, 2, 66, 73, 74)  # 2: before the step has looked
 def output_removed(trial: Trial) -> None:
     with trial.worker() as worker:
         call = trial.step()

@@ -38,8 +38,9 @@ def undisturbed(trial: Trial, old: str) -> bytes:
     return out.read_bytes()
 
 
-@fault("workers and steps of 1.1.0 and of ours with one input, one of the workers killed (SIGKILL)", 0)
+@fault("workers and steps of 1.1.0 and of ours with one input, one of the workers killed (SIGKILL)", 0, 75)
 def two_versions(trial: Trial) -> None:
+    """75: a step of 1.1.0 whose run another step has attempted again does not follow it."""
     old = package(trial.folder / "package")
     right = (trial.material.expected, undisturbed(trial, old))
     with trial.worker(PYTHONPATH=old) as theirs, trial.worker() as ours:
