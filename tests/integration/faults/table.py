@@ -38,7 +38,8 @@ class Results:
             for line in self._path.read_text().splitlines():
                 entry = json.loads(line)
                 if entry.pop("seed") == self._seed:
-                    found[entry.pop("fault")][entry["number"]] = Outcome(**entry)
+                    name = entry.pop("fault")
+                    found[name][entry["number"]] = Outcome(**entry)
         return found
 
     def keep(self, each: Fault, outcome: Outcome) -> None:
