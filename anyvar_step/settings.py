@@ -267,11 +267,16 @@ def _masked(url: str) -> str:
 def _masked_options(query: str) -> str:
     if not query:
         return ""
-    options = (option.partition("=") for option in query.split("&"))
-    return "?" + "&".join(
-        f"{name}={value}" if name in _OPEN else f"{name if name.isidentifier() and equals else ''}=***"
-        for name, equals, value in options
-    )
+    shown = []
+    named = True
+    for option in query.split("&"):
+        name, equals, value = option.partition("=")
+        if name in _OPEN:
+            shown.append(f"{name}={value}")
+        else:  # a secret with & in it: what follows is no name
+            shown.append(f"{name if named and equals and name.isidentifier() else ''}=***")
+            named = False
+    return "?" + "&".join(shown)
 
 
 #: The longest that a web API may have a step wait between two looks at its run, seconds.

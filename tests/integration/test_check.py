@@ -148,17 +148,18 @@ app.worker_main(["worker", "--concurrency", "1", "--loglevel", "INFO", "--pool",
 
 def test_a_worker_of_anyvars_is_not_sent_what_it_does_not_know(site: Site) -> None:
     log = site.folder / "stranger.log"
+    checked: list[tuple[int, list[dict[str, Any]]]] = []
     with log.open("w") as out:
         stranger = subprocess.Popen(
             [sys.executable, "-c", _STRANGER, site.redis_url, site.queue], stdout=out, stderr=out
         )
     try:
-        until(lambda: " ready." in log.read_text(), what="a worker")
-        code, findings = check(site)
+        # Celery's inspect waits for a second, in which a busy machine's worker may not answer.
+        until(lambda: checked.append(check(site)) or checked[-1][0] == 0, what="the worker's answer")
     finally:
         stranger.kill()
         stranger.wait()
-    assert code == 0
+    _, findings = checked[-1]
     assert "1 process of another program, such as AnyVar" in found(findings, "note", "workers")
     assert "ERROR" not in log.read_text()
 
