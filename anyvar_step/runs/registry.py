@@ -166,9 +166,15 @@ class WorkerRegistry:
             backend.register_script(_REGISTER)(keys, [*values, *record.queues])
 
     def unregister(self, record: WorkerRecord) -> None:
-        """Delete the record; the sets that name it are tidied by whoever reads them."""
+        """Delete the record and the name, which a worker of AnyVar may have next.
+
+        The sets of ids are tidied by whoever reads them.
+        """
         with self._backend() as backend:
-            backend.delete(step_key("worker", record.id))
+            pipe = backend.pipeline()
+            pipe.delete(step_key("worker", record.id))
+            pipe.srem(step_key("worker-names", ""), record.name)
+            pipe.execute()
 
     # -- who is there ------------------------------------------------------------------------------------
 

@@ -109,8 +109,9 @@ def test_every_setting_that_a_page_names_exists() -> None:
         if page.name == "contract.md":
             continue  # it names AnyVar's own, too
         named = set(re.findall(r"\b(?:ANYVAR|CELERY)_[A-Z_]+[A-Z]\b", page.read_text()))
-        # Names of Nextflow processes, of the shell's completion, and of the build.
-        named -= {"ANYVAR_STEP_COMPLETE", "ANYVAR_STEP_BUILD_NATIVE"} | {
+        # Names of Nextflow processes, of the shell's completion, of the build, and of the tests.
+        others = ("COMPLETE", "BUILD_NATIVE", "ANYVAR_PYTHON", "MATRIX")
+        named -= {f"ANYVAR_STEP_{name}" for name in others} | {
             name for name in named if name.endswith(("_ANNOTATE", "_COLLECT"))
         }
         assert {name.removesuffix("_FILE") for name in named} <= known, page.name

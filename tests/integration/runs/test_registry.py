@@ -164,3 +164,17 @@ def test_a_worker_of_anyvars_is_found_by_inspect(site: Site, registry: WorkerReg
     assert registry.capacity() == 1
     assert [worker.queues for worker in registry.others() if site.queue in worker.queues] == [(site.queue,)]
     assert registry.unreceived(["run-1"]) == {"run-1"}
+
+
+@pytest.mark.usefixtures("foreign")
+def test_a_worker_of_anyvars_is_found_under_the_name_that_one_of_ours_had(
+    site: Site, registry: WorkerRegistry
+) -> None:
+    [name] = [worker.name for worker in registry.others() if site.queue in worker.queues]
+    before = record_of(site, name=name)
+    registry.register(before)
+    assert [
+        worker.name for worker in WorkerRegistry(load(site.environ)).others() if worker.name == name
+    ] == []
+    registry.unregister(before)
+    assert WorkerRegistry(load(site.environ)).served()
