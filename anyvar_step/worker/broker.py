@@ -173,9 +173,8 @@ def _checking(kind: type[Any]) -> type[Any]:
                 _Shared.outage.over()
                 return answer
             name, raw = answer[0].decode(), answer[1]
-            if name.startswith(
-                _Shared.settings.task_default_queue
-            ):  # replies of other workers come by lists of their own
+            # Replies to remote control come by other lists.
+            if name.startswith(_Shared.settings.task_default_queue):
                 message, fault = parsed(raw)
                 if message is None:
                     self._move_to_malformed(name, raw, fault)
@@ -336,7 +335,7 @@ class _Consumer(Consumer):  # type: ignore[misc]
         _Shared.outage.pause(exc)
 
     def on_ready(self) -> None:
-        """The worker consumes again: what it still had of before the outage goes back."""
+        """The worker consumes again: messages that it held when the broker failed go back to the queue."""
         super().on_ready()
         channel = self.task_consumer.channel
         with channel.conn_or_acquire() as client:
