@@ -30,6 +30,9 @@ NO_RETRY, BRIEF_RETRY, LONG_RETRY = 0.0, 0.5, 60.0
 CONNECT_TIMEOUT, FIRST_TIMEOUT = 5.0, 8.0
 #: Seconds until a connection counts as lost over which no answer comes, although nobody has closed it.
 ANSWER_TIMEOUT = 15.0
+#: Failures after which the pause before the next try grows no longer: 2 to the power of all failures of an
+#: outage of hours is too large for a float.
+MOST_DOUBLINGS = 16
 #: Ports of a URL without one, and the name that Sentinel's own example gives a primary.
 REDIS_PORT, SENTINEL_PORT, DEFAULT_MASTER = 6379, 26379, "mymaster"
 
@@ -172,7 +175,7 @@ class TimedRetry(Retry):
                     raise
                 failures += 1
                 fail(error, failures) if with_failure_count else fail(error)
-                pause = self._backoff.compute(failures)
+                pause = self._backoff.compute(min(failures, MOST_DOUBLINGS))
                 seconds = self.seconds if self._lost is None or _is_outage_reply(error) else self._lost
                 if time.monotonic() + pause > begin + seconds:
                     raise

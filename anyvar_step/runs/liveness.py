@@ -29,7 +29,7 @@ SETTLED_SECONDS = 30.0
 class Liveness:
     """Reads backend and broker over two connections, opened at first use; not thread-safe.
 
-    All methods raise Unavailable or AccessRefused where Redis cannot be asked: then a run counts as live.
+    All methods raise Unavailable or AccessRefused where Redis does not answer: then a run counts as live.
     """
 
     def __init__(self, settings: Settings) -> None:

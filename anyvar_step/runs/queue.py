@@ -37,9 +37,9 @@ def make_app(settings: Settings) -> Celery:
 
     Celery itself reads CELERY_BROKER_URL and CELERY_RESULT_BACKEND from the environment and lets them win
     over its configuration, so that an option or a private server would be passed over. The read and write
-    URLs and the backend's class are asked before those.
+    URLs and the backend's class have precedence over those.
     """
-    from celery import Celery  # 0.2 s that a step does not need
+    from celery import Celery  # loading it takes 0.2 s; a step does without
 
     app = Celery("anyvar", set_as_current=False)
     app.backend_cls = _backend_url(settings)
@@ -113,7 +113,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     }
 
 
-#: Seconds between kombu's looks at the connection on which a worker waits for messages.
+#: Seconds between kombu's health checks of the connection on which a worker waits for messages.
 HEALTH_CHECK_SECONDS = 5
 #: Seconds for which workers may answer a question that Celery's ``inspect`` broadcasts.
 ANSWER_SECONDS = 1.0
@@ -253,7 +253,7 @@ class Queue:
     @contextmanager
     def celery(self) -> Iterator[Any]:
         """A Celery app, with kombu's exceptions translated (docs/contract.md#celery-messages)."""
-        from kombu.exceptions import OperationalError  # 0.2 s that most looks at a run never need
+        from kombu.exceptions import OperationalError  # loading it takes 0.2 s; most methods do not need it
 
         with translated(self._settings.broker_url, "CELERY_BROKER_URL"), make_app(self._settings) as app:
             app.conf.broker_pool_limit = 0  # a pool's connections outlive their app
@@ -263,5 +263,5 @@ class Queue:
             except (OperationalError, RuntimeError) as error:
                 if isinstance(error.__cause__, redis.RedisError):
                     raise error.__cause__ from error
-                self.ping()  # says it better, where it fails too
+                self.ping()  # its error is more precise, where it fails, too
                 raise Unavailable(f"the broker failed: {error}", "Run it again; see its log") from error

@@ -1,7 +1,7 @@
 """The registry of workers: what each one is, under a key that it renews and that expires without it.
 
 Steps, ``check``, web API and metrics ask the registry who serves a queue: one command, no broadcast. Workers
-of AnyVar, and ours before this version, register nothing: they are asked by Celery's ``inspect``, only where
+of AnyVar, and ours before this version, register nothing: Celery's ``inspect`` finds them, only where
 kombu's bindings name a worker that never registered (docs/contract.md#redis-keys).
 
 ``check`` asks a worker to answer a probe in the work dir by a list on which the worker's heartbeat waits.
@@ -147,7 +147,7 @@ def is_token(text: object) -> bool:
 class WorkerRegistry:
     """The registry in one result backend. Each question opens a connection and closes it.
 
-    All methods raise Unavailable or AccessRefused where Redis cannot be asked.
+    All methods raise Unavailable or AccessRefused where Redis does not answer.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -295,7 +295,7 @@ class WorkerRegistry:
             pipe.execute()
 
     def post_answer(self, token: str, answer: ProbeAnswer) -> None:
-        """A worker's answer, for the ``check`` that asked."""
+        """Store a worker's answer for the ``check`` that sent the probe."""
         key = step_key("answers", token)
         with self._backend() as backend:
             pipe = backend.pipeline()

@@ -33,7 +33,7 @@ _TASKS = {AnnotateOptions: ANNOTATE_VCF, IngestOptions: INGEST_ANNOTATED_VCF}
 class RunRepository:
     """The runs in one work dir, result backend and queue, whoever submitted them.
 
-    For one thread. Raises Unavailable or AccessRefused where Redis cannot be asked.
+    For one thread. Raises Unavailable or AccessRefused where Redis does not answer.
     """
 
     def __init__(self, settings: Settings) -> None:

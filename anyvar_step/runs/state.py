@@ -276,7 +276,7 @@ class RunState:
 
     Celery's AsyncResult subscribes, holds four connections and can deadlock; a waiting step needs no more
     than a GET (docs/contract.md#celery-messages). All methods raise Unavailable or AccessRefused where Redis
-    cannot be asked within ``retry`` seconds.
+    does not answer within ``retry`` seconds.
     """
 
     def __init__(self, settings: Settings, retry: float = BRIEF_RETRY) -> None:

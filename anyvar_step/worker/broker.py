@@ -32,7 +32,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
 from anyvar_step.errors import Unavailable
-from anyvar_step.runs.connection import failing_over, is_outage
+from anyvar_step.runs.connection import MOST_DOUBLINGS, failing_over, is_outage
 from anyvar_step.runs.keys import MALFORMED_KEPT, TASK_RETURNS_EXPIRE, malformed_key, step_key
 from anyvar_step.runs.registry import OtherWorker, WorkerRecord, WorkerRegistry
 from anyvar_step.settings import Settings
@@ -110,7 +110,8 @@ class Outage:
             self._timer = threading.Timer(self._patience, self._end, [error])
             self._timer.daemon = True
             self._timer.start()
-        pause = min(SHORTEST_PAUSE * 2**self._failures, LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311
+        pause = min(SHORTEST_PAUSE * 2 ** min(self._failures, MOST_DOUBLINGS), LONGEST_PAUSE)
+        pause *= random.uniform(0.5, 1)  # noqa: S311  # no secret: workers must not connect all at once
         self._failures += 1
         _logger.warning("the broker does not serve this worker: %s; next try in %.1f s", error, pause)
         until = time.monotonic() + pause
@@ -172,9 +173,8 @@ def _checking(kind: type[Any]) -> type[Any]:
                 _Shared.outage.over()
                 return answer
             name, raw = answer[0].decode(), answer[1]
-            if name.startswith(
-                _Shared.settings.task_default_queue
-            ):  # replies of other workers come by lists of their own
+            # Replies to remote control come by other lists.
+            if name.startswith(_Shared.settings.task_default_queue):
                 message, fault = parsed(raw)
                 if message is None:
                     self._move_to_malformed(name, raw, fault)
@@ -335,7 +335,7 @@ class _Consumer(Consumer):  # type: ignore[misc]
         _Shared.outage.pause(exc)
 
     def on_ready(self) -> None:
-        """The worker consumes again: what it still had of before the outage goes back."""
+        """The worker consumes again: messages that it held when the broker failed go back to the queue."""
         super().on_ready()
         channel = self.task_consumer.channel
         with channel.conn_or_acquire() as client:

@@ -1,4 +1,4 @@
-"""What a worker does for one run: claim, annotate or ingest, publish. Knows no Celery; the tasks call it."""
+"""What a worker does for one run: lock, annotate or ingest, publish. Knows no Celery; the tasks call it."""
 
 from __future__ import annotations
 
@@ -141,14 +141,14 @@ class Job:
         registrations: Registrations,
         run_id: str,
         observe: Observe = unobserved,
-        overdue: Callable[[], bool] = lambda: False,
+        timed_out: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._references = references
         self._registrations = registrations
         self._run_id = run_id
         self._observe = observe
-        self._overdue = overdue
+        self._timed_out = timed_out
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._workdir = WorkDir(
             settings.required_work_dir(), mode=settings.work_dir_mode, latency_wait=settings.latency_wait
@@ -218,7 +218,7 @@ class Job:
         """Do the task under the run's lock, unless an earlier delivery has done it; return its result."""
         self._workdir.contained(task.path)
         try:
-            with RunLock(self._settings, self._run_id, self._worker, self._overdue) as lock:
+            with RunLock(self._settings, self._run_id, self._worker, self._timed_out) as lock:
                 if (finished := self._finished(task)) is not None:
                     return finished
                 lock.start_heartbeat()

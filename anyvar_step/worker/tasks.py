@@ -75,11 +75,11 @@ class SoftLimit:
 
 def register(app: Celery, settings: Settings, observe: Observe) -> None:
     """Make the app serve AnyVar's tasks; ``observe`` is called after each finished run."""
-    references, registrations, limit = References(settings), Registrations(settings), SoftLimit()
+    references, registrations, soft_limit = References(settings), Registrations(settings), SoftLimit()
     # Celery logs the exceptions in ``throws`` in one line, all others with a traceback.
-    told = {"throws": (StepError,)}
+    one_line = {"throws": (StepError,)}
 
-    @app.task(name=ANNOTATE_VCF, bind=True, **told)  # type: ignore[untyped-decorator]
+    @app.task(name=ANNOTATE_VCF, bind=True, **one_line)  # type: ignore[untyped-decorator]
     def annotate_vcf(
         self: Task,
         input_file_path: str,
@@ -98,11 +98,11 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
             allow_async_write=allow_async_write,
             add_vrs_attributes=add_vrs_attributes,
         )
-        limit.begin()
-        job = Job(settings, references, registrations, self.request.id, observe, limit.passed)
+        soft_limit.begin()
+        job = Job(settings, references, registrations, self.request.id, observe, soft_limit.passed)
         return run_job(job.annotate, path, options, limit=settings.soft_time_limit)
 
-    @app.task(name=INGEST_ANNOTATED_VCF, bind=True, **told)  # type: ignore[untyped-decorator]
+    @app.task(name=INGEST_ANNOTATED_VCF, bind=True, **one_line)  # type: ignore[untyped-decorator]
     def ingest_annotated_vcf(
         self: Task,
         input_file_path: str,
@@ -119,8 +119,8 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
             allow_async_write=allow_async_write,
             require_validation=require_validation,
         )
-        limit.begin()
-        job = Job(settings, references, registrations, self.request.id, observe, limit.passed)
+        soft_limit.begin()
+        job = Job(settings, references, registrations, self.request.id, observe, soft_limit.passed)
         return run_job(job.ingest, path, options, limit=settings.soft_time_limit)
 
 
