@@ -449,7 +449,10 @@ class Settings(BaseModel):
         "CELERY_TASK_TIME_LIMIT", 3900, "Seconds after which a run's process is killed", "task_time_limit"
     )
     soft_time_limit: Seconds = _variable(
-        "CELERY_SOFT_TIME_LIMIT", 3600, "Seconds after which a run is told to end", "task_soft_time_limit"
+        "CELERY_SOFT_TIME_LIMIT",
+        3600,
+        "Seconds after which a run is asked to stop (SoftTimeLimitExceeded)",
+        "task_soft_time_limit",
     )
     worker_send_task_events: Boolean = _variable(
         "CELERY_WORKER_SEND_TASK_EVENTS", False, "Send events for monitors", "worker_send_task_events"

@@ -46,6 +46,11 @@ return {
   ends_cut: [...page.querySelectorAll(".name > :last-child")].filter(
     e => !e.closest("details:not([open])")
       && e.getBoundingClientRect().right > e.parentElement.getBoundingClientRect().right + 1).length,
+  names_stay: (region => {
+    region.scrollLeft = 1000;
+    return region.querySelector("tbody th").getBoundingClientRect().left
+      >= region.getBoundingClientRect().left - 1;
+  })(page.querySelector(".scroll[aria-labelledby=samples]")),
   headings: [...page.querySelectorAll("h1, h2")].map(e => e.textContent),
 };
 """

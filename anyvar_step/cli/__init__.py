@@ -6,11 +6,13 @@ imported in the body of a command, so that ``--help`` takes a tenth of a second 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
 
-from anyvar_step.cli import logs, versions
+from anyvar_step import VRS_VERSION, __version__
+from anyvar_step.cli import logs
 from anyvar_step.cli.group import WIDTH, LazyGroup
 
 #: Commands in the order of ``--help``, each with the module of ``anyvar_step.cli`` that defines it.
@@ -45,6 +47,35 @@ Exit codes (* run it again):
   77 not allowed  78 wrong config  124 time limit      130, 143, 129 stopped"""
 
 
+def print_versions(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
+    """Print program, VRS, engine and main libraries in one line, whose second word is the version; exit."""
+    if not asked or ctx.resilient_parsing:
+        return
+    import platform
+    from importlib.metadata import version
+
+    from pysam.version import __htslib_version__ as htslib
+
+    from anyvar_step.vrs import engine_name
+
+    choice = os.environ.get("ANYVAR_STEP_ENGINE")
+    engine = "python" if choice == "python" else engine_name()
+    parts = (
+        f"GA4GH VRS {VRS_VERSION}",
+        f"{engine} engine",
+        f"Celery {version('celery')}",
+        f"htslib {htslib}",
+        f"Python {platform.python_version()}",
+    )
+    click.echo(f"anyvar-step {__version__} ({', '.join(parts)})")
+    if engine == "native":
+        from anyvar_step.vrs import native_engine
+
+        if native_engine.is_stale():
+            click.echo("The native engine is not that of the sources in native/: run `make native`", err=True)
+    ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     modules=COMMANDS,
@@ -56,7 +87,7 @@ Exit codes (* run it again):
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=versions.show,
+    callback=print_versions,
     help="Print all versions, and the engine.",
 )
 def cli(**messages: Any) -> None:

@@ -14,16 +14,21 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import click
 
+from anyvar_step.cli.logs import use_stderr
 from anyvar_step.cli.options import PROGRESS
 from anyvar_step.errors import StepError
 from anyvar_step.models import IngestOptions, State
 from anyvar_step.text import escaped
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Column
+
     from anyvar_step.models import Progress, RunReport, RunStatus
 
 _logger = logging.getLogger(__name__)
@@ -33,6 +38,12 @@ _logger = logging.getLogger(__name__)
 PERIOD, ASKED_PERIOD = 30.0, 10.0
 #: Seconds between two questions for the length of the queue.
 ASK_QUEUE = 5.0
+
+#: Columns of the name, the percentage and the longest description; the bar takes the rest, within bounds.
+NAME, PERCENT, WORDS = 20, 5, 42
+SHORTEST, LONGEST = 6, 40
+#: Columns below which a narrow terminal shows no description.
+FEW = 10
 
 
 class Follower(Protocol):
@@ -57,8 +68,6 @@ def follow(
     name, ahead = escaped(name), Ahead(queued)
     kind = kind_for(asked, root)
     if kind == "bar":
-        from anyvar_step.cli.bar import Bar
-
         return Bar(name, ahead, output)
     if kind == "none":
         return contextlib.nullcontext(Silent())
@@ -147,6 +156,78 @@ class Lines:
     def _say(self, text: str, **facts: Any) -> None:
         self._spoke = True
         _logger.info("%s: %s", self._name, text, extra={"input": self._name, **facts})
+
+
+class Bar:
+    """The live line of a terminal, drawn with rich: name, bar, percent, and the run's state in words.
+
+    ``with Bar(…) as follower``: log records appear above the line. At the end the summary replaces it; there
+    is none where the step failed.
+    """
+
+    def __init__(
+        self, name: str, ahead: Ahead, output: Path | None = None, console: Console | None = None
+    ) -> None:
+        # Rich takes long to import, and only a terminal needs it.
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        console = console or Console(stderr=True)
+        name_width = min(NAME, console.width // 3)
+        beside = console.width - name_width - PERCENT - 3  # a space between two columns
+        words = min(WORDS, beside - SHORTEST) if beside - SHORTEST > FEW else 0
+        width = min(LONGEST, max(SHORTEST, beside - words))
+        self._name, self._ahead, self._output = name, ahead, output
+        self._summary = ""
+        self._begin = time.monotonic()
+        texts = [TextColumn("{task.fields[said]}", markup=False, table_column=_one_line(words))]
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False, table_column=_one_line(name_width)),
+            BarColumn(bar_width=width),
+            TextColumn("{task.fields[percent]}", style="progress.percentage"),
+            *(texts if words else ()),
+            console=console,
+            refresh_per_second=4,
+            redirect_stdout=False,
+            transient=True,
+        )
+        self._task = self._bar.add_task(name, total=None, said="staging", percent="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        use_stderr()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        use_stderr()
+        if kind is None and self._summary:
+            self._bar.console.out(f"{self._name}: {self._summary}", highlight=False)
+
+    def __call__(self, status: RunStatus) -> None:
+        """Show the run's status."""
+        ahead = self._ahead(status.run_id) if status.status == State.SENT else None
+        said = described(status, ahead)
+        if status.status_code == 200:
+            self._bar.update(self._task, total=1, completed=1, said=said, percent="100 %")
+        elif status.progress:
+            part = status.progress.fraction
+            self._bar.update(self._task, total=1, completed=part, said=said, percent=f"{100 * part:.0f} %")
+        else:
+            self._bar.update(self._task, total=None, said=said, percent="")
+
+    def done(self, report: RunReport | None) -> None:
+        """Keep the summary for the end."""
+        self._summary = summary(report, time.monotonic() - self._begin, self._output)
+
+
+def _one_line(width: int) -> Column:
+    """A column of rich that cuts its text at ``width``."""
+    from rich.table import Column
+
+    return Column(max_width=width, no_wrap=True, overflow="ellipsis")
 
 
 def described(status: RunStatus, ahead: int | None) -> str:

@@ -42,7 +42,7 @@ CAUSES = {
 }
 PHASES = {
     "stage": "stage",
-    "queue": "wait in the queue",
+    "queue": "queue and start-up",
     "read": "read",
     "annotate": "annotate",
     "write": "compress and write",
@@ -156,7 +156,11 @@ def speeds(samples: Sequence[Sample]) -> Chart:
 
 
 def phases(samples: Sequence[Sample]) -> Chart:
-    """Seconds by phase; a wait without the worker's work, where that is known, was spent in the queue."""
+    """Seconds by phase.
+
+    The wait without the worker's work, where that is known, is time in the queue and start-up; a run with
+    ``--local`` has start-up only.
+    """
     values = {}
     for name, report in samples:
         seconds = dict(report.seconds)

@@ -1,4 +1,4 @@
-"""Selection of the samples that need attention first in a report over many runs."""
+"""The samples of a report over many runs: reading, naming, failed samples, and what needs attention."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class Sample(NamedTuple):
 
     @property
     def counted(self) -> bool:
-        """Whether its counts are known: of an ingestion, AnyVar's own worker tells none."""
+        """Whether its counts are known: of an ingestion, AnyVar's own worker reports none."""
         return bool(self.report.worker) or not self.ingested
 
 
 def read_samples(paths: Sequence[Path]) -> list[Sample]:
     """The samples in the order given, named for their report files (``results/alice.json`` is alice).
 
-    Annotation and ingestion of one name are told apart; where several of either have it, their paths are the
-    names. Raises InputNotFound and InvalidInput.
+    An ingestion whose name an annotation has, too, gets a prefix; runs of one kind with the same name are
+    named by their paths. Raises InputNotFound and InvalidInput.
     """
     runs = {path: Sample(escaped(path.stem), read_report(path)) for path in paths}
     names = Counter((run.name, run.ingested) for run in runs.values())
@@ -151,7 +151,7 @@ def _of(sample: Sample, typical: float) -> Iterator[str]:
     report = sample.report
     yield from report.notes
     if not sample.counted:
-        yield "nothing is known of what was met: AnyVar's worker does not count"
+        yield "counts are not known: AnyVar's own worker does not report them"
     elif not report.counts.records:
         yield "no records"
     speed = report.records_per_second

@@ -67,6 +67,7 @@ def test_the_page_fits_its_window_and_can_be_read(page: Path, tmp_path: Path, wi
     measured = Browser(tmp_path, dark).measure(page, width)
     assert measured["too_wide"] <= 0
     assert measured["ends_cut"] == 0, "samples differ at the end of their names"
+    assert measured["names_stay"], "the table scrolls sideways under its samples' names"
     assert measured["faintest"] >= 4.5, "WCAG 2.1 AA"
     assert measured["headings"][:2] == ["VRS annotation", "Problems"]
 

@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from support import Site, until, write_vcf
 
-from anyvar_step.cli.bar import Bar
+from anyvar_step.cli.progress import Bar
 from anyvar_step.models import Progress, RunStatus, State
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")

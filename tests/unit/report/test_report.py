@@ -246,7 +246,7 @@ def test_what_anyvars_worker_does_not_tell_of_an_ingestion_is_shown_as_not_known
     assert numbers_of(page, "alice") == [DASH] * 8
     assert set(tiles(page).values()) == {"1", DASH}
     assert [finding.text for finding in findings(samples)] == [
-        "nothing is known of what was met: AnyVar's worker does not count"
+        "counts are not known: AnyVar's own worker does not report them"
     ]
     assert not [tag for tag, attrs in tags(page).found if attrs.get("role") == "img"], "no empty plots"
 
@@ -266,7 +266,7 @@ def test_each_plot_says_its_numbers_to_those_who_do_not_see_it() -> None:
     assert labels == [
         "SNV 90, insertion 12",
         "records per second 4",
-        "stage 1 s, wait in the queue 5 s, read 1 s, annotate 20 s, compress and write 4 s, "
+        "stage 1 s, queue and start-up 5 s, read 1 s, annotate 20 s, compress and write 4 s, "
         "collect and index 2 s",
     ]
 
