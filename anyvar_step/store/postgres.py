@@ -25,6 +25,7 @@ from anyvar_step.store import COLUMNS, Rows, Tables, check_columns, quoted, rows
 
 #: Connection options that the URI may override: seconds to connect, and to notice that the host is gone.
 _DEFAULTS = {
+    "application_name": "anyvar-step",
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
