@@ -16,7 +16,7 @@ CONSTRAINTS ?= constraints.txt
 
 # Every benchmark in turn, with $(1); the first one that cannot run ends it.
 GTARS := benchmarks/gtars/target/release/gtars-identifiers
-BENCHMARKS = annotators contigs end_to_end identifiers limits memory parts samples start_up store vrs_engine
+BENCHMARKS = annotators contigs end_to_end identifiers limits memory parts samples scale start_up store vrs_engine
 define measure
 	@for name in $(BENCHMARKS); do echo "== benchmarks/$$name.py"; \
 		ANYVAR_STEP_ORACLE_PYTHON=$(abspath $(ORACLE))/bin/python ANYVAR_STEP_ANYVAR_PYTHON=$(abspath $(ANYVAR))/bin/python \
