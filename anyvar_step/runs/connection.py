@@ -346,8 +346,8 @@ def failing_over(kind: Any, url: str) -> Any:
             raise AssertionError("the loop returns or raises")
 
         def disconnect(self, *args: Any, **options: Any) -> None:
-            """Close it; the next connection goes to the next server."""
-            self._number += 1
+            """Close it; the next connection goes to the next server. Closing it again changes nothing."""
+            self._number += self._sock is not None
             super().disconnect(*args, **options)
 
     return Failover

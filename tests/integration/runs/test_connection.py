@@ -18,7 +18,7 @@ from support import Site, until
 from anyvar_step.client.celery import CeleryTransport
 from anyvar_step.errors import Unavailable
 from anyvar_step.models import AnnotateOptions, RunRequest
-from anyvar_step.runs.connection import BRIEF_RETRY, OUTAGE_REPLIES, is_outage, ping
+from anyvar_step.runs.connection import BRIEF_RETRY, OUTAGE_REPLIES, connect, is_outage, ping
 from anyvar_step.runs.queue import celery_config, make_app
 from anyvar_step.runs.state import RunState
 from anyvar_step.settings import Settings, load
@@ -178,6 +178,26 @@ def test_the_next_url_of_a_list_serves_where_one_fails_or_is_a_replica(tmp_path:
     finally:
         first.end()
         second.end()
+
+
+def test_closing_a_connection_twice_goes_on_by_one_url(server: RedisServer, tmp_path: Path) -> None:
+    """Celery's backend closes it once more than redis-py; with two URLs it came back to the failed one."""
+    (tmp_path / "other").mkdir()
+    other = RedisServer(tmp_path / "other")
+    other.start()
+    try:
+        with connect(f"{server.url};{other.url}") as client:
+            connection = client.connection_pool.get_connection()
+            ports = []
+            for _ in range(2):
+                connection.connect()
+                ports.append(connection.port)
+                connection.disconnect()
+                connection.disconnect()
+            client.connection_pool.release(connection)
+    finally:
+        other.end()
+    assert ports == [server.port, other.port]
 
 
 def test_celery_gets_what_it_understands_of_lists_and_sentinels() -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from servers import tcp_redis
+from servers import certificates, tcp_redis
 from support import Site
 
 
@@ -24,21 +23,6 @@ class Tls:
     def url(self, host: str = "127.0.0.1", **query: str) -> str:
         asked = "&".join(f"{name}={value}" for name, value in query.items())
         return f"rediss://{host}:{self.port}/0" + (f"?{asked}" if asked else "")
-
-
-def openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-
-def certificates(folder: Path) -> None:
-    """ca.pem, and server.pem with server.key, signed by it for 127.0.0.1."""
-    folder.mkdir()
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    openssl(folder, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=our CA")
-    openssl(folder, "req", *key[:-2], "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=redis")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
-    openssl(folder, "x509", "-req", "-in", "server.csr", "-out", "server.pem", *signed)
 
 
 @pytest.fixture(scope="module")
