@@ -167,7 +167,8 @@ class Slurm:
         The controller repeats that message until the node answers; it would end a job of the same number.
         """
         self._spawn("slurmd", "-D", "-vvv")
-        self.run("scontrol", "update", f"NodeName={self.node}", "State=RESUME")
+        with contextlib.suppress(AssertionError):  # a node that has registered by now is back already
+            self.run("scontrol", "update", f"NodeName={self.node}", "State=RESUME")
         request = "Finish processing RPC: REQUEST_TERMINATE_JOB"
         until(
             lambda: request in (self.folder / "slurmd.out").read_text(errors="replace"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import logging
 import random
@@ -31,7 +32,7 @@ from kombu.asynchronous import get_event_loop
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
-from anyvar_step.errors import Unavailable
+from anyvar_step.errors import AccessRefused, Unavailable
 from anyvar_step.runs.connection import MOST_DOUBLINGS, failing_over, is_outage
 from anyvar_step.runs.keys import MALFORMED_KEPT, TASK_RETURNS_EXPIRE, malformed_key, step_key
 from anyvar_step.runs.registry import OtherWorker, WorkerRecord, WorkerRegistry
@@ -304,9 +305,9 @@ class OtherWorkers:
         try:
             for _ in range(2 if self._answers < 2 else 1):
                 registry = WorkerRegistry(self._settings)  # one keeps the answers of ``inspect`` for a while
-                registered = registry.workers_of(queue)
-                unregistered = [worker for worker in registry.others() if queue in worker.queues]
-                workers: list[WorkerRecord | OtherWorker] = [*registered, *unregistered]
+                workers: list[WorkerRecord | OtherWorker] = [*registry.workers_of(queue)]
+                with contextlib.suppress(AccessRefused):  # this user may not broadcast
+                    workers += [worker for worker in registry.others() if queue in worker.queues]
                 for worker in workers:
                     if worker.name != self._own:
                         self._seen[worker.name] = (time.monotonic(), frozenset(worker.tasks))
