@@ -166,10 +166,10 @@ def end_failed(transport: Transport, ticket: Manifest, status: RunStatus) -> Ste
 
 
 def forget_delivered(transport: Transport, ticket: Manifest) -> None:
-    """Forget a run whose output is delivered; where Redis is away, expiry and the sweep do it."""
+    """Forget a run whose output is delivered. Nothing fails a step then: expiry and the sweep do it, too."""
     try:
         transport.forget(ticket)
-    except Unavailable as trouble:
+    except StepError as trouble:  # Redis is away, or has another password by now
         _logger.info("run %s is left to expiry and sweeping: %s", ticket.run_id, trouble)
 
 

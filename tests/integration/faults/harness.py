@@ -193,7 +193,7 @@ class Trial:
         options = ("--timeout", "90", "-O", "z")
         done = self.site.run("annotate", self.material.small, "-o", out, *options)
         assert done.returncode == 0, f"the worker serves no more: {done.stderr}\n{self.log_of_workers()}"
-        assert out.read_bytes() == self.material.small_expected
+        assert out.read_bytes() == self.material.small_expected, "another output of the next run"
 
     def step(self, *options: str, out: Path | None = None, chunks: int = 0, **extra: str) -> Call:
         """``annotate``, begun; its output goes to a directory of its own unless ``out`` says otherwise."""
@@ -279,7 +279,8 @@ class Trial:
                 assert call.out.read_bytes() in call.right, "another output"
             wanted = {call.out.name, f"{call.out.name}.tbi"} if call.code == 0 else set()
             there = call.out.parent.iterdir() if call.out.parent.is_dir() else ()
-            assert {path.name for path in there} == wanted
+            names = {path.name for path in there}
+            assert names == wanted, f"{sorted(names)} beside OUT after exit code {call.code}: {call.said}"
 
     def end(self) -> None:
         """Leave no process and no mount, however the trial went."""
