@@ -57,6 +57,8 @@ def serve(settings: Settings, host: str, port: int, *, processes: int, insecure:
         host=addresses[0],
         port=port,
         workers=processes,
+        # uvicorn kills a process that does not answer it for 5 s, and so never starts on a very busy machine.
+        timeout_worker_healthcheck=120,
         log_config=None,
         timeout_graceful_shutdown=SHUTDOWN,
         # Limits a request's headers in size, which uvicorn's other parser does not, and in time.
