@@ -273,7 +273,7 @@ def _masked_options(query: str) -> str:
         name, equals, value = option.partition("=")
         if name in _OPEN:
             shown.append(f"{name}={value}")
-        else:  # a secret with & in it: what follows is no name
+        else:  # a secret may contain &, so that the next name may be a part of it
             shown.append(f"{name if named and equals and name.isidentifier() else ''}=***")
             named = False
     return "?" + "&".join(shown)

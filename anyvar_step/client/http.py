@@ -58,7 +58,7 @@ from anyvar_step.settings import LONGEST_POLL, masked
 from anyvar_step.vcf import VcfReader
 
 _logger = logging.getLogger(__name__)
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 # -- what our web API adds to AnyVar's -------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class ApiClient:
                 "Is ANYVAR_STEP_URL right, and the web API up?",
             ) from error
 
-    def retrying(self, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
+    def retrying(self, attempt: Callable[[], _T], progress: Callable[[], int] = lambda: 0) -> _T:
         """The result of ``attempt``, repeated after each TryLater until ``outage`` seconds have passed.
 
         An attempt after which ``progress`` is greater than before starts the time anew.
@@ -318,12 +318,12 @@ class Download:
         Raises RunLost where the web API has deleted the result as it sent it, which AnyVar's does;
         Unavailable where it stays away; FileTrouble where this host's disk is full.
         """
-        first = [response]
         try:
             with self._target.open("wb") as out:
-                self._client.retrying(
-                    lambda: self._copy_all(first.pop(), out) if first else self._resume(out), out.tell
-                )
+                try:
+                    self._copy_all(response, out)
+                except TryLater:
+                    self._client.retrying(partial(self._resume, out), out.tell)
         except OSError as error:
             raise from_os(error, f"cannot save the result in {self._target.parent}") from error
 
@@ -341,8 +341,9 @@ class Download:
                 out.write(chunk)
 
     def _resume(self, out: BinaryIO) -> None:
-        start = out.tell() if self._etag else 0
-        _logger.info("the download broke off after %d bytes; resuming at %d", out.tell(), start)
+        received = out.tell()
+        start = received if self._etag else 0
+        _logger.info("the download broke off after %d bytes; resuming at %d", received, start)
         headers = {"Range": f"bytes={start}-", "If-Range": self._etag} if start else {}
         with self._client.stream("GET", self._path, headers=headers) as response:
             content_range = response.headers.get("content-range", "")
@@ -352,7 +353,7 @@ class Download:
                 self._copy_all(response, out)
             elif response.status_code == 404:
                 raise RunLost(
-                    f"the download broke off after {start} bytes, and the web API has dropped the result",
+                    f"the download broke off after {received} bytes, and the web API has dropped the result",
                     "Run it again",
                 )
             else:

@@ -13,14 +13,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 from anyvar_step.errors import InvalidInput, from_os
 from anyvar_step.text import escaped
 from anyvar_step.vcf import check_input, count_records
-from anyvar_step.vcf.bgzf import damage_at_end
+from anyvar_step.vcf.bgzf import CHUNK, damage_at_end, stream_of
 from anyvar_step.vcf.reader import VcfReader, open_input
 from anyvar_step.vcf.select import MAGIC_BYTES, Selection, is_bcf
 
@@ -73,7 +74,7 @@ class InputSource:
         with self._raw() as raw:
             head = raw.read(MAGIC_BYTES) if not raw.seekable() else raw.peek(MAGIC_BYTES)  # type: ignore[attr-defined]
             if not raw.seekable():
-                raw = io.BufferedReader(_Rejoined(head, raw))
+                raw = stream_of(chain([head], iter(partial(raw.read1, CHUNK), b"")))  # type: ignore[attr-defined]
             if not (self.selection or is_bcf(head)):
                 yield raw
                 return
@@ -119,20 +120,3 @@ class InputSource:
         else:
             with open_input(self.path, str(self.path)) as raw:
                 yield raw
-
-
-class _Rejoined(io.RawIOBase):
-    """A stream together with what has been read of it."""
-
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
-        self._head = head
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what BufferedReader passes
-        data = self._head[: len(buffer)] or self._rest.read1(len(buffer))  # type: ignore[attr-defined]
-        self._head = self._head[len(data) :]
-        buffer[: len(data)] = data
-        return len(data)

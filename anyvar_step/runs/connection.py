@@ -28,7 +28,7 @@ NO_RETRY, BRIEF_RETRY, LONG_RETRY = 0.0, 0.5, 60.0
 #: Seconds until a Redis counts as unreachable that takes no connection, and that does not answer the first
 #: command: one behind TLS may wait for the rest of a handshake.
 CONNECT_TIMEOUT, FIRST_TIMEOUT = 5.0, 8.0
-#: Seconds until a connection counts as lost over which no answer comes, although nobody has closed it.
+#: Seconds without an answer after which an open connection counts as lost.
 ANSWER_TIMEOUT = 15.0
 #: Failures after which the pause before the next try grows no longer: 2 to the power of all failures of an
 #: outage of hours is too large for a float.

@@ -1,4 +1,7 @@
-"""Leases: the interest of steps in a run. Each step renews its own while it waits; Redis's clock counts."""
+"""Leases: the interest of steps in a run, and the names of their holders.
+
+Each step renews its own lease while it waits; Redis's clock counts.
+"""
 
 from __future__ import annotations
 

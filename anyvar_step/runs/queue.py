@@ -61,8 +61,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     seconds after that timeout instead of a hundred (docs/contract.md#celery-messages).
 
     Storing a result is tried again for about a minute: a run that went well must not fail because Redis was
-    away in the moment it ended. A connection over which nothing arrives any more, and which nobody closes, is
-    replaced within half a minute: by default Celery waits on it for ever.
+    away in the moment it ended. A half-open connection is replaced within half a minute; by default Celery
+    waits on it for ever.
     """
     visible = {"visibility_timeout": settings.visibility_timeout}
     broker_options, broker_tls = celery_options(settings.broker_url)

@@ -168,7 +168,7 @@ class WorkerRegistry:
     def unregister(self, record: WorkerRecord) -> None:
         """Delete the record and the name, which a worker of AnyVar may have next.
 
-        The sets of ids are tidied by whoever reads them.
+        Readers remove its id from the sets of ids.
         """
         with self._backend() as backend:
             pipe = backend.pipeline()

@@ -288,7 +288,7 @@ class Job:
         try:
             self._workdir.publish(part, output)
         except FileNotFoundError:
-            raise RunLost(f"the folder of run {self._run_id} is gone: nobody waits for it") from None
+            raise RunLost(f"the folder of run {self._run_id} was deleted while the run was active") from None
 
     def _manifest(self, path: Path) -> Manifest | None:
         """The step's manifest; None for a run of AnyVar's own web API, which writes none."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,16 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def disturbed(trial: Trial) -> Iterator[Call]:
+    """A run at a random moment; after the block its worker must serve another one."""
+    with trial.worker() as worker:
+        call = trial.step()
+        trial.moment(call)
+        yield call
+        trial.serves(worker)
+
+
 def day_folders(trial: Trial) -> list[Path]:
     return [path for path in trial.site.work_dir.iterdir() if path.is_dir()]
 
@@ -30,32 +41,24 @@ def day_folders(trial: Trial) -> list[Path]:
 def work_dir_removed(trial: Trial) -> None:
     trial.healing.callback(trial.await_views)
     trial.healing.callback(trial.site.work_dir.mkdir, exist_ok=True)
-    with trial.worker() as worker:
-        call = trial.step()
-        trial.moment(call)
+    with disturbed(trial) as call:
         remove(trial.site.work_dir)
         call.end()
         trial.site.work_dir.mkdir(exist_ok=True)
         trial.await_views()
-        trial.serves(worker)
 
 
 @fault("day folder of the work dir removed", 0, 74, 75)
 def day_folder_removed(trial: Trial) -> None:
-    with trial.worker() as worker:
-        call = trial.step()
-        trial.moment(call)
+    with disturbed(trial) as call:
         for folder in day_folders(trial):
             remove(folder)
         call.end()
-        trial.serves(worker)
 
 
 @fault("directory of OUT removed", 0, 2, 66, 73, 74)  # 2: before the step has looked
 def output_removed(trial: Trial) -> None:
-    with trial.worker() as worker:
-        call = trial.step()
-        trial.moment(call)
+    with disturbed(trial) as call:
         folder, gone = call.out.parent, trial.folder / "gone"
         folder.rename(gone)
         complete = {path.name for path in gone.iterdir()} == {call.out.name, f"{call.out.name}.tbi"}
@@ -64,7 +67,6 @@ def output_removed(trial: Trial) -> None:
             assert call.code == 0
             gone.rename(folder)
         trial.healing.callback(folder.mkdir, exist_ok=True)
-        trial.serves(worker)
 
 
 def read_only(trial: Trial, folder: Path) -> None:
@@ -78,25 +80,19 @@ def read_only(trial: Trial, folder: Path) -> None:
 
 @fault("work dir read-only from some moment on", 0, 74, 77)
 def work_dir_read_only(trial: Trial) -> None:
-    with trial.worker() as worker:
-        call = trial.step()
-        trial.moment(call)
+    with disturbed(trial) as call:
         read_only(trial, trial.site.work_dir)
         ended(trial, call)
         trial.healing.close()
-        trial.serves(worker)
 
 
 @fault("day folder read-only from some moment on", 0, 74, 77)
 def day_folder_read_only(trial: Trial) -> None:
-    with trial.worker() as worker:
-        call = trial.step()
-        trial.moment(call)
+    with disturbed(trial) as call:
         for folder in day_folders(trial):
             read_only(trial, folder)
         ended(trial, call)
         trial.healing.close()
-        trial.serves(worker)
 
 
 def ended(trial: Trial, call: Call) -> None:

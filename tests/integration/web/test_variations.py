@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -13,15 +12,6 @@ from support import Site, until
 from anyvar_step.runs.keys import REGISTER_VARIATIONS, meta_key
 
 VARIATIONS = [{"definition": "NC_000007.14:g.55181320A>T", "assembly_name": "GRCh38"}] * 250
-
-
-@pytest.fixture
-def client(site: Site) -> Iterator[redis.Redis]:
-    client: redis.Redis = redis.Redis.from_url(
-        site.redis_url.replace("redis+socket", "unix").partition("?")[0]
-    )
-    yield client
-    client.close()
 
 
 def finish(client: redis.Redis, run_id: str, status: str, result: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +27,39 @@ from anyvar_step.worker.broker import parsed
 FOREIGN = "anyvar.queueing.celery_worker.register_variations"
 
 
-@pytest.fixture
-def client(site: Site) -> Iterator[redis.Redis]:
-    client: redis.Redis = redis.Redis.from_url(
-        site.redis_url.replace("redis+socket", "unix").partition("?")[0]
-    )
-    yield client
-    client.close()
+Outage = Callable[[redis.Redis], AbstractContextManager[None]]
 
 
-def readonly(client: redis.Redis) -> Callable[[], None]:
+@contextlib.contextmanager
+def readonly(client: redis.Redis) -> Iterator[None]:
     client.replicaof("127.0.0.1", "1")
-    return lambda: client.replicaof("NO", "ONE") and None
-
-
-def without_replicas(client: redis.Redis) -> Callable[[], None]:
-    client.config_set("min-replicas-to-write", 1)
-    return lambda: client.config_set("min-replicas-to-write", 0) and None
-
-
-def out_of_memory(client: redis.Redis) -> Callable[[], None]:
-    client.config_set("maxmemory", 1)
-    return lambda: client.config_set("maxmemory", 0) and None
-
-
-def masterdown(client: redis.Redis) -> Callable[[], None]:
-    client.config_set("replica-serve-stale-data", "no")
-    client.replicaof("127.0.0.1", "1")
-
-    def mend() -> None:
+    try:
+        yield
+    finally:
         client.replicaof("NO", "ONE")
-        client.config_set("replica-serve-stale-data", "yes")
 
-    return mend
+
+@contextlib.contextmanager
+def set_to(client: redis.Redis, setting: str, during: object, after: object) -> Iterator[None]:
+    client.config_set(setting, during)
+    try:
+        yield
+    finally:
+        client.config_set(setting, after)
+
+
+def without_replicas(client: redis.Redis) -> AbstractContextManager[None]:
+    return set_to(client, "min-replicas-to-write", 1, 0)
+
+
+def out_of_memory(client: redis.Redis) -> AbstractContextManager[None]:
+    return set_to(client, "maxmemory", 1, 0)
+
+
+@contextlib.contextmanager
+def masterdown(client: redis.Redis) -> Iterator[None]:
+    with set_to(client, "replica-serve-stale-data", "no", "yes"), readonly(client):
+        yield
 
 
 OUTAGES = [
@@ -71,16 +73,15 @@ OUTAGES = [
 
 @pytest.mark.parametrize("outage", OUTAGES, ids=lambda outage: outage.__name__)
 def test_an_idle_worker_outlives_a_redis_that_refuses_commands(
-    outage: Callable[[redis.Redis], Callable[[], None]],
+    outage: Outage,
     site: Site,
     client: redis.Redis,
     vcf: Path,
     tmp_path: Path,
 ) -> None:
     with site.worker() as worker:
-        mend = outage(client)
-        time.sleep(3)  # the length of a planned failover, as in the reports
-        mend()
+        with outage(client):
+            time.sleep(3)  # the length of a planned failover, as in the reports
         done = site.run("annotate", vcf, "-o", tmp_path / "out.vcf")
         assert (done.returncode, worker.poll()) == (0, None), done.stderr
 
@@ -91,7 +92,7 @@ def at_work(client: redis.Redis) -> bool:
 
 @pytest.mark.parametrize("outage", OUTAGES, ids=lambda outage: outage.__name__)
 def test_a_run_at_work_outlives_it_too(
-    outage: Callable[[redis.Redis], Callable[[], None]],
+    outage: Outage,
     site: Site,
     client: redis.Redis,
     genome: Path,
@@ -101,9 +102,8 @@ def test_a_run_at_work_outlives_it_too(
     with site.worker() as worker:
         step = site.start("annotate", str(big), "-o", str(tmp_path / "out.vcf"))
         until(lambda: at_work(client), what="the run at work")
-        mend = outage(client)
-        time.sleep(3)
-        mend()
+        with outage(client):
+            time.sleep(3)
         _, said = step.communicate(timeout=120)
         assert (step.returncode, worker.poll()) == (0, None), said
 
@@ -111,12 +111,8 @@ def test_a_run_at_work_outlives_it_too(
 @pytest.mark.slow
 def test_a_worker_whose_patience_ends_says_so_and_ends_with_69(site: Site, client: redis.Redis) -> None:
     site.extra = {"ANYVAR_STEP_BROKER_PATIENCE": "2"}
-    with site.worker() as worker:
-        mend = readonly(client)
-        try:
-            worker.wait(timeout=100)
-        finally:
-            mend()
+    with site.worker() as worker, readonly(client):
+        worker.wait(timeout=100)
     [log] = site.folder.glob("worker-*.log")
     said = log.read_text()
     assert worker.returncode == 69, said
