@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import BinaryIO
 
 from anyvar_step.client.transport import Fetched, Transport
-from anyvar_step.errors import ConfigurationError, FileTrouble, RunLost
+from anyvar_step.errors import ConfigurationError, FileTrouble, Interrupted, RunLost
 from anyvar_step.files import remove_tree
 from anyvar_step.models import IngestOptions, Manifest, RunReport, RunRequest, RunStatus, State
 from anyvar_step.runs.connection import BRIEF_RETRY, NO_RETRY
@@ -118,6 +118,8 @@ class CeleryTransport(Transport):
                 del self.held[run_id]
                 return self._join(self.runs.current(digest)), True
             self.runs.publish(manifest)
+        except Interrupted:  # a worker may have the run by now: it is held, and will be cancelled
+            raise
         except BaseException:
             self.runs.undo_start(manifest)
             self.held.pop(run_id, None)

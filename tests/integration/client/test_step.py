@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -14,7 +15,10 @@ import pytest
 from servers import RedisServer
 from support import LONG_RUNS, Site, stored, until, write_vcf
 
-from anyvar_step.models import State
+from anyvar_step.client.celery import CeleryTransport
+from anyvar_step.client.transport import cancel_on_failure
+from anyvar_step.errors import Interrupted
+from anyvar_step.models import AnnotateOptions, Manifest, RunRequest, State
 from anyvar_step.runs.state import RunState
 from anyvar_step.settings import load
 
@@ -237,6 +241,33 @@ def test_a_worker_at_work_stops_when_its_run_is_cancelled(
         until(lambda: site.left_over() == [], 100, "an empty work dir")
         small = write_vcf(tmp_path / "small.vcf", genome)
         assert site.run("annotate", small, "-o", tmp_path / "small.out.vcf").returncode == 0
+
+
+def test_a_step_interrupted_while_it_queues_its_run_cancels_it(
+    site: Site, vcf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may have taken the message before the step knows that it is queued."""
+    with (
+        contextlib.closing(CeleryTransport(load(site.environ))) as transport,
+        RunState(transport.runs.settings) as state,
+    ):
+        publish = transport.runs.publish
+
+        def interrupted(manifest: Manifest) -> None:
+            publish(manifest)
+            raise Interrupted(signal.SIGTERM)
+
+        monkeypatch.setattr(transport.runs, "publish", interrupted)
+        request = RunRequest(options=AnnotateOptions(), run_id="caught")
+        with (
+            vcf.open("rb") as source,
+            pytest.raises(Interrupted, match="revoked"),
+            cancel_on_failure(transport),
+        ):
+            transport.submit(source, vcf.name, request)
+        assert state.cancel_requested("caught")
+        assert transport.queue_length() == 0
+    assert site.left_over() == []
 
 
 @pytest.mark.slow
