@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import ssl
@@ -325,14 +326,57 @@ def _by_sentinel(url: str, common: dict[str, Any]) -> redis.Redis:
     return client
 
 
+class NotPrimary(redis.ConnectionError):
+    """The server of a list of URLs is a replica, which takes no writes."""
+
+
+def to_primary(kind: Any) -> Any:
+    """The connection class, as one that raises NotPrimary when it is opened to a replica.
+
+    HELLO, which any user may call, tells the role. Redis before 6.2 refuses it without a version: its
+    replicas are found by their READONLY.
+    """
+
+    class ToPrimary(kind):  # type: ignore[misc]
+        def connect_check_health(self, *args: Any, **options: Any) -> None:
+            """Open the connection, where it is not open."""
+            if self._sock is not None:
+                return
+            super().connect_check_health(*args, **options)
+            self.send_command("HELLO", check_health=False)
+            try:
+                answer = self.read_response()
+            except redis.ResponseError:
+                return
+            fields = (
+                answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
+            )
+            texts = (
+                field.decode() if isinstance(field, bytes) else field for each in fields for field in each
+            )
+            if "replica" in texts:
+                self.disconnect()
+                raise NotPrimary(f"{self.host}:{self.port} is a replica")
+
+    ToPrimary.__name__ = kind.__name__
+    return ToPrimary
+
+
 def failing_over(kind: Any, url: str) -> Any:
-    """The connection class, for a list of URLs one that goes to the next server when one fails or refuses."""
+    """The connection class, for a list of URLs one that goes to the next server where one fails."""
     if is_sentinel(url) or ";" not in url:
         return kind
     hosts = [(part.hostname or "localhost", part.port or REDIS_PORT) for part in _parts(url)]
 
-    class Failover(kind):  # type: ignore[misc]
+    class Failover(to_primary(kind)):  # type: ignore[misc]
         _number = 0
+
+        def connect_check_health(self, *args: Any, **options: Any) -> None:
+            """Open the connection to the first server from here on that is no replica."""
+            for _ in hosts[1:]:
+                with contextlib.suppress(NotPrimary):
+                    return super().connect_check_health(*args, **options)
+            return super().connect_check_health(*args, **options)
 
         def _connect(self) -> Any:
             for remaining in reversed(range(len(hosts))):
@@ -351,6 +395,24 @@ def failing_over(kind: Any, url: str) -> Any:
             super().disconnect(*args, **options)
 
     return Failover
+
+
+def url_of_primary(url: str) -> str:
+    """Of a list of URLs the one whose server takes writes now; any other URL as it is.
+
+    Raises redis-py's errors where there is none.
+    """
+    if is_sentinel(url) or ";" not in url:
+        return url
+    with connect(url) as client:
+        pool = client.connection_pool
+        connection: Any = pool.get_connection()
+        pool.release(connection)
+    return next(
+        each
+        for each, part in zip(url.split(";"), _parts(url), strict=True)
+        if (part.hostname or "localhost", part.port or REDIS_PORT) == (connection.host, connection.port)
+    )
 
 
 def ping(url: str, variable: str, retry: float = BRIEF_RETRY) -> None:

@@ -24,6 +24,7 @@ from anyvar_step.runs.connection import (
     is_sentinel,
     ping,
     translated,
+    url_of_primary,
 )
 from anyvar_step.runs.keys import KEY_PREFIX, malformed_key
 from anyvar_step.settings import Settings
@@ -256,6 +257,8 @@ class Queue:
         from kombu.exceptions import OperationalError  # loading it takes 0.2 s; most methods do not need it
 
         with translated(self._settings.broker_url, "CELERY_BROKER_URL"), make_app(self._settings) as app:
+            url = celery_url(url_of_primary(self._settings.broker_url))
+            app.conf.update(broker_url=url, broker_read_url=url, broker_write_url=url)
             app.conf.broker_pool_limit = 0  # a pool's connections outlive their app
             app.backend_cls = "disabled"  # else publishing subscribes to the result; RunState reads it
             try:

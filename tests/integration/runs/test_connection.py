@@ -180,6 +180,31 @@ def test_the_next_url_of_a_list_serves_where_one_fails_or_is_a_replica(tmp_path:
         second.end()
 
 
+@pytest.mark.parametrize("variable", ["CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"])
+def test_a_list_may_begin_with_a_replica(
+    server: RedisServer, site: Site, vcf: Path, tmp_path: Path, variable: str
+) -> None:
+    """Steps and workers are started after a failover, and the list names the new replica first."""
+    (tmp_path / "replica").mkdir()
+    replica = RedisServer(tmp_path / "replica", persistent=False)
+    replica.start()
+    try:
+        with replica.client() as client:
+            client.replicaof("127.0.0.1", server.port)
+            until(lambda: client.info("replication")["master_link_status"] == "up")
+        site.extra |= {"CELERY_BROKER_URL": server.url, "CELERY_RESULT_BACKEND": server.url}
+        site.extra[variable] = f"{replica.url};{server.url}"
+        with site.worker() as worker:
+            done = site.run("annotate", vcf, "-o", tmp_path / "out.vcf")
+            assert (done.returncode, done.stderr) == (0, "")
+            assert site.run("check").returncode == 0
+            assert worker.poll() is None
+    finally:
+        replica.end()
+    [log] = site.folder.glob("worker-*.log")
+    assert "does not serve" not in log.read_text()
+
+
 def test_closing_a_connection_twice_goes_on_by_one_url(server: RedisServer, tmp_path: Path) -> None:
     """Celery's backend closes it once more than redis-py; with two URLs it came back to the failed one."""
     (tmp_path / "other").mkdir()
