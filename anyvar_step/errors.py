@@ -55,9 +55,13 @@ class InvalidUsage(StepError):
 
 
 class InvalidInput(StepError):
-    """The input is not a VCF, is truncated, or its reference is another one."""
+    """The input is not a VCF, is truncated, or its reference is another one.
+
+    ``too_large`` where it exceeds a bound that protects the memory.
+    """
 
     exit_code = 65
+    too_large = False
 
 
 class InputNotFound(StepError):

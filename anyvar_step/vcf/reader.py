@@ -293,7 +293,9 @@ class VcfReader:
             self.notes.append(note)
 
     def _too_large(self, line: int, reason: str) -> InvalidInput:
-        return self._error(line, reason, "Is it a VCF?")
+        error = self._error(line, reason, "Is it a VCF?")
+        error.too_large = True
+        return error
 
     def _error(self, line: int, reason: str, remedy: str) -> InvalidInput:
         return InvalidInput(f"{self.name} line {line}: {reason}", remedy)

@@ -13,6 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from anyvar_step.errors import InvalidInput
+from anyvar_step.files import remove_tree
 from anyvar_step.runs.work_dir import Staged, Staging, WorkDir
 from anyvar_step.vcf import VcfReader
 from anyvar_step.vcf.select import open_vcf
@@ -96,13 +97,30 @@ async def receive_vcf(request: Request, workdir: WorkDir, limit: int | None, pat
             upload.feed(data)
             if len(upload.pending) >= PIECE:
                 await run_in_threadpool(upload.write)
-        return await run_in_threadpool(upload.finish)
+        uploaded = await run_in_threadpool(upload.finish)
     except TimeoutError:
         await run_in_threadpool(upload.discard)
         raise Refused(408, f"nothing came of the upload for {patience:g} s") from None
     except BaseException:
         upload.discard()
         raise
+    await run_in_threadpool(_check_header_size, uploaded)
+    return uploaded
+
+
+def _check_header_size(uploaded: Uploaded) -> None:
+    """Raise Refused (413) where the VCF, decompressed, has a header beyond the reader's bounds.
+
+    Anything else that is wrong with it is its run's failure, as in AnyVar's API.
+    """
+    staged = uploaded.staged
+    try:
+        with open_vcf(staged.folder / staged.input_name, uploaded.name) as raw:
+            VcfReader(raw, uploaded.name)
+    except InvalidInput as error:
+        if error.too_large:
+            remove_tree(staged.folder)
+            raise Refused(413, str(error)) from error
 
 
 def _boundary(request: Request) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import socket
 from collections.abc import Iterator
@@ -127,6 +128,19 @@ def test_an_upload_over_the_limit_is_refused_in_words_and_leaves_nothing(
         assert "ANYVAR_STEP_MAX_UPLOAD" in answer.json()["error"]
         assert site.left_over() == []
         assert put(http, vcf.read_bytes(), run_async=True).status_code == 202
+
+
+@pytest.mark.parametrize("run_async", [True, False])
+@pytest.mark.parametrize("endpoint", ["/vcf", "/annotated_vcf"])
+def test_a_small_upload_that_decompresses_to_an_endless_header_is_refused_at_once(
+    http: httpx.Client, served: Site, endpoint: str, run_async: bool
+) -> None:
+    before = served.left_over()
+    bomb = gzip.compress(b"##fileformat=VCFv4.2\n" + b"##\n" * 1_200_000)
+    answer = http.put(endpoint, files={"vcf": ("a.vcf.gz", bomb)}, params={"run_async": run_async})
+    assert answer.status_code == 413
+    assert answer.json()["error"].startswith("a.vcf.gz line 1048577: a header of more than 1,048,576 lines")
+    assert served.left_over() == before
 
 
 def test_a_large_upload_never_sits_in_memory(site: Site, vcf: Path) -> None:
