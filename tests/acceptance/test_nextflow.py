@@ -487,7 +487,7 @@ def test_a_module_refuses_options_that_it_cannot_serve(
     nextflow: Nextflow, tmp_path: Path, module: str
 ) -> None:
     refused = {
-        "-O u": "-O u: anyvar-step writes v (text), z (BGZF) or b (BCF)",
+        "-O x": "-O x: anyvar-step writes v (text), z (BGZF), b or u (BCF); z and b take a level",
         "-o x.vcf": "-o: the module names its outputs itself, by ext.prefix",
         "-ox.vcf": "-ox.vcf: the module names its outputs itself, by ext.prefix",
         "--output=x": "--output=x: the module names its outputs itself, by ext.prefix",

@@ -93,18 +93,18 @@ def outputExtension(args) {
     }
     def types = (args =~ /(?:^|\s)(?:-O\s*|--output-type(?:=|\s+))['"]?([^\s'"]+)/).collect { found -> found[1] }
     def type = types ? types.last() : 'z'
-    def extensions = [v: 'vcf', z: 'vcf.gz', b: 'bcf']
-    if (!extensions.containsKey(type)) {
-        error("ext.args3: -O ${type}: anyvar-step writes v (text), z (BGZF) or b (BCF)")
+    if (!(type ==~ /[vu]|[zb]\d{0,2}/)) {
+        error("ext.args3: -O ${type}: anyvar-step writes v (text), z (BGZF), b or u (BCF); z and b take a level")
     }
-    return extensions[type]
+    return [v: 'vcf', z: 'vcf.gz', b: 'bcf', u: 'bcf'][type[0]]
 }
 
 // The other files that a stub makes: indexes and tables, as a run with these options makes them.
 def stubFiles(args, output) {
     def words = args.tokenize()
     def files = (args =~ /(?:^|\s)--(?:ndjson|tsv)(?:=|\s+)(\S+)/).collect { found -> found[1] }
-    if (!output.endsWith('.vcf') && !words.contains('--no-write-index')) {
+    def uncompressed = args =~ /(?:^|\s)(?:-O\s*|--output-type(?:=|\s+))u/ && !words.any { word -> word in ['--csi', '--write-index'] }
+    if (!output.endsWith('.vcf') && !words.contains('--no-write-index') && !uncompressed) {
         files << "${output}.${words.contains('--csi') || output.endsWith('.bcf') ? 'csi' : 'tbi'}"
     }
     return files
