@@ -22,10 +22,10 @@ from limits import Load
 from support import Site
 
 from anyvar_step.models import Progress, State
-from anyvar_step.runs.lock import RunLock
 from anyvar_step.runs.queue import make_app
-from anyvar_step.runs.registry import RegistryHeartbeat, WorkerRecord
 from anyvar_step.runs.state import RunState
+from anyvar_step.runs.worker_lock import RunLock
+from anyvar_step.runs.worker_registry import RegistryHeartbeat, WorkerRecord
 from anyvar_step.settings import Settings, load
 
 #: Seconds for which the traffic is watched, after as many to settle.

@@ -109,7 +109,7 @@ def open_transport(
 
 def holder_of(output: Path | None) -> str | None:
     """The lease holder for a step that writes ``output``; None for streams, which no other step writes."""
-    from anyvar_step.runs.lease import holder_for
+    from anyvar_step.runs.step_lease import holder_for
 
     return None if output is None or is_stream(output) else holder_for(output)
 

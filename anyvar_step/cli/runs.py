@@ -51,7 +51,7 @@ def submit_command(
     from anyvar_step.client.signals import interruptible
     from anyvar_step.client.step import refuse_for_anyvars_workers, submit
     from anyvar_step.client.transport import cancel_on_failure
-    from anyvar_step.runs.lease import DETACHED
+    from anyvar_step.runs.step_lease import DETACHED
 
     intake = factories.make_source(source, selection)
     factories.check_files(factories.files_of_source(intake.path, selection), {"--ticket": ticket})
@@ -91,7 +91,7 @@ def wait_command(run: str, patience: Values, via: str | None, connection: Values
     from anyvar_step.client.signals import interruptible
     from anyvar_step.client.transport import end_failed
     from anyvar_step.client.wait import wait
-    from anyvar_step.runs.lease import DETACHED
+    from anyvar_step.runs.step_lease import DETACHED
 
     settings = factories.load_settings(connection)
     with factories.open_transport(settings, via, DETACHED, download=False) as transport:
@@ -124,7 +124,7 @@ def collect_command(
     """
     from anyvar_step.client.signals import interruptible
     from anyvar_step.client.step import collect_now
-    from anyvar_step.runs.lease import DETACHED
+    from anyvar_step.runs.step_lease import DETACHED
 
     goal = factories.make_target(**target)
     factories.check_files({"RUN": Path(run)}, factories.files_of_target(goal) | {"--report": report})

@@ -14,10 +14,10 @@ from anyvar_step.files import remove_tree
 from anyvar_step.models import IngestOptions, Manifest, RunReport, RunRequest, RunStatus, State
 from anyvar_step.runs.connection import BRIEF_RETRY, NO_RETRY
 from anyvar_step.runs.manifest import content_digest, manifest_of, with_run_id
-from anyvar_step.runs.registry import WorkerRegistry
 from anyvar_step.runs.repository import PUBLISH_SECONDS, RunRepository
 from anyvar_step.runs.state import RunState, run_status
 from anyvar_step.runs.work_dir import CONFLICTS_SUFFIX, Staged, index_of
+from anyvar_step.runs.worker_registry import WorkerRegistry
 from anyvar_step.settings import Settings
 from anyvar_step.vcf.reader import check_input
 

@@ -16,9 +16,9 @@ from anyvar_step.files import remove_tree
 from anyvar_step.models import AnnotateOptions, IngestOptions, Manifest, RunStatus, State
 from anyvar_step.runs.connection import NO_RETRY
 from anyvar_step.runs.keys import ANNOTATE_VCF, INGEST_ANNOTATED_VCF, run_id_for
-from anyvar_step.runs.lease import is_predecessor
 from anyvar_step.runs.queue import Queue
 from anyvar_step.runs.state import RunState, run_status
+from anyvar_step.runs.step_lease import is_predecessor
 from anyvar_step.runs.work_dir import CONFLICTS_SUFFIX, OUTPUT_SUFFIX, Staged, WorkDir
 from anyvar_step.settings import Settings
 

@@ -43,7 +43,7 @@ from anyvar_step.errors import RunLost
 from anyvar_step.models import Progress, RunStatus, State
 from anyvar_step.runs.connection import BRIEF_RETRY, TimedRetry, connect, now, translated
 from anyvar_step.runs.keys import meta_key, step_key
-from anyvar_step.runs.lease import RELEASE_LEASE, Leases
+from anyvar_step.runs.step_lease import RELEASE_LEASE, Leases
 from anyvar_step.settings import Settings
 
 #: Seconds for which a worker's lock on a run stands without being renewed.

@@ -21,11 +21,11 @@ from anyvar_step.models import Manifest, RunReport, RunStatus, State
 from anyvar_step.runs import sweep
 from anyvar_step.runs.connection import ping
 from anyvar_step.runs.keys import REGISTER_VARIATIONS, is_run_id
-from anyvar_step.runs.lease import DETACHED
-from anyvar_step.runs.registry import WorkerRegistry
 from anyvar_step.runs.repository import RunRepository
 from anyvar_step.runs.state import run_status
+from anyvar_step.runs.step_lease import DETACHED
 from anyvar_step.runs.work_dir import Staged, WorkDir
+from anyvar_step.runs.worker_registry import WorkerRegistry
 from anyvar_step.settings import Settings
 
 #: Seconds for which a delivered result or failure can be requested again.

@@ -17,9 +17,9 @@ from anyvar_step import reference
 from anyvar_step.errors import StepError, Unavailable
 from anyvar_step.runs.connection import ping
 from anyvar_step.runs.queue import make_app
-from anyvar_step.runs.registry import ReferenceRecord
 from anyvar_step.runs.sweep import SWEEP_EVERY, sweep_if_due
 from anyvar_step.runs.work_dir import WorkDir
+from anyvar_step.runs.worker_registry import ReferenceRecord
 from anyvar_step.settings import Settings, configure_logging
 from anyvar_step.worker import broker
 from anyvar_step.worker.job import Observe, prepare_store, unobserved
@@ -92,7 +92,11 @@ def serve(
     Raises ConfigurationError, Unavailable or FileTrouble, before the first run, for what would fail each.
     """
     configure_logging(settings)
-    workdir = WorkDir(settings.required_work_dir(), mode=settings.work_dir_mode, latency_wait=PROBE_LATENCY)
+    workdir = WorkDir(
+        settings.required_work_dir(),
+        mode=settings.work_dir_mode,
+        latency_wait=min(settings.latency_wait, PROBE_LATENCY),
+    )
     workdir.check()
     settings.require_reference()
     ping(settings.broker_url, "CELERY_BROKER_URL")

@@ -35,7 +35,7 @@ from kombu.transport import redis as kombu_redis
 from anyvar_step.errors import AccessRefused, Unavailable
 from anyvar_step.runs.connection import MOST_DOUBLINGS, failing_over, is_outage, is_sentinel, to_primary
 from anyvar_step.runs.keys import MALFORMED_KEPT, TASK_RETURNS_EXPIRE, malformed_key, step_key
-from anyvar_step.runs.registry import OtherWorker, WorkerRecord, WorkerRegistry
+from anyvar_step.runs.worker_registry import OtherWorker, WorkerRecord, WorkerRegistry
 from anyvar_step.settings import Settings
 
 _logger = logging.getLogger(__name__)

@@ -30,7 +30,6 @@ from anyvar_step.models import (
 )
 from anyvar_step.pipeline.assembly import SAMPLE, AssemblyCheck
 from anyvar_step.runs.connection import LONG_RETRY
-from anyvar_step.runs.lock import LeaseExpired, LockedElsewhere, RunLock
 from anyvar_step.runs.state import RunState
 from anyvar_step.runs.work_dir import (
     CONFLICTS_SUFFIX,
@@ -40,6 +39,7 @@ from anyvar_step.runs.work_dir import (
     WorkDir,
     index_of,
 )
+from anyvar_step.runs.worker_lock import LeaseExpired, LockedElsewhere, RunLock
 from anyvar_step.settings import Settings, chosen
 from anyvar_step.store import from_settings
 from anyvar_step.store.registrar import Registrar, Registration

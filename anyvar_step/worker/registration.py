@@ -20,7 +20,8 @@ from celery.worker import state
 from anyvar_step import __version__, reference
 from anyvar_step.errors import StepError, from_os
 from anyvar_step.runs.connection import connect, now, translated
-from anyvar_step.runs.registry import (
+from anyvar_step.runs.work_dir import WorkDir, answer
+from anyvar_step.runs.worker_registry import (
     ProbeAnswer,
     ReferenceRecord,
     RegistryHeartbeat,
@@ -28,7 +29,6 @@ from anyvar_step.runs.registry import (
     WorkerRecord,
     WorkerRegistry,
 )
-from anyvar_step.runs.work_dir import WorkDir, answer
 from anyvar_step.settings import Settings, masked
 from anyvar_step.vrs.engine import engine_name
 from anyvar_step.worker.job import check_store

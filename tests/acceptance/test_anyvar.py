@@ -30,7 +30,7 @@ from pythons import find_python
 from servers import Postgres
 from support import Site, until
 
-from anyvar_step.runs.registry import WorkerRegistry
+from anyvar_step.runs.worker_registry import WorkerRegistry
 from anyvar_step.settings import load
 
 pytestmark = pytest.mark.services

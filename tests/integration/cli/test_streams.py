@@ -210,7 +210,11 @@ def test_local_takes_a_reference_and_says_the_cause_first(site: Site) -> None:
     assert "--reference" in done.stderr
     done = site.run("local", "--reference", site.genome, "--", "true")
     assert done.returncode == 0, done.stderr
-    site.extra |= {"ANYVAR_STORAGE_URI": "postgresql://nobody@127.0.0.1:1/x", "ANYVAR_STEP_STORE_PATIENCE": "1"}
-    done = site.run("local", "--reference", site.genome, "--", "sleep", "60")
+    site.extra |= {
+        "ANYVAR_STORAGE_URI": "postgresql://nobody@127.0.0.1:1/x",
+        "ANYVAR_STEP_STORE_PATIENCE": "1",
+    }
+    until_redis_ends = 'p=${CELERY_BROKER_URL#*//}; while [ -e "${p%%\\?*}" ]; do sleep 0.1; done'
+    done = site.run("local", "--reference", site.genome, "--", "sh", "-c", until_redis_ends)
     assert done.stderr.startswith("anyvar-step: no Postgres answers")
     assert done.returncode == 69

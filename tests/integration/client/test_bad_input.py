@@ -198,6 +198,7 @@ def test_no_worker_on_the_queue(site: Site, vcf: Path, tmp_path: Path) -> None:
     assert site.left_over() == []
 
 
+@pytest.mark.slow
 def test_no_worker_is_waited_for_beyond_the_queue_timeout(site: Site, vcf: Path, tmp_path: Path) -> None:
     step = site.start("annotate", str(vcf), "-o", str(tmp_path / "out.vcf"), "--queue-timeout", "7s")
     _, err = step.communicate(timeout=100)

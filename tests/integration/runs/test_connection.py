@@ -246,6 +246,7 @@ def test_celery_gets_what_it_understands_of_lists_and_sentinels() -> None:
 # -- TLS on one side only ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tls_to_a_redis_without_it_ends_within_ten_seconds(site: Site, vcf: Path, tmp_path: Path) -> None:
     with tcp_redis(tmp_path / "plain") as port:
         site.redis_url = f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none"

@@ -13,8 +13,8 @@ import pytest
 from support import ROOT, Site, until, write_vcf
 
 from anyvar_step import errors
-from anyvar_step.runs.registry import WorkerRegistry
 from anyvar_step.runs.state import RunState
+from anyvar_step.runs.worker_registry import WorkerRegistry
 from anyvar_step.settings import load
 
 pytestmark = pytest.mark.services  # the repository's history

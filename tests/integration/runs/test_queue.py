@@ -42,6 +42,7 @@ def test_a_message_is_removed_wherever_it_stands(site: Site, queue: Queue) -> No
     assert queue.remove("run-250")
 
 
+@pytest.mark.slow
 def test_a_message_is_removed_or_taken_by_a_worker_and_never_both(site: Site, queue: Queue) -> None:
     run_ids = fill(site, 1500)
     taken: list[str] = []

@@ -21,7 +21,7 @@ from support import ROOT, Site, until, write_vcf
 
 from anyvar_step.runs.liveness import SETTLED_SECONDS, UNACKED
 from anyvar_step.runs.queue import make_app
-from anyvar_step.runs.registry import WorkerRegistry
+from anyvar_step.runs.worker_registry import WorkerRegistry
 from anyvar_step.settings import load
 
 pytestmark = pytest.mark.services  # a minute

@@ -12,9 +12,9 @@ from support import stored
 from anyvar_step.errors import Unavailable
 from anyvar_step.models import State
 from anyvar_step.runs.keys import meta_key, step_key
-from anyvar_step.runs.lease import DETACHED
-from anyvar_step.runs.lock import RunLock
 from anyvar_step.runs.state import TRANSITIONS, RunState, run_status
+from anyvar_step.runs.step_lease import DETACHED
+from anyvar_step.runs.worker_lock import RunLock
 from anyvar_step.settings import Settings
 
 RUN = "run-1"

@@ -53,6 +53,7 @@ def test_answers_are_neither_sniffed_nor_cached(site: Site) -> None:
             assert headers["cache-control"] == "no-store"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: loc"])
 def test_a_connection_whose_request_does_not_come_is_closed(
     site: Site, begun: bytes, monkeypatch: pytest.MonkeyPatch

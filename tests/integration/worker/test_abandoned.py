@@ -10,8 +10,8 @@ from support import Site, until
 from anyvar_step.models import Progress
 from anyvar_step.runs import lock as holding
 from anyvar_step.runs.keys import step_key
-from anyvar_step.runs.lock import LeaseExpired, RunLock
 from anyvar_step.runs.state import RunState
+from anyvar_step.runs.worker_lock import LeaseExpired, RunLock
 from anyvar_step.settings import load
 
 RUN = "a-run-with-a-lease"

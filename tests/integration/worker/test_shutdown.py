@@ -130,6 +130,7 @@ def test_a_run_that_arrives_as_the_worker_is_told_to_end_is_not_kept(
             until(lambda: all(state_of(state, run_id) == "SUCCESS" for run_id in late), 100)
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_hands_back_the_run_at_work_and_its_step_notices_nothing(
     site: Site, state: RunState, long_vcf: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from anyvar_step.runs import registry as registries
 from anyvar_step.runs.connection import connect
 from anyvar_step.runs.keys import step_key
 from anyvar_step.runs.queue import Queue
-from anyvar_step.runs.registry import RegistryHeartbeat, WorkerRecord, WorkerRegistry
+from anyvar_step.runs.worker_registry import RegistryHeartbeat, WorkerRecord, WorkerRegistry
 from anyvar_step.settings import load
 
 #: A worker of Celery's own, as AnyVar's is.
@@ -91,6 +91,7 @@ def test_a_worker_registers_what_it_is_and_leaves_when_it_ends(site: Site, regis
         assert registry.capacity() == 0
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_gone_when_its_record_expires(site: Site, registry: WorkerRegistry) -> None:
     with site.worker() as worker:
         os.killpg(worker.pid, signal.SIGKILL)
