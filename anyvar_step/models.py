@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import cache
 from importlib import metadata
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -369,3 +370,29 @@ def json_schema() -> dict[str, Any]:
         **made,
         "title": f"anyvar-step run report, version {VERSION}",
     }
+
+
+# -- what our web API adds to AnyVar's -------------------------------------------------------------------
+
+#: Request header: the lease holder. Steps with the same input share a run; the last one's DELETE ends it.
+HOLDER = "Anyvar-Step-Holder"
+#: Response header to HEAD: the digest of the run's content, so that a caller's own run id names one input.
+DIGEST = "Anyvar-Step-Digest"
+#: Field of a failed run's body beside ``error`` and ``error_code``: the exception's name, for the exit code.
+ERROR_CLASS = "error_class"
+#: Fields of a 202's body beside AnyVar's, whose ``status`` is always PENDING: Celery's state, and progress.
+STATE, PROGRESS = "state", "progress"
+#: ``Retry-After`` of a 202, seconds, as AnyVar sends it.
+RETRY_AFTER = 2
+
+_HOLDER = re.compile(r"[A-Za-z0-9]{1,64}")
+
+
+def is_holder(text: str) -> bool:
+    """Whether the text can name a lease holder."""
+    return _HOLDER.fullmatch(text) is not None
+
+
+def run_path(run_id: str) -> str:
+    """The path of a run, relative to the web API's address."""
+    return f"vcf/{quote(run_id, safe='')}"

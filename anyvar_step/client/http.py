@@ -14,7 +14,6 @@ import json
 import logging
 import math
 import random
-import re
 import secrets
 import tempfile
 import time
@@ -23,7 +22,6 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
-from urllib.parse import quote
 
 import httpx
 from pydantic import ValidationError
@@ -42,6 +40,12 @@ from anyvar_step.errors import (
 )
 from anyvar_step.files import copy_and_hash, hash_of
 from anyvar_step.models import (
+    DIGEST,
+    ERROR_CLASS,
+    HOLDER,
+    PROGRESS,
+    RETRY_AFTER,
+    STATE,
     AnnotateOptions,
     Manifest,
     RunReport,
@@ -49,6 +53,7 @@ from anyvar_step.models import (
     RunStatus,
     State,
     WorkerOptions,
+    run_path,
 )
 from anyvar_step.runs.keys import remote_run_id_for
 from anyvar_step.runs.manifest import content_digest, manifest_of
@@ -59,31 +64,6 @@ from anyvar_step.vcf import VcfReader
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-# -- what our web API adds to AnyVar's -------------------------------------------------------------------
-
-#: Request header: the lease holder. Steps with the same input share a run; the last one's DELETE ends it.
-HOLDER = "Anyvar-Step-Holder"
-#: Response header to HEAD: the digest of the run's content, so that a caller's own run id names one input.
-DIGEST = "Anyvar-Step-Digest"
-#: Field of a failed run's body beside ``error`` and ``error_code``: the exception's name, for the exit code.
-ERROR_CLASS = "error_class"
-#: Fields of a 202's body beside AnyVar's, whose ``status`` is always PENDING: Celery's state, and progress.
-STATE, PROGRESS = "state", "progress"
-#: ``Retry-After`` of a 202, seconds, as AnyVar sends it.
-RETRY_AFTER = 2
-
-_HOLDER = re.compile(r"[A-Za-z0-9]{1,64}")
-
-
-def is_holder(text: str) -> bool:
-    """Whether the text can name a lease holder."""
-    return _HOLDER.fullmatch(text) is not None
-
-
-def run_path(run_id: str) -> str:
-    """The path of a run, relative to the web API's address."""
-    return f"vcf/{quote(run_id, safe='')}"
 
 
 def _has_file(response: httpx.Response) -> bool:

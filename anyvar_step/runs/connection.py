@@ -375,8 +375,9 @@ def failing_over(kind: Any, url: str) -> Any:
             """Open the connection to the first server from here on that is no replica."""
             for _ in hosts[1:]:
                 with contextlib.suppress(NotPrimary):
-                    return super().connect_check_health(*args, **options)
-            return super().connect_check_health(*args, **options)
+                    super().connect_check_health(*args, **options)
+                    return
+            super().connect_check_health(*args, **options)
 
         def _connect(self) -> Any:
             for remaining in reversed(range(len(hosts))):

@@ -12,8 +12,7 @@ from starlette.datastructures import Headers
 from starlette.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from anyvar_step.client.http import ERROR_CLASS, PROGRESS, RETRY_AFTER, STATE, run_path
-from anyvar_step.models import RunStatus
+from anyvar_step.models import ERROR_CLASS, PROGRESS, RETRY_AFTER, STATE, RunStatus, run_path
 
 #: Seconds for which the rest of a refused upload is still read, and its bytes at most.
 DRAIN_SECONDS, DRAIN_BYTES = 10.0, 1 << 20

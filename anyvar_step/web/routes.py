@@ -17,10 +17,11 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from anyvar_step import VRS_VERSION, __version__
-from anyvar_step.client.http import DIGEST, HOLDER
 from anyvar_step.errors import StepError
 from anyvar_step.files import remove_tree
 from anyvar_step.models import (
+    DIGEST,
+    HOLDER,
     AnnotateOptions,
     CommandLine,
     CompressLevel,

@@ -14,10 +14,9 @@ from typing import Any
 
 import anyio
 
-from anyvar_step.client.http import is_holder
 from anyvar_step.errors import AccessRefused, FileTrouble, RunLost, StepError
 from anyvar_step.files import remove_tree
-from anyvar_step.models import Manifest, RunReport, RunStatus, State
+from anyvar_step.models import Manifest, RunReport, RunStatus, State, is_holder
 from anyvar_step.runs import sweep
 from anyvar_step.runs.connection import ping
 from anyvar_step.runs.keys import REGISTER_VARIATIONS, is_run_id

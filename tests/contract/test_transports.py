@@ -276,7 +276,7 @@ def test_an_output_that_is_gone_is_spoiled_though_its_report_is_seen_late(site: 
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_whether_workers_are_there_can_be_asked(site: Site, kind: str) -> None:
-    with site.worker("--name", f"{kind}@%h", concurrency=2), transports(site) as make:
+    with site.worker("--name", f"ours-{kind}@%h", concurrency=2), transports(site) as make:
         transport = make(kind)
         assert transport.worker_processes() == 2
 

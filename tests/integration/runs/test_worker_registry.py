@@ -12,7 +12,7 @@ import pytest
 from support import Site, until
 
 from anyvar_step import __version__
-from anyvar_step.runs import registry as registries
+from anyvar_step.runs import worker_registry as registries
 from anyvar_step.runs.connection import connect
 from anyvar_step.runs.keys import step_key
 from anyvar_step.runs.queue import Queue

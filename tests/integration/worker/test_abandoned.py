@@ -8,7 +8,7 @@ import pytest
 from support import Site, until
 
 from anyvar_step.models import Progress
-from anyvar_step.runs import lock as holding
+from anyvar_step.runs import worker_lock as holding
 from anyvar_step.runs.keys import step_key
 from anyvar_step.runs.state import RunState
 from anyvar_step.runs.worker_lock import LeaseExpired, RunLock
