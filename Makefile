@@ -1,5 +1,8 @@
 # Everything that a person or CI runs; `make help` lists the targets. Needs Python 3.11 or newer with pip.
 
+# Bytecode is cached whatever the environment says: tests and benchmarks start thousands of processes.
+export PYTHONDONTWRITEBYTECODE :=
+
 PYTHON ?= python3
 VENV := .venv
 ORACLE := .venv-oracle
@@ -48,7 +51,7 @@ native:  ## build the compiled VRS engine in place, where cargo is; say which en
 test: $(VENV)/.test $(ORACLE)/.done native  ## the quick tests, which need nothing but Python packages: five minutes
 	@if command -v cargo >/dev/null && [ -e anyvar_step/_native.abi3.so ]; then \
 		cd native && cargo test --quiet --locked --no-default-features; fi
-	$(VENV)/bin/python -m pytest -m "not slow and not services" --numprocesses 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -m "not slow and not services" --numprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.test $(ORACLE)/.done native
 	$(VENV)/bin/python -m pytest -m "slow and not services" --numprocesses 2 --dist loadfile
@@ -71,7 +74,7 @@ faults: $(VENV)/.test-services native  ## 1,000 trials of all faults, and the ta
 
 coverage: $(VENV)/.test $(ORACLE)/.done native  ## how much of the package `make test` runs: 90 % at least
 	$(VENV)/bin/coverage erase
-	$(VENV)/bin/coverage run -m pytest -m "not slow and not services" --numprocesses 2 --dist loadfile
+	$(VENV)/bin/coverage run -m pytest -m "not slow and not services" --numprocesses 4 --dist loadfile
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,8 +111,18 @@ def served(tmp_path_factory: pytest.TempPathFactory, redis_url: str, genome: Pat
         yield place
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of real engines and clusters, whose timing is not ours, as flaky: two tries."""
+    """Mark the tests of real engines and clusters, whose timing is not ours, as flaky: two tries.
+
+    Of a test marked quick(n), those beyond the first n parameters become slow.
+    """
+    seen = Counter[str]()
     for item in items:
+        if quick := item.get_closest_marker("quick"):
+            test = item.nodeid.partition("[")[0]
+            seen[test] += 1
+            if seen[test] > quick.args[0]:
+                item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("services") and not item.get_closest_marker("flaky"):
             item.add_marker(pytest.mark.flaky(reruns=1))

@@ -73,9 +73,8 @@ FAILURES = ["TimeLimitExceeded", "SoftTimeLimitExceeded", "WorkerLostError", "Va
 FAILURES += ["ConfigurationError", "FileTrouble", "AccessRefused", "TimeLimitReached", "RunLost"]
 
 
-@pytest.mark.parametrize(
-    "code", [500, *(pytest.param(code, marks=pytest.mark.slow) for code in (418, 599, 404, 401, 503))]
-)
+@pytest.mark.quick(1)
+@pytest.mark.parametrize("code", [500, 418, 599, 404, 401, 503])
 def test_both_give_the_same_status_whatever_the_failure_code(site: Site, code: int) -> None:
     with transports(site, code) as make, RunState(load(site.environ)) as state:
         celery, http = make("celery"), make("http")
@@ -105,10 +104,9 @@ def submitted(transport: Transport, vcf: Path) -> Manifest:
     return ticket
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("kind", BOTH)
-@pytest.mark.parametrize(
-    "code", [404, *(pytest.param(code, marks=pytest.mark.slow) for code in (500, 418, 599))]
-)
+@pytest.mark.parametrize("code", [404, 500, 418, 599])
 def test_the_wait_ends_on_the_failure_code_whatever_it_is(site: Site, code: int, kind: str) -> None:
     with transports(site, code) as make, RunState(load(site.environ)) as state:
         transport = make(kind)

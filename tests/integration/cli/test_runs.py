@@ -115,6 +115,7 @@ def test_ingest_says_that_it_does_not_go_through_a_web_api(site: Site, vcf: Path
     assert "PUT /annotated_vcf" in done.stderr
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("mode", ["", "0664"])
 def test_the_workers_files_have_the_same_modes(site: Site, vcf: Path, mode: str) -> None:
     site.extra = {"ANYVAR_STEP_WORK_DIR_MODE": mode} if mode else {}

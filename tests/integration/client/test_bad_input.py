@@ -91,6 +91,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("case", DAMAGED)
 @pytest.mark.parametrize("chunks", ["1", "2"])
 def test_damaged_bgzf_is_refused_with_its_offset_and_leaves_no_output(

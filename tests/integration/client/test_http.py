@@ -107,6 +107,7 @@ EXIT_CODES = {
 }
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("case", EXIT_CODES)
 def test_exit_codes_are_those_of_the_other_transport(
     remote: Site, served: Site, tmp_path: Path, case: str
@@ -161,6 +162,7 @@ def test_a_killed_step_started_again_finds_its_run(site: Site, vcf: Path, tmp_pa
     assert site.left_over() == []
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_step_cancels_its_run_and_leaves_nothing(
     site: Site, vcf: Path, tmp_path: Path, signum: int, code: int
@@ -248,6 +250,7 @@ def test_a_server_that_drops_its_result_as_it_sends_it_makes_the_run_lost(
     assert remote.run("annotate", vcf, "-o", tmp_path / "out.vcf", "--retries", "1").returncode == 0
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 404])
 def test_a_proxys_trouble_is_no_failed_run(
     proxy: Proxy, remote: Site, vcf: Path, tmp_path: Path, status: int

@@ -27,6 +27,7 @@ def arguments(genome: Path) -> tuple[str, ...]:
     return ("--local", "--reference", f"GRCh38={genome}")
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -114,6 +115,7 @@ def test_neither_celery_nor_redis_is_loaded(
     assert loaded.isdisjoint({"celery", "kombu", "redis", "billiard", "httpx", "rich", "psycopg", "duckdb"})
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("kind", ["named pipe", "process substitution", "standard input"])
 @pytest.mark.parametrize("local", [True, False])
 def test_a_pipe_is_read_as_standard_input_is(

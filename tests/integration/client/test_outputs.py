@@ -31,6 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize(
     "command",
     [
@@ -64,6 +65,7 @@ def test_no_output_is_written_over_an_input_or_another_output(site: Site, kept: 
     assert contents(kept) == before
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     "command",
     [

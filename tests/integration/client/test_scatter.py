@@ -31,6 +31,7 @@ def big(tmp_path_factory: pytest.TempPathFactory, genome: Path) -> Path:
     return folder / "big.vcf.gz"
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("source", "out"), [("big.vcf.gz", "out.vcf.gz"), ("big.vcf", "out.vcf"), ("big.vcf.gz", "-")]
 )
@@ -179,6 +180,7 @@ def test_a_piece_that_changed_on_its_way_is_not_joined_and_the_next_call_makes_i
     assert len(records(out)) == out.read_text().count("\tPASS\t") == 20_000
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("csi", "without"), [((), 0), ((), 1), (("--csi",), 0)], ids=["tbi", "one lacks", "csi"]
 )

@@ -173,6 +173,7 @@ def test_a_result_that_nobody_collected_is_found_by_the_next_call(
     assert f"run {run_id} found at work" in done.stderr
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_step_revokes_its_run_and_leaves_nothing(
     site: Site, vcf: Path, tmp_path: Path, signum: int, code: int
@@ -217,6 +218,7 @@ def test_an_interrupted_step_ends_in_seconds_though_redis_hangs(
     assert err.count("no Redis answers") == 1
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("by", ["signal", "word"])
 def test_a_worker_at_work_stops_when_its_run_is_cancelled(
     site: Site, genome: Path, tmp_path: Path, by: str

@@ -9,6 +9,7 @@ from seqrepos import write_seqrepo
 from support import Site
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "reference",
     [

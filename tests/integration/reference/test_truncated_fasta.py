@@ -13,6 +13,7 @@ from anyvar_step.vrs import EngineChoice, engine_name
 ENGINES: list[EngineChoice] = ["native", "python"] if engine_name() == "native" else ["python"]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_truncated_fasta_ends_the_run_but_not_its_worker(
     site: Site, tmp_path: Path, engine: EngineChoice

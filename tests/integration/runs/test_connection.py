@@ -180,6 +180,7 @@ def test_the_next_url_of_a_list_serves_where_one_fails_or_is_a_replica(tmp_path:
         second.end()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("variable", ["CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"])
 def test_a_list_may_begin_with_a_replica(
     server: RedisServer, site: Site, vcf: Path, tmp_path: Path, variable: str

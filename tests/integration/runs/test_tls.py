@@ -54,6 +54,7 @@ def test_a_run_gets_through_where_broker_and_board_speak_tls(
     assert site.left_over() == []
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("command", ["annotate", "status", "worker", "check", "sweep"])
 def test_a_certificate_of_a_ca_nobody_named_is_refused_by_every_command(
     site: Site, tls: Tls, vcf: Path, tmp_path: Path, command: str

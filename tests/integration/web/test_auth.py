@@ -180,6 +180,7 @@ def test_a_new_key_of_the_issuer_is_found_and_unknown_ones_do_not_flood_it(issue
     assert issuer.asked - asked <= 1
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("environ", "said"),
     [

@@ -27,6 +27,7 @@ def test_hosts_and_origins_of_others_are_refused(site: Site) -> None:
         assert http.get("/vcf/none", headers=foreign).status_code == 404
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("environ", "code"),
     [

@@ -235,6 +235,7 @@ def test_every_path_but_healthz_wants_a_token(site: Site, vcf: Path) -> None:
         assert described["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
 
 
+@pytest.mark.slow
 def test_other_hosts_are_not_served_without_a_token(site: Site) -> None:
     for host in ("0.0.0.0", "::"):
         done = site.run("serve", "--port", "0", "--host", host)

@@ -153,6 +153,7 @@ def test_healthz_says_whether_each_part_is_there(http: httpx.Client, site: Site)
 # -- failures --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("code", [500, 418, 599, 404])
 def test_a_failed_run_is_answered_with_the_configured_code(served: Site, code: int) -> None:
     before = folders(served)

@@ -56,6 +56,7 @@ def test_a_failed_registration_is_answered_with_the_configured_code(site: Site, 
         assert answer.json() == {"error": "killed", "error_code": "WORKER_LOST_ERROR"}
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("query", "body", "code"),
     [

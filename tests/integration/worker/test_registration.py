@@ -118,6 +118,7 @@ def tampered(source: Path, target: Path) -> tuple[str, str]:
     return right, wrong
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("validation", [False, True])
 def test_a_wrong_id_is_listed_and_never_stored(
     served: Site, storing: Site, vcf: Path, file: Path, tmp_path: Path, validation: bool
@@ -139,6 +140,7 @@ def test_a_wrong_id_is_listed_and_never_stored(
     assert stored | {right} == ids_in(tmp_path / "annotated.vcf")
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("options", [[], ["--require-validation"]])
 def test_a_wrong_location_beside_the_right_id_is_listed(
     served: Site, storing: Site, vcf: Path, tmp_path: Path, options: list[str]

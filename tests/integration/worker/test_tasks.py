@@ -273,6 +273,7 @@ def test_a_warm_shutdown_finishes_the_run_at_work(
         assert worker.wait(100) == 0
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("where", ["outside", "dots", "symlink", "folder", "fifo"])
 def test_a_path_that_leads_out_of_the_work_dir_is_refused(
     client: Client, vcf: Path, site: Site, tmp_path: Path, where: str

@@ -64,6 +64,7 @@ def test_annotating_twice_is_annotating_once(
         assert annotated(before, vcf.with_name("twice.vcf"), reference, chosen) == once
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("compressed", [False, True], ids=["text", "bgzf"])
 @quick
 @given(case=cases, chosen=options, pieces=st.integers(2, 9))
