@@ -17,7 +17,7 @@ from typing import Any
 from celery.signals import worker_process_shutdown
 
 from anyvar_step import pipeline, reference
-from anyvar_step.errors import ConfigurationError, InvalidInput, RunCancelled, RunLost, from_os
+from anyvar_step.errors import ConfigurationError, InvalidInput, RunCancelled, RunLost, StepError, from_os
 from anyvar_step.files import remove_tree
 from anyvar_step.models import (
     AnnotateOptions,
@@ -249,9 +249,20 @@ class Job:
     def _work_or_drop_input(self, task: Task, lock: RunLock) -> str:
         try:
             return self._work(task, lock)
-        except Exception:
+        except RunCancelled:
+            raise
+        except Exception as error:
+            if self._was_cancelled():  # whoever cancelled the run has removed its files meanwhile
+                raise RunCancelled(f"run {self._run_id} was cancelled") from error
             drop_input(task.path)
             raise
+
+    def _was_cancelled(self) -> bool:
+        try:
+            with RunState(self._settings) as state:
+                return state.cancel_requested(self._run_id)
+        except StepError:
+            return False
 
     def _work(self, task: Task, lock: RunLock) -> str:
         path = task.path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -13,11 +14,14 @@ from typing import Any
 import pytest
 from support import LONG_RUNS, ROOT, Site, stored, until, write_vcf
 
-from anyvar_step.models import State
+from anyvar_step.client.celery import CeleryTransport
+from anyvar_step.models import AnnotateOptions, RunRequest, State
+from anyvar_step.reference import Reference, open_reference
 from anyvar_step.runs.keys import ANNOTATE_VCF, meta_key, step_key
 from anyvar_step.runs.queue import make_app
 from anyvar_step.runs.state import RunState
 from anyvar_step.settings import Settings, load
+from anyvar_step.worker.job import Job, NothingToDo, Registrations
 
 
 class Client:
@@ -345,3 +349,25 @@ def test_a_worker_without_reference_or_work_dir_says_so_before_its_first_run(sit
     done = site.run("worker")
     assert done.returncode in (66, 78)
     assert "/nowhere.fa" in done.stderr
+
+
+def test_a_run_whose_files_go_as_it_is_cancelled_is_cancelled_and_has_not_failed(
+    site: Site, vcf: Path
+) -> None:
+    """A step that is interrupted cancels its run and removes the folder, perhaps as the worker opens it."""
+    settings = load(site.environ)
+    with contextlib.closing(CeleryTransport(settings)) as transport:
+        request = RunRequest(options=AnnotateOptions(), run_id="files-gone")
+        with vcf.open("rb") as source:
+            ticket, _ = transport.submit(source, vcf.name, request)
+        folder = transport.runs.workdir.folder(ticket)
+
+        def references(assembly: str) -> Reference:
+            assert transport.cancel(ticket)
+            return open_reference(assembly, site.genome)
+
+        job = Job(settings, references, Registrations(settings), "files-gone")
+        with pytest.raises(NothingToDo, match="run files-gone was cancelled"):
+            job.annotate(folder / ticket.staged_input, AnnotateOptions())
+        assert transport.status("files-gone").status == State.REVOKED
+    assert site.left_over() == []
