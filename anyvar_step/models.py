@@ -101,8 +101,8 @@ class WorkerOptions(Model):
     piece: int = Field(
         default=0,
         ge=0,
-        description="number of this piece of a VCF, 0 = a whole one; whether a reference fits is not told by "
-        "a piece alone",
+        description="number of this piece of a VCF, 0 = a whole VCF; the assembly is judged on the whole, "
+        "not on a piece",
     )
     index: bool = Field(default=False, description="whether to index a BGZF output where it lies, as .tbi")
 
@@ -276,7 +276,7 @@ class RunReport(Model):
         "pieces, their sums. The step's: stage, wait (the worker's are a part of it), collect"
     )
     records_per_second: float | None = Field(
-        default=None, description="of the worker's phases; None = not told, or too quick to tell"
+        default=None, description="of the worker's phases; None = not reported, or too short to measure"
     )
     finished: str = Field(default="", description="when the worker was done: UTC, ISO 8601")
     worker: str = Field(default="", description="host, process and a token of the process that did it")

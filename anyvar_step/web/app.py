@@ -27,7 +27,7 @@ from anyvar_step.web.auth import BearerAuthentication, OriginCheck, check_config
 from anyvar_step.web.responses import Refused
 from anyvar_step.web.runs import Health, Runs
 
-#: Seconds that requests may take to end once the server is told to stop.
+#: Seconds that requests may take to end once the server has got SIGTERM.
 SHUTDOWN = 20
 #: Bytes of a request's line and headers together; seconds in which they must arrive.
 LONGEST_HEADERS, HEADER_SECONDS = 1 << 15, 20.0
@@ -38,7 +38,7 @@ _logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, host: str, port: int, *, processes: int, insecure: bool) -> None:
-    """Serve until told to stop. Raises ConfigurationError before the first request for what is wrong."""
+    """Serve until SIGTERM. Raises ConfigurationError before the first request for what is wrong."""
     check_configuration(settings)
     addresses = _addresses(host, port)
     if not (is_on(settings) or insecure or all(map(_is_loopback, addresses))):
