@@ -71,6 +71,7 @@ def compare_objects(fasta: Path | str, lines: list[bytes], dump: Path) -> None:
     assert set(made) <= set(dump.read_bytes().splitlines())
 
 
+@pytest.mark.timeout(1200)  # on a busy machine; half a minute on an idle one
 @settings(
     max_examples=150,
     deadline=None,

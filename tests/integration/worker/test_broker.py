@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from support import Site, until, write_vcf
+from support import LONG_RUNS, Site, until, write_vcf
 
 from anyvar_step.runs.keys import ANNOTATE_VCF, INGEST_ANNOTATED_VCF, MALFORMED_KEPT, malformed_key, meta_key
 from anyvar_step.runs.queue import make_app
@@ -86,10 +86,6 @@ def test_an_idle_worker_outlives_a_redis_that_refuses_commands(
         assert (done.returncode, worker.poll()) == (0, None), done.stderr
 
 
-def at_work(client: redis.Redis) -> bool:
-    return any(b"PROGRESS" in (client.get(key) or b"") for key in client.scan_iter(meta_key("*")))
-
-
 @pytest.mark.parametrize("outage", OUTAGES, ids=lambda outage: outage.__name__)
 def test_a_run_at_work_outlives_it_too(
     outage: Outage,
@@ -98,10 +94,12 @@ def test_a_run_at_work_outlives_it_too(
     genome: Path,
     tmp_path: Path,
 ) -> None:
+    site.extra = LONG_RUNS
     big = write_vcf(tmp_path / "big.vcf", genome, records=60_000)
+    run_id = f"outlives-{outage.__name__}"
     with site.worker() as worker:
-        step = site.start("annotate", str(big), "-o", str(tmp_path / "out.vcf"))
-        until(lambda: at_work(client), what="the run at work")
+        step = site.start("annotate", str(big), "-o", str(tmp_path / "out.vcf"), "--run-id", run_id)
+        until(lambda: b"PROGRESS" in (client.get(meta_key(run_id)) or b""), what="the run at work")
         with outage(client):
             time.sleep(3)
         _, said = step.communicate(timeout=120)
