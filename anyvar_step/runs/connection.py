@@ -201,6 +201,16 @@ def is_sentinel(url: str) -> bool:
     return url.startswith("sentinel:")
 
 
+def is_list(url: str) -> bool:
+    """Whether the URL is a list of alternative servers."""
+    return ";" in url and not is_sentinel(url)
+
+
+def _hosts(url: str, port: int = REDIS_PORT) -> list[tuple[str, int]]:
+    """Host and port of each URL of a list; ``port`` where one names none."""
+    return [(part.hostname or "localhost", part.port or port) for part in _parts(url)]
+
+
 def _account(url: str) -> tuple[str, str]:
     """User and password as they stand in one of the URLs of a list, and the number of the database."""
     parts = _parts(url)
@@ -311,9 +321,8 @@ def _by_sentinel(url: str, common: dict[str, Any]) -> redis.Redis:
     """A client of the primary that the sentinels name, asked again for each new connection."""
     (account, database), tls = _account(url), _tls(url)
     user, _, password = account.partition(":")
-    hosts = [(part.hostname or "localhost", part.port or SENTINEL_PORT) for part in _parts(url)]
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        hosts, sentinel_kwargs={**_sentinel_options(url), "retry": TimedRetry(NO_RETRY)}
+        _hosts(url, SENTINEL_PORT), sentinel_kwargs={**_sentinel_options(url), "retry": TimedRetry(NO_RETRY)}
     )
     client: redis.Redis = sentinel.master_for(
         _master_name(url),
@@ -364,9 +373,9 @@ def to_primary(kind: Any) -> Any:
 
 def failing_over(kind: Any, url: str) -> Any:
     """The connection class, for a list of URLs one that goes to the next server where one fails."""
-    if is_sentinel(url) or ";" not in url:
+    if not is_list(url):
         return kind
-    hosts = [(part.hostname or "localhost", part.port or REDIS_PORT) for part in _parts(url)]
+    hosts = _hosts(url)
 
     class Failover(to_primary(kind)):  # type: ignore[misc]
         _number = 0
@@ -403,17 +412,13 @@ def url_of_primary(url: str) -> str:
 
     Raises redis-py's errors where there is none.
     """
-    if is_sentinel(url) or ";" not in url:
+    if not is_list(url):
         return url
     with connect(url) as client:
         pool = client.connection_pool
         connection: Any = pool.get_connection()
         pool.release(connection)
-    return next(
-        each
-        for each, part in zip(url.split(";"), _parts(url), strict=True)
-        if (part.hostname or "localhost", part.port or REDIS_PORT) == (connection.host, connection.port)
-    )
+    return url.split(";")[_hosts(url).index((connection.host, connection.port))]
 
 
 def ping(url: str, variable: str, retry: float = BRIEF_RETRY) -> None:
@@ -423,7 +428,7 @@ def ping(url: str, variable: str, retry: float = BRIEF_RETRY) -> None:
     ``retry`` seconds, and so is a failover; a single server that cannot be reached at all is not.
     """
     with translated(url, variable):
-        several = is_sentinel(url) or ";" in url
+        several = is_sentinel(url) or is_list(url)
         client = connect(url, TimedRetry(retry, None if several else min(retry, BRIEF_RETRY)))
         client.connection_pool.connection_kwargs["socket_timeout"] = FIRST_TIMEOUT
         try:

@@ -33,7 +33,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
 from anyvar_step.errors import AccessRefused, Unavailable
-from anyvar_step.runs.connection import MOST_DOUBLINGS, failing_over, is_outage, is_sentinel, to_primary
+from anyvar_step.runs.connection import MOST_DOUBLINGS, failing_over, is_list, is_outage, to_primary
 from anyvar_step.runs.keys import MALFORMED_KEPT, TASK_RETURNS_EXPIRE, malformed_key, step_key
 from anyvar_step.runs.worker_registry import OtherWorker, WorkerRecord, WorkerRegistry
 from anyvar_step.settings import Settings
@@ -239,7 +239,7 @@ class _Channel(kombu_redis.Channel):
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
         kind, url = params["connection_class"], _Shared.settings.broker_url
-        if ";" in url and not is_sentinel(url):  # kombu tries the next one only where a connection fails
+        if is_list(url):  # kombu tries the next one only where a connection fails
             kind = to_primary(kind)
         params["connection_class"] = _with_outages(kind)
         return params

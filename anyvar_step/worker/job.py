@@ -252,7 +252,7 @@ class Job:
         except RunCancelled:
             raise
         except Exception as error:
-            if self._was_cancelled():  # whoever cancelled the run has removed its files meanwhile
+            if self._was_cancelled():  # its files are removed at the same time, which is the error
                 raise RunCancelled(f"run {self._run_id} was cancelled") from error
             drop_input(task.path)
             raise

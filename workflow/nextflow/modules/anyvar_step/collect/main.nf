@@ -91,19 +91,24 @@ def outputExtension(args) {
             error("ext.args3: --${kind} ${name}: the module finds only a file name that ends with .${kind}, without a directory")
         }
     }
-    def types = (args =~ /(?:^|\s)(?:-O\s*|--output-type(?:=|\s+))['"]?([^\s'"]+)/).collect { found -> found[1] }
-    def type = types ? types.last() : 'z'
+    def type = outputType(args)
     if (!(type ==~ /[vu]|[zb]\d{0,2}/)) {
         error("ext.args3: -O ${type}: anyvar-step writes v (text), z (BGZF), b or u (BCF); z and b take a level")
     }
     return [v: 'vcf', z: 'vcf.gz', b: 'bcf', u: 'bcf'][type[0]]
 }
 
+// The value of the last -O or --output-type, as on the command line.
+def outputType(args) {
+    def types = (args =~ /(?:^|\s)(?:-O\s*|--output-type(?:=|\s+))['"]?([^\s'"]+)/).collect { found -> found[1] }
+    return types ? types.last() : 'z'
+}
+
 // The other files that a stub makes: indexes and tables, as a run with these options makes them.
 def stubFiles(args, output) {
     def words = args.tokenize()
     def files = (args =~ /(?:^|\s)--(?:ndjson|tsv)(?:=|\s+)(\S+)/).collect { found -> found[1] }
-    def uncompressed = args =~ /(?:^|\s)(?:-O\s*|--output-type(?:=|\s+))u/ && !words.any { word -> word in ['--csi', '--write-index'] }
+    def uncompressed = outputType(args) == 'u' && !words.any { word -> word in ['--csi', '--write-index'] }
     if (!output.endsWith('.vcf') && !words.contains('--no-write-index') && !uncompressed) {
         files << "${output}.${words.contains('--csi') || output.endsWith('.bcf') ? 'csi' : 'tbi'}"
     }
