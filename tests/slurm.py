@@ -156,7 +156,7 @@ class Slurm:
         slurmd = self.daemons.pop()
         slurmd.kill()
         slurmd.wait()
-        for number in [*_processes(f"slurmstepd: [{job}."), *_processes(f"SLURM_JOB_ID={job}")]:
+        for number in self._processes(job):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
         self.run("scontrol", "update", f"NodeName={self.node}", "State=DOWN", "Reason=lost")
@@ -184,6 +184,19 @@ class Slurm:
         """The end of the daemons' logs, for the message of a failed test."""
         texts = [(path.name, path.read_text(errors="replace")) for path in sorted(self.folder.glob("*.out"))]
         return "\n".join(f"== {name}\n{text[-3000:]}" for name, text in texts)
+
+    def _processes(self, job: str) -> list[int]:
+        """The step managers and programs of a job of this Slurm; another one has jobs of the same number."""
+        ours = f"SLURM_CONF={self.folder / 'slurm.conf'}".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (process / "cmdline").read_bytes()
+                variables = (process / "environ").read_bytes().split(b"\0")
+                of_job = command.startswith(f"slurmstepd: [{job}.".encode())
+                if ours in variables and (of_job or f"SLURM_JOB_ID={job}".encode() in variables):
+                    found.append(int(process.name))
+        return found
 
     def _write_config(self) -> None:
         for name in ("state", "spool", "bin"):
@@ -246,18 +259,6 @@ def private_slurm() -> Iterator[Slurm]:
     finally:
         slurm.stop()
         shutil.rmtree(slurm.folder, ignore_errors=True)
-
-
-def _processes(text: str) -> list[int]:
-    """The processes whose command line begins with the text, or whose environment has it as a variable."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            command = (process / "cmdline").read_bytes()
-            variables = (process / "environ").read_bytes().split(b"\0")
-            if command.startswith(text.encode()) or text.encode() in variables:
-                found.append(int(process.name))
-    return found
 
 
 def _user() -> str:
