@@ -574,7 +574,7 @@ def _check_together(settings: Settings, records: list[WorkerRecord]) -> Iterator
 
 def check_web_api(url: str, token: str | None) -> Iterator[Finding]:
     """The web API at ``url`` and the token that is shown to it."""
-    with ApiClient(url, token, "", 0.0) as client:
+    with contextlib.closing(ApiClient(url, token, "", 0.0)) as client:
         try:
             begin = time.perf_counter()
             response, info = client.request("GET", "service-info")

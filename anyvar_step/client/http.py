@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import hashlib
 import json
 import logging
 import math
@@ -21,7 +20,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import httpx
 from pydantic import ValidationError
@@ -139,12 +138,6 @@ class ApiClient:
         timeout = httpx.Timeout(CHUNK_TIMEOUT, connect=CONNECT_TIMEOUT)
         self._http = httpx.Client(base_url=url + "/", headers=headers, timeout=timeout)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the connection."""
         self._http.close()
@@ -256,33 +249,6 @@ def retry_after(response: httpx.Response) -> float:
 # -- transfers -------------------------------------------------------------------------------------------
 
 
-class HashedUpload:
-    """A file for httpx to send, hashed on the way: it may have changed since its digest was computed."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._sha256 = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        """The next chunk."""
-        chunk = self._file.read(size)
-        self._sha256.update(chunk)
-        return chunk
-
-    def seek(self, offset: int) -> int:
-        """Back to the start, where httpx goes before it reads."""
-        self._sha256 = hashlib.sha256()
-        return self._file.seek(offset)
-
-    def fileno(self) -> int:
-        """For httpx, which takes Content-Length from the file."""
-        return self._file.fileno()
-
-    def hexdigest(self) -> str:
-        """SHA-256 of what was sent."""
-        return self._sha256.hexdigest()
-
-
 class Download:
     """Saves one run's result in ``target``, resumed by Range and If-Range where the connection breaks."""
 
@@ -301,21 +267,20 @@ class Download:
         try:
             with self._target.open("wb") as out:
                 try:
-                    self._copy_all(response, out)
+                    self._copy(response, out)
                 except TryLater:
                     self._client.retrying(partial(self._resume, out), out.tell)
         except OSError as error:
             raise from_os(error, f"cannot save the result in {self._target.parent}") from error
 
-    def _copy_all(self, response: httpx.Response, out: BinaryIO) -> None:
-        headers = response.headers
-        resumable = headers.get("accept-ranges") == "bytes" and "content-encoding" not in headers
-        self._etag = headers.get("etag", "") if resumable else ""
-        out.seek(0)
-        out.truncate()
-        self._copy(response, out)
-
     def _copy(self, response: httpx.Response, out: BinaryIO) -> None:
+        """Append the rest that a 206 has, or begin anew with the whole that a 200 has."""
+        headers = response.headers
+        if response.status_code == 200:
+            resumable = headers.get("accept-ranges") == "bytes" and "content-encoding" not in headers
+            self._etag = headers.get("etag", "") if resumable else ""
+            out.seek(0)
+            out.truncate()
         with self._client.translated():
             for chunk in response.iter_bytes():
                 out.write(chunk)
@@ -327,20 +292,19 @@ class Download:
         headers = {"Range": f"bytes={start}-", "If-Range": self._etag} if start else {}
         with self._client.stream("GET", self._path, headers=headers) as response:
             content_range = response.headers.get("content-range", "")
-            if response.status_code == 206 and content_range.startswith(f"bytes {start}-"):
-                self._copy(response, out)
-            elif response.status_code == 200:
-                self._copy_all(response, out)
-            elif response.status_code == 404:
+            is_rest = response.status_code == 206 and content_range.startswith(f"bytes {received}-")
+            if response.status_code == 404:
                 raise RunLost(
                     f"the download broke off after {received} bytes, and the web API has dropped the result",
                     "Run it again",
                 )
-            else:
+            if not (is_rest or response.status_code == 200):
                 raise self._client.error_from(response, {})
+            self._copy(response, out)
 
 
-# -- polling ---------------------------------------------------------------------------------------------
+# -- the transport ---------------------------------------------------------------------------------------
+
 
 #: Seconds between two polls of one of several runs at our own web API.
 POLL_PAUSE = 0.4
@@ -352,96 +316,13 @@ class _LastPoll(NamedTuple):
     found: RunStatus | TryLater
     until: float
 
-    @property
-    def running(self) -> bool:
-        return isinstance(self.found, RunStatus) and self.found.running
-
-
-class StatusPoller:
-    """Polls the status of runs, no more often than the web API wishes.
-
-    With ``download``, the poll that finds a run ended downloads its result into a temporary directory in
-    ``folder`` (None = the system's). Without it, results stay; AnyVar's web API cannot be polled so.
-    """
-
-    def __init__(self, client: ApiClient, folder: Path | None, *, download: bool) -> None:
-        self.download = download
-        #: Whether a web API has answered at this URL.
-        self.api_known = False
-        self._client = client
-        self._folder = folder
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        self._polls: dict[str, _LastPoll] = {}
-
-    def close(self) -> None:
-        """Remove the downloads."""
-        if self._scratch:
-            self._scratch.cleanup()
-
-    def status(self, run_id: str) -> RunStatus:
-        """The run's status; the last one until the next poll is due, and for good once it is downloaded."""
-        last = self._polls.get(run_id)
-        if last is None or time.monotonic() >= last.until:
-            last = self._polls[run_id] = self._poll(run_id)
-        if isinstance(last.found, TryLater):
-            raise last.found
-        return last.found
-
-    def _poll(self, run_id: str) -> _LastPoll:
-        # One run is waited for at the web API; of several, none must delay the others.
-        others = any(poll.running for known, poll in self._polls.items() if known != run_id)
-        try:
-            status, pause = self._ask(run_id, 0 if others else RETRY_AFTER)
-        except TryLater as trouble:
-            return _LastPoll(trouble, time.monotonic() + trouble.seconds)
-        return _LastPoll(status, math.inf if status.output is not None else time.monotonic() + pause)
-
-    def _ask(self, run_id: str, wait: int) -> tuple[RunStatus, float]:
-        """The status, and the seconds until the next poll. Ours waits for the run's end, up to ``wait`` s."""
-        headers = {"Prefer": f"wait={wait}"}
-        if not self.download:
-            self._refuse_anyvars(run_id)
-            headers["Range"] = "bytes=0-0"  # does not count as a download
-        with self._client.stream("GET", run_path(run_id), headers=headers) as response:
-            if _has_file(response):
-                output = self._save(run_id, response) if self.download else None
-                return run_status(run_id, {"status": State.SUCCESS, "result": output}, 200), 0.0
-            body = read_json(response)
-        status = _status_from(run_id, response, body)
-        if status is None:
-            raise self._client.error_from(response, body, known=self.api_known)
-        self.api_known = True
-        if not status.running:
-            return status, 0.0
-        if STATE in body:
-            return status, 0.0 if wait else POLL_PAUSE
-        # AnyVar's may ask for a longer pause; not granted, so that the end is seen soon.
-        return status, min(retry_after(response), RETRY_AFTER)
-
-    def _save(self, run_id: str, response: httpx.Response) -> str:
-        if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix=".anyvar-step-", dir=self._folder)
-        target = Path(self._scratch.name) / run_id
-        Download(self._client, run_path(run_id), target).save(response)
-        return str(target)
-
-    def _refuse_anyvars(self, run_id: str) -> None:
-        with self._client.stream("HEAD", run_path(run_id)) as response:
-            if _is_anyvars(response):
-                raise ConfigurationError(
-                    f"the web API at {self._client.url} drops a result as soon as it is asked for it",
-                    "Use `annotate`, or `collect` once the run has ended",
-                )
-
-
-# -- the transport ---------------------------------------------------------------------------------------
-
 
 class HttpTransport(Transport):
-    """Runs behind the web API at ``url``.
+    """Runs behind the web API at ``url``, polled no more often than it wishes.
 
-    ``holder`` names this step in its leases; downloads go to ``folder``. With ``download`` False, ``status``
-    leaves results at the web API. ``outage`` is how long the web API may be away, seconds.
+    ``holder`` names this step in its leases. ``outage`` is how long the web API may be away, seconds. With
+    ``download``, the poll that finds a run ended downloads its result into a temporary directory in
+    ``folder`` (None = the system's). Without it, results stay; AnyVar's web API cannot be polled so.
     """
 
     def __init__(
@@ -455,14 +336,18 @@ class HttpTransport(Transport):
         outage: float = 60.0,
     ) -> None:
         self.held = {}
-        self._folder = folder
         self._client = ApiClient(url, token, secrets.token_hex(8) if holder is None else holder, outage)
-        self._poller = StatusPoller(self._client, folder, download=download)
+        self._api_known = False  # whether a web API has answered at this URL
+        self._polls: dict[str, _LastPoll] = {}
+        self._folder = folder
+        self._download = download
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def close(self) -> None:
         """Close the connection, and remove what was downloaded."""
         self._client.close()
-        self._poller.close()
+        if self._scratch:
+            self._scratch.cleanup()
 
     # -- submit ------------------------------------------------------------------------------------------
 
@@ -486,7 +371,7 @@ class HttpTransport(Transport):
             chosen = request.run_id is not None
             joined = self._client.retrying(partial(self._attempt, ticket, source, number, chosen=chosen))
             if joined is not None:
-                self._poller.api_known = True
+                self._api_known = True
                 self.held[run_id] = ticket
                 return ticket, joined
         raise AssertionError("the loop returns or raises")
@@ -504,7 +389,7 @@ class HttpTransport(Transport):
                 return False
             if chosen:
                 raise ConfigurationError(str(refusal), "Choose another --run-id, or leave it out")
-            if not self._poller.download:
+            if not self._download:
                 return True
             status = self.status(ticket.run_id)
             if status.missing and number > 1:  # so the run id was not the reason
@@ -543,7 +428,6 @@ class HttpTransport(Transport):
 
         The run is held before it can begin, so that an interruption cancels it.
         """
-        upload = HashedUpload(source)
         parameters = ticket.model_dump(include=set(WorkerOptions.model_fields) - {"index"})
         self.held[ticket.run_id] = ticket
         response, body = self._client.request(
@@ -555,11 +439,11 @@ class HttpTransport(Transport):
                 **ticket.options.model_dump(),
                 **parameters,
             },
-            files={"vcf": (ticket.input_name, upload, "application/octet-stream")},
+            files={"vcf": (ticket.input_name, source, "application/octet-stream")},
             timeout=httpx.Timeout(CHUNK_TIMEOUT, connect=CONNECT_TIMEOUT, read=UPLOAD_TIMEOUT),
         )
         if response.status_code == 202:
-            if upload.hexdigest() != ticket.input_sha256:
+            if hash_of(source)[1] != ticket.input_sha256:
                 with contextlib.suppress(StepError):
                     self._delete(ticket, shared=True)
                 raise FileTrouble(f"{ticket.input_name} has changed while it was uploaded", "Run it again")
@@ -570,11 +454,63 @@ class HttpTransport(Transport):
             return error
         raise error
 
-    # -- wait and end ------------------------------------------------------------------------------------
+    # -- wait --------------------------------------------------------------------------------------------
 
     def status(self, run_id: str) -> RunStatus:
-        """The run's status, as of the last poll that was due."""
-        return self._poller.status(run_id)
+        """The run's status; the last one until the next poll is due, and for good once it is downloaded."""
+        last = self._polls.get(run_id)
+        if last is None or time.monotonic() >= last.until:
+            last = self._polls[run_id] = self._poll(run_id)
+        if isinstance(last.found, TryLater):
+            raise last.found
+        return last.found
+
+    def _poll(self, run_id: str) -> _LastPoll:
+        # One run is waited for at the web API; of several, none must delay the others.
+        others = [poll.found for known, poll in self._polls.items() if known != run_id]
+        alone = not any(isinstance(found, RunStatus) and found.running for found in others)
+        try:
+            status, pause = self._ask(run_id, RETRY_AFTER if alone else 0)
+        except TryLater as trouble:
+            return _LastPoll(trouble, time.monotonic() + trouble.seconds)
+        return _LastPoll(status, math.inf if status.output is not None else time.monotonic() + pause)
+
+    def _ask(self, run_id: str, wait: int) -> tuple[RunStatus, float]:
+        """The status, and the seconds until the next poll. Ours waits for the run's end, up to ``wait`` s."""
+        headers = {"Prefer": f"wait={wait}"}
+        if not self._download:
+            self._refuse_anyvars(run_id)
+            headers["Range"] = "bytes=0-0"  # does not count as a download
+        with self._client.stream("GET", run_path(run_id), headers=headers) as response:
+            if _has_file(response):
+                output = self._save(run_id, response) if self._download else None
+                return run_status(run_id, {"status": State.SUCCESS, "result": output}, 200), 0.0
+            body = read_json(response)
+        status = _status_from(run_id, response, body)
+        if status is None:
+            raise self._client.error_from(response, body, known=self._api_known)
+        self._api_known = True
+        if not status.running:
+            return status, 0.0
+        if STATE in body:
+            return status, 0.0 if wait else POLL_PAUSE
+        # AnyVar's may ask for a longer pause; not granted, so that the end is seen soon.
+        return status, min(retry_after(response), RETRY_AFTER)
+
+    def _refuse_anyvars(self, run_id: str) -> None:
+        with self._client.stream("HEAD", run_path(run_id)) as response:
+            if _is_anyvars(response):
+                raise ConfigurationError(
+                    f"the web API at {self._client.url} drops a result as soon as it is asked for it",
+                    "Use `annotate`, or `collect` once the run has ended",
+                )
+
+    def _save(self, run_id: str, response: httpx.Response) -> str:
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix=".anyvar-step-", dir=self._folder)
+        target = Path(self._scratch.name) / run_id
+        Download(self._client, run_path(run_id), target).save(response)
+        return str(target)
 
     def worker_processes(self) -> int:
         """The number of worker processes that serve the queue; 1 behind AnyVar's web API."""
@@ -583,6 +519,8 @@ class HttpTransport(Transport):
         if str(body.get("workers", "ok")) != "ok":
             return 0
         return max(1, processes) if isinstance(processes, int) else 1
+
+    # -- fetch and end -----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def fetch(self, ticket: Manifest, status: RunStatus) -> Iterator[Fetched]:

@@ -134,7 +134,7 @@ def test_changed_answers_of_a_web_api_are_understood_or_refused(tmp_path: Path) 
             sent = {"content-type": "application/json", **more}
             return httpx.Response(code, headers=sent, stream=httpx.ByteStream(body))
 
-        transport._poller._polls.clear()
+        transport._polls.clear()
         mock = httpx.Client(base_url="http://web.example/", transport=httpx.MockTransport(answer))
         with mock as transport._client._http, (tmp_path / "in.vcf").open("rb") as source:
             request = RunRequest(options=AnnotateOptions(), run_id=draw.choice((None, "run-1")))

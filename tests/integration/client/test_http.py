@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -408,7 +409,7 @@ def test_every_exception_of_httpx_is_one_of_ours() -> None:
     from anyvar_step.client.http import ApiClient
     from anyvar_step.errors import StepError
 
-    with ApiClient("http://127.0.0.1:1", None, "", 0.0) as client:
+    with contextlib.closing(ApiClient("http://127.0.0.1:1", None, "", 0.0)) as client:
         for name in httpx.__all__:
             kind = getattr(httpx, name)
             if isinstance(kind, type) and issubclass(kind, httpx.RequestError):
