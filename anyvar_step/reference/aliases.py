@@ -6,7 +6,8 @@ A table has all names of one sequence in a row, tab-separated: UCSC chromAlias, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -59,7 +60,6 @@ class ContigAliases:
         A contig is a sequence of an assembly if one of its names and its bases agree. An assembly counts if
         a contig of the nucleus is of it, since mitochondria of one length differ.
         """
-        found: dict[str, set[str]] = {}
         text = (files("anyvar_step.reference") / "assemblies.tsv").read_text(encoding="utf-8")
         rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
         matches = [
@@ -69,10 +69,9 @@ class ContigAliases:
             if self._contigs.get(own) == int(bases)
         ]
         confirmed = {assembly for assembly, bases, _, _ in matches if bases != _MT}
-        for assembly, _, names, own in matches:
-            for name in names if assembly in confirmed else ():
-                found.setdefault(name, set()).add(own)
-        return unshared(found)
+        return unshared(
+            (name, own) for assembly, _, names, own in matches if assembly in confirmed for name in names
+        )
 
 
 def habitual_names(name: str) -> list[str]:
@@ -88,19 +87,22 @@ def table_names(table: Path | None, name: str) -> list[str]:
     return sorted(rows[0] - {name}) if len(rows) == 1 else []
 
 
-def unshared(owners: Mapping[str, set[str]]) -> dict[str, str]:
-    """Alias to contig, without the aliases that two contigs share."""
+def unshared(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Alias to contig by pairs of them, without the aliases that two contigs share."""
+    owners: defaultdict[str, set[str]] = defaultdict(set)
+    for alias, contig in pairs:
+        owners[alias].add(contig)
     return {name: next(iter(own)) for name, own in owners.items() if len(own) == 1}
 
 
 def _read(table: Path, contigs: Mapping[str, int]) -> dict[str, str]:
     """Alias to contig by a table."""
-    found: dict[str, set[str]] = {}
-    for names in _rows(table):
-        own = names & contigs.keys()
-        if len(own) == 1:
-            for name in names - own:
-                found.setdefault(name, set()).update(own)
+    found = [
+        (name, next(iter(own)))
+        for names in _rows(table)
+        if len(own := names & contigs.keys()) == 1
+        for name in names - own
+    ]
     if not found:
         raise ConfigurationError(
             f"{table} gives no further name to any contig of the reference",

@@ -14,10 +14,10 @@ import struct
 import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from isal import isal_zlib
 
@@ -50,8 +50,27 @@ def _stems(fasta: Path) -> list[Path]:
     return [fasta.absolute(), real, *([cache / f"{real.name}-{key}"] if cache else [])]
 
 
-def find_prepared(fasta: Path, suffixes: Sequence[str], fresh: Fresh) -> list[Path] | None:
-    """The first complete set of fresh files, in the order of ``suffixes``; None where there is none."""
+def prepared(
+    fasta: Path, suffixes: Sequence[str], fresh: Fresh, build: Callable[[list[Path]], None]
+) -> list[Path]:
+    """The first complete set of fresh files, in the order of ``suffixes``, else what ``build`` writes.
+
+    ``build`` gets temporary names, and may be called again for another folder. One process builds while the
+    others wait, where the file system can lock. The lock is on the FASTA itself, opened for reading, so that
+    no lock file is left. Where it is refused (NFS), several processes do the same work and the last rename
+    counts: slower, not wrong.
+
+    Raises OSError where neither the FASTA's folder nor the user's cache can be written.
+    """
+    if found := _find(fasta, suffixes, fresh):
+        return found
+    with fasta.open("rb") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        return _find(fasta, suffixes, fresh) or _publish(fasta, suffixes, build)
+
+
+def _find(fasta: Path, suffixes: Sequence[str], fresh: Fresh) -> list[Path] | None:
     for stem in _stems(fasta):
         files = [stem.with_name(stem.name + suffix) for suffix in suffixes]
         if all(file.is_file() and fresh(file) for file in files):
@@ -59,12 +78,7 @@ def find_prepared(fasta: Path, suffixes: Sequence[str], fresh: Fresh) -> list[Pa
     return None
 
 
-def publish_prepared(fasta: Path, suffixes: Sequence[str], build: Callable[[list[Path]], None]) -> list[Path]:
-    """Let ``build`` write the files under temporary names, then rename them into place.
-
-    Two processes that start at once both build, and neither sees half a file. Raises OSError where neither
-    the FASTA's folder nor the user's cache can be written.
-    """
+def _publish(fasta: Path, suffixes: Sequence[str], build: Callable[[list[Path]], None]) -> list[Path]:
     trouble: OSError | None = None
     for stem in _stems(fasta)[1:]:
         files = [stem.with_name(stem.name + suffix) for suffix in suffixes]
@@ -81,19 +95,6 @@ def publish_prepared(fasta: Path, suffixes: Sequence[str], build: Callable[[list
             return files
     assert trouble is not None
     raise trouble
-
-
-@contextmanager
-def preparing_alone(fasta: Path) -> Iterator[None]:
-    """Let one process prepare while the others wait, where the file system can lock.
-
-    The lock is on the FASTA itself, opened for reading, so that no lock file is left. Where it is
-    refused (NFS), several processes do the same work and the last rename counts: slower, not wrong.
-    """
-    with fasta.open("rb") as file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 _logger = logging.getLogger(__name__)
@@ -129,25 +130,20 @@ def prepare_fai(fasta: Path, *, blocked: bool) -> list[Path]:
     def fresh(file: Path) -> bool:
         return file.stat().st_mtime_ns >= changed
 
-    if found := find_prepared(fasta, suffixes, fresh):
-        return found
-    with preparing_alone(fasta):
-        if found := find_prepared(fasta, suffixes, fresh):
-            return found
-        _logger.info("indexing %s: its index is missing or older than the file", fasta)
-        try:
-            return publish_prepared(fasta, suffixes, lambda drafts: _build_fai(fasta, drafts))
-        except OSError as error:
-            raise ConfigurationError(
-                f"the index of {fasta} is missing or older than the file, and cannot be written: {error}",
-                f"Run `samtools faidx {fasta}` where the folder can be written",
-            ) from None
+    try:
+        return prepared(fasta, suffixes, fresh, lambda drafts: _build_fai(fasta, drafts))
+    except OSError as error:
+        raise ConfigurationError(
+            f"the index of {fasta} is missing or older than the file, and cannot be written: {error}",
+            f"Run `samtools faidx {fasta}` where the folder can be written",
+        ) from None
 
 
 def _build_fai(fasta: Path, drafts: list[Path]) -> None:
     import pysam
     import pysam.utils
 
+    _logger.info("indexing %s: its index is missing or older than the file", fasta)
     options = [
         word for pair in zip(("--fai-idx", "--gzi-idx"), map(str, drafts), strict=False) for word in pair
     ]
@@ -223,21 +219,6 @@ _PIECE = 1 << 20
 _GZIP = 31  # window bits: gzip members, whose CRC32 and length zlib checks
 
 
-class Source(Protocol):
-    """A file that is read by windows. ``size``: bytes, uncompressed."""
-
-    size: int
-
-    def window(self, start: int, stop: int) -> tuple[int, bytes]:
-        """Bytes of which [start, stop) is a part, cut off at ``size``, and the offset of the first."""
-
-    def is_current(self) -> bool:
-        """Whether the path still leads to this file, and it is as it was when it was opened."""
-
-    def close(self) -> None:
-        """Close the file."""
-
-
 def unreadable(path: Path, reason: str) -> ConfigurationError:
     """The error for a FASTA that the system does not read."""
     return ConfigurationError(f"the FASTA {path} cannot be read: {reason}", "Check its disk or file system")
@@ -252,17 +233,26 @@ def changed(path: Path) -> ConfigurationError:
     )
 
 
-class _OpenFile:
-    """A file that must stay as it is while it is open.
+class Source:
+    """An open FASTA, plain, that is read by windows and must stay as it is.
 
-    A memory map would be no faster than reading windows, and a file that is truncated while it is mapped ends
-    the process by SIGBUS.
+    ``size``: bytes, uncompressed. ``identity`` tells the file and its state from others. A memory map would
+    be no faster, and a file that is truncated while it is mapped ends the process by SIGBUS.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor = os.open(path, os.O_RDONLY)
         self.identity = _identity(os.fstat(self._descriptor))
+        self.size = self.identity[2]
+
+    def window(self, start: int, stop: int) -> tuple[int, bytes]:
+        """Bytes of which [start, stop) is a part, cut off at ``size``, and the offset of the first.
+
+        At least WINDOW bytes, as far as the file has them.
+        """
+        begin = max(0, start - _BEFORE)
+        return begin, self.read(begin, min(max(stop, begin + WINDOW), self.size))
 
     def read(self, start: int, stop: int) -> bytes:
         """The stored bytes [start, stop). Raises ConfigurationError where the file has changed since."""
@@ -291,72 +281,33 @@ def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-class PlainSource:
-    """A plain FASTA; ``window`` raises ConfigurationError where it has changed since it was opened."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = _OpenFile(path)
-        self.identity = self._file.identity
-        self.size = self.identity[2]
-
-    def window(self, start: int, stop: int) -> tuple[int, bytes]:
-        """At least WINDOW bytes, as far as the file has them."""
-        begin = max(0, start - _BEFORE)
-        return begin, self._file.read(begin, min(max(stop, begin + WINDOW), self.size))
-
-    def is_current(self) -> bool:
-        """Whether the path still leads to this file, and it is as it was when it was opened."""
-        return self._file.is_current()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def is_blocked(head: bytes) -> bool:
-    """Whether a gzip file's first 16 bytes are a BGZF block's: the extra field BC comes first (SAM §4.1)."""
-    return head[:4] == b"\x1f\x8b\x08\x04" and head[12:14] == b"BC"
-
-
-class BlockedSource:
+class BlockedSource(Source):
     """A FASTA in BGZF, read by whole blocks.
 
-    Raises ConfigurationError where a block is damaged, the .gzi is not the file's, or the file has changed
-    since it was opened.
+    Raises ConfigurationError where a block is damaged, or the .gzi is not the file's.
     """
 
     def __init__(self, path: Path, gzi: Path) -> None:
-        self.path = path
+        super().__init__(path)
         self._gzi = gzi
         pairs = read_gzi(gzi)
         self._compressed = [pair[0] for pair in pairs]
         self._starts = [pair[1] for pair in pairs]
-        self._file = _OpenFile(path)
-        size = self._file.identity[2]
-        if self._compressed[-1] >= size:
+        if self._compressed[-1] >= self.size:
             raise corrupt_index(gzi, "a block begins beyond the end of the file")
-        self._compressed.append(size)
+        self._compressed.append(self.size)
         last = len(self._starts) - 1
-        self.size = self._starts[last] + len(self._read(last, last + 1))
+        self.size = self._starts[last] + len(self._blocks(last, last + 1))
 
     def window(self, start: int, stop: int) -> tuple[int, bytes]:
         """The blocks that hold [start, stop)."""
         first = bisect_right(self._starts, start) - 1
         beyond = max(bisect_right(self._starts, stop - 1), first + 1)
-        return self._starts[first], self._read(first, beyond)
+        return self._starts[first], self._blocks(first, beyond)
 
-    def is_current(self) -> bool:
-        """Whether the path still leads to this file, and it is as it was when it was opened."""
-        return self._file.is_current()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _read(self, first: int, beyond: int) -> bytes:
+    def _blocks(self, first: int, beyond: int) -> bytes:
         begin = self._compressed[first]
-        data = self._file.read(begin, self._compressed[beyond])
+        data = self.read(begin, self._compressed[beyond])
         parts: list[bytes] = []
         try:
             while data:
@@ -457,7 +408,7 @@ class FastaReference:
     @property
     def path(self) -> Path | None:
         """The FASTA where it is a plain one, so that its bytes can be read by ``FastaContig.layout``."""
-        return self._source.path if isinstance(self._source, PlainSource) else None
+        return None if isinstance(self._source, BlockedSource) else self._source.path
 
     def is_current(self) -> bool:
         """Whether the FASTA is still the file, and as it was, when it was opened."""
@@ -465,8 +416,7 @@ class FastaReference:
 
     @property
     def identity(self) -> tuple[int, int, int, int]:
-        """Device, inode, size and modification time (ns) of the plain FASTA when it was opened."""
-        assert isinstance(self._source, PlainSource)
+        """Device, inode, size and modification time (ns) of the FASTA when it was opened."""
         return self._source.identity
 
     def contig(self, name: str) -> Contig | None:
@@ -495,7 +445,7 @@ def open_fasta(path: Path) -> tuple[Window, list[FastaContig]]:
     blocked = is_bgzipped(path)
     indexes = prepare_fai(path, blocked=blocked)
     entries = read_fai(indexes[0])
-    window = Window(BlockedSource(path, indexes[1]) if blocked else PlainSource(path))
+    window = Window(BlockedSource(path, indexes[1]) if blocked else Source(path))
     _check_layout(path, indexes[0], window, [entry for entry in entries if entry.length])
     return window, [FastaContig(window, entry) for entry in entries if entry.length]
 
@@ -529,13 +479,13 @@ def is_bgzipped(path: Path) -> bool:
     """Whether the FASTA is BGZF. Raises ConfigurationError where it does not begin as one we can use."""
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(16)  # of a BGZF block, whose extra field BC comes first (SAM §4.1)
     except OSError as error:
         raise ConfigurationError(
             f"the FASTA {path} cannot be read: {error.strerror}", "Check the path"
         ) from None
     if head[:2] == b"\x1f\x8b":
-        if not is_blocked(head):
+        if not (head.startswith(b"\x1f\x8b\x08\x04") and head[12:14] == b"BC"):
             raise ConfigurationError(
                 f"{path} is plain gzip, in which no position can be found without reading all before it",
                 f"Compress it with bgzip: gunzip -c {path} | bgzip > NEW.fa.gz",

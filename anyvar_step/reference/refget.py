@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from anyvar_step.errors import ConfigurationError
-from anyvar_step.reference.fasta import FastaContig, find_prepared, preparing_alone, publish_prepared
+from anyvar_step.reference.fasta import FastaContig, prepared
 
 _log = logging.getLogger(__name__)
 
 SUFFIX = ".refget.json"
-_ACCESSION = re.compile(r"SQ\.[A-Za-z0-9_-]{32}")
+ACCESSION = re.compile(r"SQ\.[A-Za-z0-9_-]{32}")
 
 
 def accession(pieces: Iterable[bytes]) -> str:
@@ -40,58 +40,50 @@ def assign(fasta: Path, contigs: list[FastaContig]) -> None:
 
     Raises ConfigurationError if the .fai is not the FASTA's.
     """
-    if _assign_kept(fasta, contigs):
-        return
-    with preparing_alone(fasta):
-        if _assign_kept(fasta, contigs):
-            return
-        status = fasta.stat()
-        _log.info("computing the refget accessions of %s, once (some 10 s for a human genome)", fasta)
-        for contig in contigs:
-            try:
-                contig.accession = accession(contig.checked_pieces())
-            except ValueError as error:
-                raise ConfigurationError(
-                    f"the index of {fasta} is not this file's: {error}",
-                    "Delete the .fai, and it is built anew",
-                ) from None
-        sequences = {c.name: {"length": c.length, "accession": c.accession} for c in contigs}
-        content = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sequences": sequences}
-
-        def write(drafts: list[Path]) -> None:
-            drafts[0].write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-        try:
-            publish_prepared(fasta, (SUFFIX,), write)
-        except OSError as error:
-            _log.warning(
-                "the refget accessions of %s cannot be kept and are computed each time: %s", fasta, error
-            )
-
-
-def _assign_kept(fasta: Path, contigs: list[FastaContig]) -> bool:
-    """Whether a kept file is this FASTA's; its accessions are then assigned."""
     status = fasta.stat()
-    lengths = {contig.name: contig.length for contig in contigs}
-    accessions: dict[str, str] = {}
+    same = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
-    def fresh(file: Path) -> bool:
+    def kept(file: Path) -> bool:
+        """Whether the file is this FASTA's; the contigs then have its accessions."""
         try:
             content = json.loads(file.read_bytes())
-            sequences = content["sequences"]
-            accessions.clear()
-            accessions.update((name, row["accession"]) for name, row in sequences.items())
-            return (
-                content["size"] == status.st_size
-                and content["mtime_ns"] == status.st_mtime_ns
-                and {name: row["length"] for name, row in sequences.items()} == lengths
-                and all(map(_ACCESSION.fullmatch, accessions.values()))
+            rows = [content["sequences"].pop(contig.name) for contig in contigs]
+            fits = (
+                {key: content[key] for key in same} == same
+                and not content["sequences"]
+                and [row["length"] for row in rows] == [contig.length for contig in contigs]
+                and all(ACCESSION.fullmatch(row["accession"]) for row in rows)
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return False  # written by hand or by another program: computed anew
+        if fits:
+            for contig, row in zip(contigs, rows, strict=True):
+                contig.accession = row["accession"]
+        return fits
 
-    if find_prepared(fasta, (SUFFIX,), fresh) is None:
-        return False
+    def write(drafts: list[Path]) -> None:
+        _compute(fasta, contigs)
+        sequences = {c.name: {"length": c.length, "accession": c.accession} for c in contigs}
+        drafts[0].write_text(json.dumps({**same, "sequences": sequences}, indent=1) + "\n", encoding="utf-8")
+
+    try:
+        prepared(fasta, (SUFFIX,), kept, write)
+    except OSError as error:
+        _log.warning(
+            "the refget accessions of %s cannot be kept and are computed each time: %s", fasta, error
+        )
+        _compute(fasta, contigs)
+
+
+def _compute(fasta: Path, contigs: list[FastaContig]) -> None:
+    """Give each contig its accession by reading its bases, unless all have theirs."""
+    if all(contig.accession for contig in contigs):
+        return
+    _log.info("computing the refget accessions of %s, once (some 10 s for a human genome)", fasta)
     for contig in contigs:
-        contig.accession = accessions[contig.name]
-    return True
+        try:
+            contig.accession = accession(contig.checked_pieces())
+        except ValueError as error:
+            raise ConfigurationError(
+                f"the index of {fasta} is not this file's: {error}", "Delete the .fai, and it is built anew"
+            ) from None

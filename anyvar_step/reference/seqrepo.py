@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sqlite3
 import threading
 import time
@@ -26,6 +25,7 @@ from anyvar_step.reference import fasta
 from anyvar_step.reference.aliases import ContigAliases, habitual_names, table_names, unshared
 from anyvar_step.reference.base import Contig, Reference
 from anyvar_step.reference.fasta import BlockedSource, FaiEntry, FastaContig, Window
+from anyvar_step.reference.refget import ACCESSION
 from anyvar_step.settings import masked
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 #: The namespace in which SeqRepo keeps refget accessions.
 _REFGET = "ga4gh"
-_ACCESSION = re.compile(r"SQ\.[A-Za-z0-9_-]{32}")
 
 
 def open_seqrepo(assembly: str, uri: str, aliases: Path | None = None) -> Reference:
@@ -95,11 +94,9 @@ class SeqRepoReference:
         self._root = root
         self._sequences = {sequence.name: sequence for sequence in sequences}
         self._names = ContigAliases({sequence.name: sequence.length for sequence in sequences}, table)
-        owners: dict[str, set[str]] = {}
-        for sequence in sequences:
-            for alias in sequence.aliases:
-                owners.setdefault(alias, set()).add(sequence.name)
-        self._aliases = unshared(owners)
+        self._aliases = unshared(
+            (alias, sequence.name) for sequence in sequences for alias in sequence.aliases
+        )
         self._files: dict[str, tuple[Window, dict[str, FaiEntry]]] = {}
         self._contigs: dict[str, FastaContig] = {}
 
@@ -384,7 +381,7 @@ class RestReference:
             namespace, _, each = str(alias).partition(":")
             aliases.setdefault(namespace, []).append(each)
         names = aliases.get(self.assembly, [])
-        accession = next((each for each in aliases.get(_REFGET, []) if _ACCESSION.fullmatch(each)), "")
+        accession = next((each for each in aliases.get(_REFGET, []) if ACCESSION.fullmatch(each)), "")
         if not (names and accession):
             return None
         same = (contig for contig in self._known.values() if contig and contig.accession == accession)
