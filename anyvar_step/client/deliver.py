@@ -267,7 +267,7 @@ def _convert(
                     count(lines, counts)
     except InvalidInput as error:
         raise CorruptFile(f"the worker's output is not whole: {error}") from error
-    return Delivered(writer.size, writer.sha256, counts)
+    return Delivered(writer.stored.size, writer.stored.sha256, counts)
 
 
 def count(lines: Sequence[bytes], counts: Counts) -> None:

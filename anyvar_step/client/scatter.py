@@ -152,7 +152,9 @@ def _gather(
             os.fsync(out.fileno())
         index.write(Path(f"{part}.tbi"))
         side.fill(part, *reports)
-        size, sha256 = become_bcf(part, target, whole) if target.bcf else (joiner.size, joiner.sha256)
+        size, sha256 = (
+            become_bcf(part, target, whole) if target.bcf else (joiner.stored.size, joiner.stored.sha256)
+        )
     return reports, size, sha256
 
 

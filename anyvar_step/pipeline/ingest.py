@@ -95,7 +95,7 @@ def ingest_file(
     stored = registered(registration, later=later, conflicts=ingestion.conflicts)
     found = notes_on(ingestion.counts, reference.assembly, name, annotated=False)
     notes = (*reader.notes, *check.notes, *found, *ingestion.notes())
-    done = ingestion.counts, notes, watch.seconds, log.size, log.sha256
+    done = ingestion.counts, notes, watch.seconds, log.stored.size, log.stored.sha256
     return Outcome(*done, registered=stored, engine=ingestion.engine)
 
 

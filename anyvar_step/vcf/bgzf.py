@@ -69,7 +69,6 @@ class BgzfWriter:
         self._pending: deque[Future[bytes]] = deque()
         self._parts: list[bytes] = []
         self._size = 0
-        self._closed = False
         #: Offsets at which the blocks written so far begin, and at which the next one will.
         self.blocks = [0]
 
@@ -94,11 +93,9 @@ class BgzfWriter:
             self._write_block(self._pending.popleft().result())
 
     def close(self) -> None:
-        """Write what is left and the EOF block; a second call does nothing."""
-        if not self._closed:
-            self.flush()
-            self._raw.write(EOF_BLOCK)
-            self._closed = True
+        """Write what is left and the EOF block."""
+        self.flush()
+        self._raw.write(EOF_BLOCK)
 
     def _compress(self, payload: bytes | memoryview) -> None:
         if self._executor is None:
@@ -161,7 +158,13 @@ class ByteReader:
 
     def peek(self, count: int) -> bytes:
         """The next ``count`` bytes, fewer only at the end, without taking them."""
-        self._fill(count)
+        ahead = len(self._buffer) - self._start
+        if ahead < count:
+            parts = [self._buffer[self._start :]]
+            while ahead < count and (part := self._read(count - ahead)):
+                parts.append(part)
+                ahead += len(part)
+            self._buffer, self._start = b"".join(parts), 0
         return self._buffer[self._start : self._start + count]
 
     def take(self, count: int) -> bytes:
@@ -177,24 +180,14 @@ class ByteReader:
         self._start = 0
         self.position -= len(data)
 
-    def _fill(self, count: int) -> None:
-        """Read until ``count`` bytes lie ahead, or the end is reached."""
-        ahead = len(self._buffer) - self._start
-        if ahead >= count:
-            return
-        parts = [self._buffer[self._start :]]
-        while ahead < count:
-            try:
-                part = self._raw.read(max(CHUNK, count - ahead))
-            except OSError as error:
-                raise from_os(error, f"cannot read {self.name}") from error
-            if not part:
-                break
-            if self._on_read is not None:
-                self._on_read(part)
-            parts.append(part)
-            ahead += len(part)
-        self._buffer, self._start = b"".join(parts), 0
+    def _read(self, count: int) -> bytes:
+        try:
+            part = self._raw.read(max(CHUNK, count))
+        except OSError as error:
+            raise from_os(error, f"cannot read {self.name}") from error
+        if part and self._on_read is not None:
+            self._on_read(part)
+        return part
 
 
 class _ChunkStream(io.RawIOBase):
@@ -260,13 +253,12 @@ def block_payload(data: bytes) -> bytearray:
     return payload
 
 
-def read_blocks(raw: BinaryIO | ByteReader, name: str = "input") -> Iterator[bytearray]:
+def read_blocks(source: ByteReader) -> Iterator[bytearray]:
     """The payload of each block that is not empty, checked against BSIZE, ISIZE and CRC32.
 
     The file must end with the EOF block; such a block in the middle (concatenated files) is allowed.
     Raises InvalidInput with the byte offset of the block at fault.
     """
-    source = raw if isinstance(raw, ByteReader) else ByteReader(raw, name)
     data = b""
     while source.peek(1):
         offset = source.position
@@ -363,7 +355,7 @@ def ends_with_empty_line(path: Path) -> bool:
             return False
         raw.seek(offset)
         end = b""
-        for payload in read_blocks(raw):
+        for payload in read_blocks(ByteReader(raw, str(path))):
             end = (end + payload)[-4:]
         return b"\n" in end[:-1] and end.removesuffix(b"\n").endswith((b"\n", b"\n\r"))
     return False

@@ -49,20 +49,20 @@ def _count_lines(text: bytes) -> int:
 _COMPRESSED = 1 << 15
 
 
-def _read_gzip(source: ByteReader, size: int) -> Iterator[bytes]:
-    """The decompressed bytes of all gzip members, at most ``size`` at a time.
+def _read_gzip(source: ByteReader) -> Iterator[bytes]:
+    """The decompressed bytes of all gzip members, at most BLOCK at a time.
 
     Raises InvalidInput with the byte offset of the member that is truncated or fails its CRC32 or length.
     """
     while source.peek(2) == MAGIC[:2]:
-        yield from _read_member(source, size)
+        yield from _read_member(source)
     offset = source.position
     while data := source.take(_COMPRESSED):  # zeros may pad the end of a file
         if data.strip(b"\0"):
             raise _gzip_error(source, f"has bytes after its end, at byte {offset}, that are not gzip")
 
 
-def _read_member(source: ByteReader, size: int) -> Iterator[bytes]:
+def _read_member(source: ByteReader) -> Iterator[bytes]:
     """One gzip member; what follows it stays in the source."""
     offset = source.position
     inflate = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
@@ -72,7 +72,7 @@ def _read_member(source: ByteReader, size: int) -> Iterator[bytes]:
             end = f"the gzip member at byte {offset} does not end by byte {source.position}"
             raise _gzip_error(source, f"is truncated: {end}")
         try:
-            text = inflate.decompress(data, size)
+            text = inflate.decompress(data, BLOCK)
         except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub names an instance
             place = f"in the gzip member at byte {offset}, before byte {source.position}"
             raise _gzip_error(source, f"is corrupt {place}: {error}") from None
@@ -102,29 +102,21 @@ class VcfReader:
     """A VCF read from ``raw``, a file or a pipe; ``name`` stands for it in messages.
 
     Construction reads the header. ``header`` has its lines without line ends, the #CHROM line last; ``kind``
-    is text, bgzf or gzip. ``text_blocks`` or ``blocks`` give the records, once, in blocks of about
-    ``block_size`` bytes. ``first_line`` is the 1-based line number at which the last block begins,
+    is text, bgzf or gzip. ``text_blocks`` or ``blocks`` give the records, once, in blocks of about BLOCK
+    bytes. ``first_line`` is the 1-based line number at which the last block begins,
     ``records`` the number of records so far; ``notes`` is complete once they have ended. ``on_read`` is
     called with the stored bytes as they are read.
 
     Construction and both iterators raise InvalidInput with the line or byte offset at fault.
     """
 
-    def __init__(
-        self,
-        raw: BinaryIO,
-        name: str,
-        on_read: Callable[[bytes], object] | None = None,
-        *,
-        block_size: int = BLOCK,
-    ) -> None:
+    def __init__(self, raw: BinaryIO, name: str, on_read: Callable[[bytes], object] | None = None) -> None:
         self.name = name
         self.header: list[bytes] = []
         self.first_line = 0
         self.records = 0
         self.notes: list[str] = []
         self._source = ByteReader(raw, name, on_read)
-        self._block_size = BLOCK
         self._max_line = HEADER_BYTES
         self._next_line = 1
         self.kind: Literal["text", "bgzf", "gzip"] = "text"
@@ -140,7 +132,6 @@ class VcfReader:
             )
         self._texts = self._whole_lines()
         self._after_header = self._read_header()
-        self._block_size = block_size
 
     @property
     def consumed(self) -> int:
@@ -238,7 +229,7 @@ class VcfReader:
         try:
             for chunk in self._decompressed():
                 length += len(chunk)
-                enough = 2 * length >= self._block_size or self._max_line == HEADER_BYTES
+                enough = 2 * length >= BLOCK or self._max_line == HEADER_BYTES
                 if enough and (cut := chunk.rfind(b"\n") + 1):
                     parts.append(memoryview(chunk)[:cut])
                     yield self._clean(b"".join(parts))
@@ -263,9 +254,9 @@ class VcfReader:
         if self.kind == "bgzf":
             pieces = read_blocks(self._source)
         elif self.kind == "gzip":
-            pieces = _read_gzip(self._source, self._block_size)
+            pieces = _read_gzip(self._source)
         else:
-            pieces = iter(lambda: self._source.take(self._block_size), b"")
+            pieces = iter(lambda: self._source.take(BLOCK), b"")
         first = next(pieces, b"")
         if not first:
             raise InvalidInput(

@@ -148,26 +148,16 @@ def _bgzf_border(raw: BinaryIO, size: int, target: int) -> _Border | None:
 class Joiner:
     """Adds whole VCFs to ``out``, an output in the given format; ``close`` ends it.
 
-    ``size`` and hex ``sha256`` are of what was written so far. All is read once and written once.
+    ``stored`` has size and hash of what was written so far. All is read once and written once.
     ``offsets`` maps the virtual offsets of the last VCF, and is None if it was compressed anew.
     """
 
     def __init__(self, out: BinaryIO, output_format: OutputFormat, level: int = 6) -> None:
-        self._out = HashingWriter(out)
+        self.stored = HashingWriter(out)
         self._level = level
         self._format = output_format
         self._empty = True
         self.offsets: OffsetMap | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self._out.size
-
-    @property
-    def sha256(self) -> str:
-        """The hex SHA-256 of the bytes written so far."""
-        return self._out.digest.hexdigest()
 
     def add(self, path: Path, command: str = "") -> str:
         """Append the records of the VCF at ``path``, and its header if it is the first; its hex SHA-256.
@@ -190,18 +180,18 @@ class Joiner:
     def close(self) -> None:
         """End the output."""
         if self._format == "z":
-            self._out.write(EOF_BLOCK)
+            self.stored.write(EOF_BLOCK)
 
     def _add_blocks(self, source: ByteReader) -> OffsetMap | None:
-        first, within, start, rest = -1, 0, self.size, b""
+        first, within, start, rest = -1, 0, self.stored.size, b""
         if not self._empty:
             first, within, rest = _skip_header(source)
-            self._out.write(compressed(rest, self._level))
-        shift = self.size - source.position
+            self.stored.write(compressed(rest, self._level))
+        shift = self.stored.size - source.position
         held = b""
         while data := source.take(CHUNK):
             data = held + data
-            self._out.write(data[: -len(EOF_BLOCK)])
+            self.stored.write(data[: -len(EOF_BLOCK)])
             held = data[-len(EOF_BLOCK) :]
         if held != EOF_BLOCK:
             raise FileTrouble(f"{source.name} is truncated: it has no BGZF end-of-file block", "Run it again")
@@ -209,8 +199,8 @@ class Joiner:
         return OffsetMap(first, within, start, shift, end) if len(rest) <= PAYLOAD else None
 
     def _add_lines(self, reader: VcfReader, command: str) -> None:
-        blocks = BgzfWriter(self._out, self._level) if self._format == "z" else None
-        sink = blocks or self._out
+        blocks = BgzfWriter(self.stored, self._level) if self._format == "z" else None
+        sink = blocks or self.stored
         try:
             if self._empty:
                 header = with_provenance(reader.header, command) if command else reader.header

@@ -17,17 +17,22 @@ from anyvar_step.vcf.bgzf import BgzfWriter
 
 
 class HashingWriter:
-    """Writes bytes to ``raw``, and has their number, ``size``, and hash, ``digest`` (SHA-256)."""
+    """Writes bytes to ``raw``; ``size`` and ``sha256`` are of those written so far."""
 
     def __init__(self, raw: BinaryIO) -> None:
         self.size = 0
-        self.digest = hashlib.sha256()
+        self._digest = hashlib.sha256()
         self._raw = raw
+
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256."""
+        return self._digest.hexdigest()
 
     def write(self, data: bytes) -> None:
         """Write ``data``."""
         self._raw.write(data)
-        self.digest.update(data)
+        self._digest.update(data)
         self.size += len(data)
 
 
@@ -36,7 +41,7 @@ class VcfWriter:
 
     The threads of an ``executor``, if given, compress its blocks; the file is the same without.
     A context manager: the file is complete and fsynced when it ends, and removed if it ends with an
-    exception. ``size`` and ``sha256`` are those of the bytes as stored. OSErrors become FileTrouble or
+    exception. ``stored`` has size and hash of the bytes as stored. OSErrors become FileTrouble or
     AccessRefused.
     """
 
@@ -53,19 +58,9 @@ class VcfWriter:
         self._name = name or str(path)
         with self._os_errors():
             self._raw = path.open("wb", buffering=1 << 18)
-        self._file = HashingWriter(self._raw)
-        self._bgzf = BgzfWriter(self._file, level, executor) if output_format == "z" else None
-        self._sink = self._bgzf or self._file
-
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self._file.size
-
-    @property
-    def sha256(self) -> str:
-        """The hex SHA-256 of the bytes written so far."""
-        return self._file.digest.hexdigest()
+        self.stored = HashingWriter(self._raw)
+        self._bgzf = BgzfWriter(self.stored, level, executor) if output_format == "z" else None
+        self._sink = self._bgzf or self.stored
 
     @property
     def blocks(self) -> Sequence[int]:
@@ -81,15 +76,6 @@ class VcfWriter:
         """Add lines with line ends."""
         with self._os_errors():
             self._sink.write(text)
-
-    def close(self) -> None:
-        """Finish the file and make it durable."""
-        with self._os_errors():
-            if self._bgzf is not None:
-                self._bgzf.close()
-            self._raw.flush()
-            os.fsync(self._raw.fileno())
-            self._raw.close()
 
     @contextlib.contextmanager
     def _os_errors(self) -> Iterator[None]:
@@ -107,7 +93,12 @@ class VcfWriter:
         complete = False
         try:
             if kind is None:
-                self.close()
+                with self._os_errors():
+                    if self._bgzf is not None:
+                        self._bgzf.close()
+                    self._raw.flush()
+                    os.fsync(self._raw.fileno())
+                    self._raw.close()
                 complete = True
         finally:
             if not complete:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anyvar_step.errors import InvalidInput
-from anyvar_step.vcf.bgzf import EOF_BLOCK, PAYLOAD, BgzfWriter, block, block_size, read_blocks
+from anyvar_step.vcf.bgzf import EOF_BLOCK, PAYLOAD, BgzfWriter, ByteReader, block, block_size, read_blocks
 
 LEVELS = range(1, 13)
 
@@ -29,7 +29,7 @@ def compress(data: bytes, level: int = 6, piece: int = 0) -> bytes:
 
 
 def decompress(data: bytes) -> bytes:
-    return b"".join(read_blocks(io.BytesIO(data), "x.vcf.gz"))
+    return b"".join(read_blocks(ByteReader(io.BytesIO(data), "x.vcf.gz")))
 
 
 texts = st.one_of(
@@ -61,13 +61,12 @@ def test_writes_of_any_size_give_the_same_bytes(size):
     assert compress(data, piece=size) == compress(data)
 
 
-def test_closing_twice_writes_one_end():
+def test_closing_writes_the_end_and_leaves_the_file_open():
     raw = io.BytesIO()
     writer = BgzfWriter(raw)
     writer.write(b"x")
     writer.close()
-    writer.close()
-    assert raw.getvalue().count(EOF_BLOCK) == 1
+    assert raw.getvalue().endswith(EOF_BLOCK)
     assert not raw.closed
 
 

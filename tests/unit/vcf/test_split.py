@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from anyvar_step.errors import FileTrouble
 from anyvar_step.files import file_sha256
 from anyvar_step.vcf import VcfReader, split
-from anyvar_step.vcf.bgzf import EOF_BLOCK, BgzfWriter, read_blocks
+from anyvar_step.vcf.bgzf import EOF_BLOCK, BgzfWriter, ByteReader, read_blocks
 from anyvar_step.vcf.split import Joiner, cut
 
 HEADER = "##fileformat=VCFv4.2\n##contig=<ID=chr1>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
@@ -64,7 +64,7 @@ def joined(pieces: list[Path], output_format: Literal["v", "z"], folder: Path) -
         for piece in pieces:
             assert joiner.add(piece) == file_sha256(piece)
         joiner.close()
-    assert (joiner.size, joiner.sha256) == (target.stat().st_size, file_sha256(target))
+    assert (joiner.stored.size, joiner.stored.sha256) == (target.stat().st_size, file_sha256(target))
     return target
 
 
@@ -82,7 +82,7 @@ def test_pieces_are_vcfs_that_join_to_the_whole(
     assert together == text.removeprefix(HEADER).encode().splitlines()
     assert joined(pieces, "v", tmp_path).read_text() == text
     whole = joined(pieces, "z", tmp_path)
-    assert b"".join(read_blocks(io.BytesIO(whole.read_bytes()))).decode() == text
+    assert b"".join(read_blocks(ByteReader(io.BytesIO(whole.read_bytes()), "whole"))).decode() == text
 
 
 def test_pieces_of_a_large_file_are_of_about_one_size_and_no_empty_ones(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_size_and_digest_are_those_of_the_file(tmp_path, output_format):
     path = tmp_path / "out"
     writer = write(path, lines, output_format)
     stored = path.read_bytes()
-    assert (writer.size, writer.sha256) == (len(stored), hashlib.sha256(stored).hexdigest())
+    assert (writer.stored.size, writer.stored.sha256) == (len(stored), hashlib.sha256(stored).hexdigest())
     text = gzip.decompress(stored) if output_format == "z" else stored
     assert text == b"".join(line + b"\n" for line in lines)
 
