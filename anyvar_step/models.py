@@ -328,6 +328,10 @@ class RunReport(Model):
         }
         return cls(**{**found, **whole})
 
+    def with_seconds(self, **seconds: float) -> RunReport:
+        """The report with the seconds of further phases."""
+        return self.model_copy(update={"seconds": {**self.seconds, **seconds}})
+
 
 def _listed(values: Iterable[str]) -> str:
     """The distinct values, in the order of the pieces."""

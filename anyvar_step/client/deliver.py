@@ -12,7 +12,7 @@ from pathlib import Path
 
 from anyvar_step.client.signals import settle
 from anyvar_step.client.transport import Fetched
-from anyvar_step.errors import ConfigurationError, CorruptFile, InvalidInput
+from anyvar_step.errors import ConfigurationError, CorruptFile, FileTrouble, InvalidInput
 from anyvar_step.files import (
     copy_and_hash,
     file_sha256,
@@ -40,72 +40,59 @@ class SideOutputs:
     tsv: Path | None = None
     level: int = 6
 
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The paths that were given."""
-        return tuple(path for path in (self.ndjson, self.tsv) if path)
-
-
-class SideWriter:
-    """Writes side outputs under temporary names."""
-
-    def __init__(self, outputs: SideOutputs, parts: Mapping[Path, Path]) -> None:
-        self._outputs = outputs
-        self._parts = parts
-
-    def fill(self, vcf: Path, *reports: RunReport | None) -> None:
-        """Write all of them from the whole annotated ``vcf``; the reports are its workers'.
-
-        Raises ConfigurationError where the VCF or the reports do not say enough, InvalidInput where fields
-        that were kept from IN do not belong together.
-        """
-        if not self._parts:
-            return
-        accessions = {name: sq for report in reports if report for name, sq in report.sequences.items()}
-        with vcf.open("rb") as raw, ExitStack() as stack:
-            reader = VcfReader(raw, "the annotated VCF")
-            making = []
-            for path, title, make in self._makers(reader, accessions):
-                writer = stack.enter_context(self._writer(path))
-                writer.write(title)
-                making.append((writer, make))
-            for lines in reader.blocks():
-                for writer, make in making:
-                    writer.write(_made(make, lines, reader))
-
-    def _writer(self, path: Path) -> VcfWriter:
-        form: OutputFormat = "z" if path.suffix.lower() in (".gz", ".bgz") else "v"
-        return VcfWriter(self._parts[path], form, level=self._outputs.level, name=str(path))
-
-    def _makers(
-        self, reader: VcfReader, accessions: Mapping[str, str]
-    ) -> Iterator[tuple[Path, list[bytes], _Make]]:
-        """Each file with its first lines and the function that makes its other lines."""
-        # Imported here: few steps write any, and the others need no engine.
-        from anyvar_step.vrs.objects import COLUMNS, objects, rows
-        from anyvar_step.vrs.validate import includes_ref, lacking
-
-        if self._outputs.ndjson:
-            if missing := lacking(reader.header):
-                raise ConfigurationError(
-                    f"--ndjson needs {', '.join(name.decode() for name in missing)}, and the run was "
-                    "submitted without",
-                    "Submit it with --attributes",
-                )
-            yield self._outputs.ndjson, [], partial(objects, accessions=accessions)
-        if self._outputs.tsv:
-            title = b"\t".join(COLUMNS)
-            yield self._outputs.tsv, [title], partial(rows, for_ref=includes_ref(reader.header))
-
 
 @contextmanager
-def side_outputs(outputs: SideOutputs) -> Iterator[SideWriter]:
-    """A writer of the side outputs; they get their names, all or none, when the block ends well."""
+def side_outputs(outputs: SideOutputs) -> Iterator[Callable[..., None]]:
+    """Yields a function that writes the side outputs; they get their names, all or none, at the end.
+
+    Its arguments are the whole annotated VCF and the reports of its workers. It raises ConfigurationError
+    where these do not say enough, InvalidInput where fields that were kept from IN do not belong together.
+    """
     with ExitStack() as stack:
-        parts = {path: stack.enter_context(temporary(path)) for path in outputs.paths}
-        yield SideWriter(outputs, parts)
+        paths = (path for path in (outputs.ndjson, outputs.tsv) if path)
+        parts = {path: stack.enter_context(temporary(path)) for path in paths}
+        yield partial(_fill, outputs, parts)
         for path, part in parts.items():
             publish(part, path)
+
+
+def _fill(outputs: SideOutputs, parts: Mapping[Path, Path], vcf: Path, *reports: RunReport | None) -> None:
+    if not parts:
+        return
+    accessions = {name: sq for report in reports if report for name, sq in report.sequences.items()}
+    with vcf.open("rb") as raw, ExitStack() as stack:
+        reader = VcfReader(raw, "the annotated VCF")
+        making = []
+        for path, title, make in _makers(outputs, reader, accessions):
+            form: OutputFormat = "z" if path.suffix.lower() in (".gz", ".bgz") else "v"
+            writer = VcfWriter(parts[path], form, level=outputs.level, name=str(path))
+            stack.enter_context(writer)
+            writer.write(title)
+            making.append((writer, make))
+        for lines in reader.blocks():
+            for writer, make in making:
+                writer.write(_made(make, lines, reader))
+
+
+def _makers(
+    outputs: SideOutputs, reader: VcfReader, accessions: Mapping[str, str]
+) -> Iterator[tuple[Path, list[bytes], _Make]]:
+    """Each file with its first lines and the function that makes its other lines."""
+    # Imported here: few steps write any, and the others need no engine.
+    from anyvar_step.vrs.objects import COLUMNS, objects, rows
+    from anyvar_step.vrs.validate import includes_ref, lacking
+
+    if outputs.ndjson:
+        if missing := lacking(reader.header):
+            raise ConfigurationError(
+                f"--ndjson needs {', '.join(name.decode() for name in missing)}, and the run was "
+                "submitted without",
+                "Submit it with --attributes",
+            )
+        yield outputs.ndjson, [], partial(objects, accessions=accessions)
+    if outputs.tsv:
+        title = b"\t".join(COLUMNS)
+        yield outputs.tsv, [title], partial(rows, for_ref=includes_ref(reader.header))
 
 
 def _made(make: _Make, lines: list[bytes], reader: VcfReader) -> list[bytes]:
@@ -125,10 +112,6 @@ def _made(make: _Make, lines: list[bytes], reader: VcfReader) -> list[bytes]:
             f"else can be made: {error}",
             "Use --existing replace where IN had VRS fields already",
         ) from None
-
-
-#: The number of records of the input, used where the worker has written no report; None = unknown.
-ExpectedRecords = Callable[[], int | None]
 
 
 @dataclass(frozen=True)
@@ -169,17 +152,47 @@ class Delivered:
     counts: Counts
 
 
-def deliver(fetched: Fetched, ticket: Manifest, target: Target, expected: ExpectedRecords) -> Delivered:
-    """Write OUT and the side outputs from the fetched output. Raises FileTrouble where one is not whole."""
-    with side_outputs(target.side_outputs) as side, published(target) as part:
+def deliver(
+    fetched: Fetched, ticket: Manifest, target: Target, expected: Callable[[], int | None]
+) -> Delivered:
+    """Write OUT and the side outputs from the fetched output. Raises FileTrouble where one is not whole.
+
+    ``expected`` gives the number of the input's records (None = unknown) where the worker wrote no report.
+    """
+    with side_outputs(target.side_outputs) as fill, published(target) as part:
         delivered = _write(fetched, part, target, expected, provenance_command(fetched, ticket))
         if fetched.report is None and ticket.digest:  # of a run that only its id is known of, --force is not
             _judge(ticket, delivered.counts)
-        side.fill(part, fetched.report)
-        return (
-            Delivered(*become_bcf(part, target, delivered.counts), delivered.counts)
-            if target.bcf
-            else delivered
+        fill(part, fetched.report)
+        if target.bcf:
+            return Delivered(*become_bcf(part, target, delivered.counts), delivered.counts)
+        return delivered
+
+
+def deliver_conflicts(fetched: Fetched, conflicts: Path | None) -> Delivered:
+    """Publish the conflict log of an ingestion as a whole, if it is asked for."""
+    if conflicts is None:
+        known = (fetched.report.output_size, fetched.report.output_sha256) if fetched.report else (0, "")
+        return Delivered(*known, Counts())
+    with temporary(conflicts) as part:
+        try:
+            with fetched.path.open("rb") as log, part.open("wb") as out:
+                size, sha256 = copy_and_hash(log, out)
+        except FileNotFoundError:
+            raise FileTrouble(
+                "the worker wrote no conflict log", "AnyVar's own does so with --require-validation only"
+            ) from None
+        check_digest(fetched, sha256)
+        settle()
+        publish(part, conflicts)
+    return Delivered(size, sha256, Counts())
+
+
+def check_digest(fetched: Fetched, sha256: str) -> None:
+    """Raise CorruptFile where the bytes that were read are not those that our worker wrote."""
+    if fetched.report and sha256 != fetched.report.output_sha256:
+        raise CorruptFile(
+            f"{fetched.path} is not what the worker wrote", "Check the shared filesystem, run it again"
         )
 
 
@@ -226,7 +239,7 @@ def provenance_command(fetched: Fetched, ticket: Manifest) -> str:
 
 
 def _write(
-    fetched: Fetched, part: Path, target: Target, expected: ExpectedRecords, command: str
+    fetched: Fetched, part: Path, target: Target, expected: Callable[[], int | None], command: str
 ) -> Delivered:
     report = fetched.report
     with fetched.path.open("rb") as raw:
@@ -244,10 +257,7 @@ def _write(
             reader = VcfReader(raw, str(fetched.path), digest.update)
             delivered = _convert(reader, part, target, command, report.counts if report else None)
             read = digest.hexdigest()
-    if report and read != report.output_sha256:
-        raise CorruptFile(
-            f"{fetched.path} is not what the worker wrote", "Check the shared filesystem, run it again"
-        )
+    check_digest(fetched, read)
     records, found = None if report else expected(), delivered.counts.records
     if records not in (None, found):
         raise CorruptFile(f"the worker's output has {found} records, the input {records}", "Run it again")
@@ -290,15 +300,12 @@ def become_bcf(part: Path, target: Target, counts: Counts) -> tuple[int, str]:
 
     Raises InvalidInput where htslib cannot: BCF numbers contigs, filters and fields by their header lines.
     """
-    bcf = part.with_name(f"{part.name}.bcf")
-    try:
-        with bcf.open("wb") as out:
-            contigs = {name: counts.undeclared.get(name, 0) for name in counts.contigs}
-            write_bcf(part, out, target.level, str(target.path or "the output"), contigs)
-            os.fsync(out.fileno())
-        bcf.replace(part)
-    finally:
-        bcf.unlink(missing_ok=True)
+    bcf = Path(f"{part}.bcf")  # goes with the part where this fails
+    contigs = {name: counts.undeclared.get(name, 0) for name in counts.contigs}
+    with bcf.open("wb") as out:
+        write_bcf(part, out, target.level, str(target.path or "the output"), contigs)
+        os.fsync(out.fileno())
+    bcf.replace(part)
     return part.stat().st_size, file_sha256(part)
 
 

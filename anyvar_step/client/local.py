@@ -14,8 +14,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from anyvar_step.client.step import log_notes
 from anyvar_step.client.wait import Watch
 from anyvar_step.errors import ConfigurationError, TimeLimitReached
 from anyvar_step.files import publish, temporary
-from anyvar_step.models import Progress, RunReport, RunRequest, RunStatus, State, throughput, versions
+from anyvar_step.models import Progress, RunReport, RunRequest, RunStatus, State
 from anyvar_step.pipeline.assembly import AssemblyCheck
 from anyvar_step.runs.keys import run_id_for
 from anyvar_step.runs.manifest import content_digest, manifest_of
@@ -43,23 +42,6 @@ _logger = logging.getLogger(__name__)
 _UNNAMED = "local"
 
 
-class InputDigest:
-    """Size and SHA-256 of the input, fed as it is read."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._sha256 = hashlib.sha256()
-
-    def update(self, data: bytes) -> None:
-        """Take the next bytes."""
-        self.size += len(data)
-        self._sha256.update(data)
-
-    def hexdigest(self) -> str:
-        """The SHA-256 of all bytes so far."""
-        return self._sha256.hexdigest()
-
-
 @dataclass
 class LocalRun:
     """One run in this process. ``timeout``: seconds after which it ends, None = never."""
@@ -69,10 +51,10 @@ class LocalRun:
     request: RunRequest
     timeout: float | None
     watch: Watch
-    digest: InputDigest = field(default_factory=InputDigest)
 
     def __post_init__(self) -> None:
         self._begin = time.monotonic()
+        self._size, self._sha256 = 0, hashlib.sha256()  # of the input, as far as it was read
         self._run_id = self.request.run_id or _UNNAMED
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
@@ -101,7 +83,7 @@ class LocalRun:
                 "on_progress": self._follow,
                 "registration": registration,
                 "engine": settings.engine,
-                "on_read": self.digest.update,
+                "on_read": self._on_read,
             }
 
     @contextmanager
@@ -121,6 +103,10 @@ class LocalRun:
         finally:
             registrar.close()
 
+    def _on_read(self, data: bytes) -> None:
+        self._size += len(data)
+        self._sha256.update(data)
+
     def _follow(self, progress: Progress) -> None:
         """Show the progress; raises where a signal was swallowed or the time is up."""
         raise_swallowed()
@@ -138,37 +124,17 @@ class LocalRun:
             )
         )
 
-    def report(self, outcome: pipeline.Outcome, size: int, sha256: str) -> RunReport:
-        """The report on the run, whose output has that size in bytes and hex SHA-256."""
+    def report(self, outcome: pipeline.Outcome) -> RunReport:
+        """The report on the run."""
         raise_swallowed()
         self.watch(RunStatus(run_id=self._run_id, status_code=200, status=State.SUCCESS))
-        staged = Staged(Path(), "", self.digest.size, self.digest.hexdigest())
+        _logger.info("%s: %s", self.source.name, outcome.summary)
+        staged = Staged(Path(), "", self._size, self._sha256.hexdigest())
         content = content_digest(staged.sha256, self.request)
         run_id = self.request.run_id or run_id_for(content, 1)
-        engine = {"engine": outcome.engine} if outcome.engine else {}
-        _logger.info(
-            "%s: %d records in %.1f s%s",
-            self.source.name,
-            outcome.counts.records,
-            sum(outcome.seconds.values()),
-            f", {outcome.engine} engine" if outcome.engine else "",
-        )
-        return RunReport.on(
-            manifest_of(staged, self.source.name, self.request, content, run_id),
-            output_size=size,
-            output_sha256=sha256,
-            options=self.request.options,
-            counts=outcome.counts,
-            registered=outcome.registered,
-            seconds={**outcome.seconds, "stage": 0.0, "wait": time.monotonic() - self._begin},
-            records_per_second=throughput(outcome.counts.records, outcome.seconds),
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            worker=self._worker,
-            settings=chosen(self.settings),
-            versions=versions() | engine,
-            sequences=outcome.sequences,
-            notes=outcome.notes,
-        )
+        ticket = manifest_of(staged, self.source.name, self.request, content, run_id)
+        report = outcome.report(ticket, self._worker, chosen(self.settings))
+        return report.with_seconds(stage=0.0, wait=time.monotonic() - self._begin)
 
 
 def annotate(
@@ -188,7 +154,7 @@ def annotate(
     with interruptible():
         source.check()
         run = LocalRun(settings, source, request, timeout, watch)
-        with side_outputs(target.side_outputs) as side, published(target) as part:
+        with side_outputs(target.side_outputs) as fill, published(target) as part:
             with run.opened() as arguments:
                 outcome = pipeline.annotate_file(
                     target=part,
@@ -201,13 +167,13 @@ def annotate(
                     threads=settings.threads,
                     **arguments,
                 )
-            report = run.report(outcome, outcome.size, outcome.sha256)
-            side.fill(part, report)
+            report = run.report(outcome)
+            fill(part, report)
             if target.bcf:
                 size, sha256 = become_bcf(part, target, outcome.counts)
                 report = report.model_copy(update={"output_size": size, "output_sha256": sha256})
             before = time.monotonic()
-    report = report.model_copy(update={"seconds": {**report.seconds, "collect": time.monotonic() - before}})
+    report = report.with_seconds(collect=time.monotonic() - before)
     log_notes(report)
     return report
 
@@ -235,7 +201,7 @@ def ingest(
         with temporary(conflicts) as part:
             with run.opened() as arguments:
                 outcome = pipeline.ingest_file(target=part, **arguments)
-            report = run.report(outcome, outcome.size, outcome.sha256)
+            report = run.report(outcome)
             settle()
             if conflicts:
                 publish(part, conflicts)

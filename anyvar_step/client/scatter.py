@@ -17,6 +17,7 @@ from anyvar_step.client.deliver import (
     Delivered,
     Target,
     become_bcf,
+    check_digest,
     count,
     provenance_command,
     published,
@@ -30,8 +31,8 @@ from anyvar_step.client.transport import (
     Transport,
     cancel_on_failure,
     end_failed,
+    fetch_or_forget,
     forget_delivered,
-    forget_if_corrupt,
 )
 from anyvar_step.client.wait import Patience, Watch, wait_all
 from anyvar_step.errors import CorruptFile, InvalidInput, StepError
@@ -99,8 +100,8 @@ def annotate_in_pieces(
         output_size=size,
         output_sha256=sha256,
     )
-    took = {"stage": staged, "wait": time.monotonic() - begin - staged}
-    report = with_notes(merged.model_copy(update={"seconds": {**merged.seconds, **took}}), reports)
+    took = time.monotonic() - begin - staged
+    report = with_notes(merged, reports).with_seconds(stage=staged, wait=took)
     log_notes(report)
     return report
 
@@ -125,7 +126,7 @@ def _gather(
     overall = _overall(tickets, pieces, watch)
     finished: dict[int, RunStatus] = {}
     reports: list[RunReport] = []
-    with side_outputs(target.side_outputs) as side, published(target) as part:
+    with side_outputs(target.side_outputs) as fill, published(target) as part:
         with part.open("w+b") as out:
             joiner, index = Joiner(out, target.output_format, target.level), JoinedIndex()
             for ended, status in wait_all(transport, tickets, patience, overall):
@@ -136,10 +137,7 @@ def _gather(
                 overall(status)
                 while (number := len(reports)) in finished:
                     ticket = tickets[number]
-                    with (
-                        forget_if_corrupt(transport, ticket),
-                        transport.fetch(ticket, finished[number]) as fetched,
-                    ):
+                    with fetch_or_forget(transport, ticket, finished[number]) as fetched:
                         sha256 = joiner.add(fetched.path, provenance_command(fetched, ticket))
                         index.add(fetched.path, fetched.index if target.tbi else None, joiner.offsets)
                         counts = _checked(fetched, pieces[number], sha256)
@@ -151,7 +149,7 @@ def _gather(
             out.flush()
             os.fsync(out.fileno())
         index.write(Path(f"{part}.tbi"))
-        side.fill(part, *reports)
+        fill(part, *reports)
         size, sha256 = (
             become_bcf(part, target, whole) if target.bcf else (joiner.stored.size, joiner.stored.sha256)
         )
@@ -185,8 +183,7 @@ def _records(piece: Piece) -> int:
 def _checked(fetched: Fetched, piece: Piece, sha256: str) -> Counts:
     """The counts of the output, checked against its report, or, from AnyVar's worker, against the input."""
     if fetched.report:
-        if sha256 != fetched.report.output_sha256:
-            raise CorruptFile(f"{fetched.path} is not what the worker wrote", "Run it again")
+        check_digest(fetched, sha256)
         return fetched.report.counts
     expected, counts = _records(piece), Counts()
     with fetched.path.open("rb") as raw:

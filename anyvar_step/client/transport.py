@@ -174,10 +174,11 @@ def forget_delivered(transport: Transport, ticket: Manifest) -> None:
 
 
 @contextlib.contextmanager
-def forget_if_corrupt(transport: Transport, ticket: Manifest) -> Iterator[None]:
-    """Forget the run when the block raises CorruptFile: the next call would find the same output."""
+def fetch_or_forget(transport: Transport, ticket: Manifest, status: RunStatus) -> Iterator[Fetched]:
+    """Fetch the output; forget the run on CorruptFile: the next call would find the same output."""
     try:
-        yield
+        with transport.fetch(ticket, status) as fetched:
+            yield fetched
     except CorruptFile:
         with contextlib.suppress(StepError):
             transport.forget(ticket, shared=False)
@@ -208,16 +209,14 @@ def _cancel_all(transport: Transport, level: int) -> bool:
 
     ``level`` is the log level for that.
     """
-    tickets = list(transport.held.values())
-    cancelled = []
-    for ticket in tickets:
+    tickets, cancelled = list(transport.held.values()), 0
+    for number, ticket in enumerate(tickets, 1):
         try:
-            cancelled.append(transport.cancel(ticket))
+            cancelled += transport.cancel(ticket)
         except Unavailable as trouble:
-            others = f" and {left} others" if (left := len(tickets) - len(cancelled) - 1) else ""
+            others = f" and {left} others" if (left := len(tickets) - number) else ""
             _logger.log(level, "run %s%s could not be cancelled: %s", ticket.run_id, others, trouble)
-            return False
+            break
         except StepError as trouble:
-            cancelled.append(False)
             _logger.warning("run %s could not be cancelled: %s", ticket.run_id, trouble)
-    return bool(cancelled) and all(cancelled)
+    return 0 < cancelled == len(tickets)

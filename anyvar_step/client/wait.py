@@ -8,7 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from anyvar_step.client.signals import raise_swallowed
 from anyvar_step.client.transport import Transport, error_of, vanished_status
@@ -36,16 +36,6 @@ Watch = Callable[[RunStatus], None]
 
 
 @dataclass
-class LastServed:
-    """When a worker was last known to serve the queue (monotonic clock), None = not asked yet.
-
-    Shared by all attempts of a step: a worker that does not exist is waited for once.
-    """
-
-    at: float | None = None
-
-
-@dataclass(frozen=True)
 class Patience:
     """How long a step waits, seconds: for the whole run, for a worker to serve the queue, for a broker.
 
@@ -56,7 +46,9 @@ class Patience:
     queue_timeout: float = 300.0
     outage: float = 60.0
     resubmit: int = 1
-    served: LastServed = field(default_factory=LastServed)
+    #: When a worker was last known to serve the queue (monotonic clock), 0 = not asked yet. All attempts of a
+    #: step have this in common: a worker that does not exist is waited for once.
+    served_at: float = 0.0
 
 
 class QueueWatch:
@@ -67,47 +59,41 @@ class QueueWatch:
 
     def __init__(self, transport: Transport, patience: Patience) -> None:
         self._transport = transport
-        self._limit = patience.queue_timeout
-        self._served = patience.served
+        self._patience = patience
         self._begin = time.monotonic()
-        if self._served.at is None:
-            self._served.at = self._begin
+        patience.served_at = patience.served_at or self._begin
         self._asked = self._begin + FIRST_QUESTION_SECONDS - QUESTION_SECONDS
         self._unreceived = Counter[str]()
 
     def check(self, queued: Sequence[Manifest], *, at_work: bool) -> None:
         """To be called with the runs that are still in the queue, and whether others are at work."""
-        now = time.monotonic()
+        now, patience = time.monotonic(), self._patience
         if at_work or not queued:
-            self._served.at = now
+            patience.served_at = now
         if not queued or now <= self._due():
             return
         first, self._asked = self._asked < self._begin, now
         try:
             if at_work or self._transport.worker_processes():
-                self._served.at = time.monotonic()
+                patience.served_at = time.monotonic()
                 self._requeue_lost(queued)
                 return
         except Unavailable:
             return  # the next poll deals with an outage
-        if self._limit and now - self._last > self._limit:
+        if patience.queue_timeout and now - patience.served_at > patience.queue_timeout:
             raise NoWorker(
                 "no worker serves the queue",
                 "Start one with `anyvar-step worker`, or AnyVar's own; then run it again",
             )
         if first:
-            _logger.warning("no worker answers on the queue yet; waiting up to %g s", self._limit)
-
-    @property
-    def _last(self) -> float:
-        return self._begin if self._served.at is None else self._served.at
+            _logger.warning("no worker answers on the queue yet; waiting up to %g s", patience.queue_timeout)
 
     def _due(self) -> float:
         """When to ask next: when the limit is reached, if that is earlier than usual."""
-        usual = self._asked + QUESTION_SECONDS
-        if not self._limit:
+        usual, limit = self._asked + QUESTION_SECONDS, self._patience.queue_timeout
+        if not limit:
             return usual
-        return min(usual, max(self._last + self._limit, self._asked + FIRST_QUESTION_SECONDS))
+        return min(usual, max(self._patience.served_at + limit, self._asked + FIRST_QUESTION_SECONDS))
 
     def _requeue_lost(self, queued: Sequence[Manifest]) -> None:
         """Queue runs again that no worker had received at two questions in succession.
@@ -183,31 +169,27 @@ class _Poller:
         self._seen = False
 
     def poll(self) -> RunStatus | None:
-        """The status now, None while the broker is away; raises when a limit is reached."""
-        now = time.monotonic()
+        """The status now, that of a lost run where it has vanished; None while the broker is away.
+
+        Raises when a limit is reached.
+        """
+        now, timeout = time.monotonic(), self._patience.timeout
         try:
             status = self._transport.status(self._ticket.run_id)
         except Unavailable as trouble:
-            self._check_outage(now, trouble)
+            away = now - self._answered
+            if away > self._patience.outage:
+                raise
+            if away < 1:
+                _logger.warning("%s; trying for %g s", trouble, self._patience.outage)
             return None
         self._answered = time.monotonic()
-        return self._checked(status, now)
-
-    def _check_outage(self, now: float, trouble: Unavailable) -> None:
-        away = now - self._answered
-        if away > self._patience.outage:
-            raise trouble
-        if away < 1:
-            _logger.warning("%s; trying for %g s", trouble, self._patience.outage)
-
-    def _checked(self, status: RunStatus, now: float) -> RunStatus:
-        """The status, or that of a lost run where this one has vanished."""
         if status.missing and (self._seen or now - self._begin > NOT_FOUND_SECONDS):
             return vanished_status(status.run_id)
         self._seen = self._seen or not status.missing
-        if self._patience.timeout is not None and now - self._begin > self._patience.timeout:
+        if timeout is not None and now - self._begin > timeout:
             raise TimeLimitReached(
-                f"run {status.run_id} did not end within --timeout {self._patience.timeout:g} s",
+                f"run {status.run_id} did not end within --timeout {timeout:g} s",
                 "Give it more time with a longer --timeout",
             )
         if now - self._renewed > RENEW_SECONDS:

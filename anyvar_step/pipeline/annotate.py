@@ -12,12 +12,24 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from anyvar_step.errors import InvalidInput, StepError
-from anyvar_step.models import AnnotateOptions, Counts, Existing, OutputFormat, Progress, Registered
+from anyvar_step.models import (
+    AnnotateOptions,
+    Counts,
+    Existing,
+    Manifest,
+    OutputFormat,
+    Progress,
+    Registered,
+    RunReport,
+    throughput,
+    versions,
+)
 from anyvar_step.pipeline.assembly import AssemblyCheck, notes_on
 from anyvar_step.reference import Reference
 from anyvar_step.store.registrar import Registration
@@ -54,6 +66,32 @@ class Outcome:
     registered: Registered | None = None
     sequences: dict[str, str] = field(default_factory=dict)
     engine: str = ""
+
+    @property
+    def summary(self) -> str:
+        """One line for the log."""
+        seconds = sum(self.seconds.values())
+        engine = f", {self.engine} engine" if self.engine else ""
+        return f"{self.counts.records} records in {seconds:.1f} s{engine}"
+
+    def report(self, ticket: Manifest, worker: str, settings: dict[str, str]) -> RunReport:
+        """The report of ``worker`` on the run of that ticket, which has just ended."""
+        return RunReport.on(
+            ticket,
+            output_size=self.size,
+            output_sha256=self.sha256,
+            options=ticket.options,
+            counts=self.counts,
+            registered=self.registered,
+            seconds=self.seconds,
+            records_per_second=throughput(self.counts.records, self.seconds),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            worker=worker,
+            settings=settings,
+            versions=versions() | ({"engine": self.engine} if self.engine else {}),
+            sequences=self.sequences,
+            notes=self.notes,
+        )
 
 
 def annotate_file(

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,7 @@ from celery.signals import worker_process_shutdown
 from anyvar_step import pipeline, reference
 from anyvar_step.errors import ConfigurationError, InvalidInput, RunCancelled, RunLost, StepError, from_os
 from anyvar_step.files import remove_tree
-from anyvar_step.models import (
-    AnnotateOptions,
-    IngestOptions,
-    Manifest,
-    RunReport,
-    State,
-    throughput,
-    versions,
-)
+from anyvar_step.models import AnnotateOptions, IngestOptions, Manifest, State
 from anyvar_step.pipeline.assembly import SAMPLE, AssemblyCheck
 from anyvar_step.runs.connection import LONG_RETRY
 from anyvar_step.runs.state import RunState
@@ -278,7 +269,7 @@ class Job:
             outcome = task.work(part, manifest, lock)
             lock.check()
             if manifest:
-                report = self._report(manifest, task, outcome)
+                report = outcome.report(manifest, self._worker, chosen(self._settings))
                 self._workdir.write(with_suffix(path, REPORT_SUFFIX), report.model_dump_json().encode())
             if index.exists():
                 self._workdir.write(index_of(task.output, outcome.sha256), index.read_bytes())
@@ -290,9 +281,7 @@ class Job:
                     leftover.unlink(missing_ok=True)
         path.unlink(missing_ok=True)  # only now, as AnyVar's worker does
         self._observe(task.options, outcome)
-        seconds = sum(outcome.seconds.values())
-        engine = f", {outcome.engine} engine" if outcome.engine else ""
-        _logger.info("run %s: %d records in %.1f s%s", self._run_id, outcome.counts.records, seconds, engine)
+        _logger.info("run %s: %s", self._run_id, outcome.summary)
         return task.result
 
     def _publish(self, part: Path, output: Path) -> None:
@@ -314,24 +303,6 @@ class Job:
         """Whether the step has collected or cancelled the run, so that its files may be gone for good."""
         with RunState(self._settings, LONG_RETRY) as state:
             return state.meta(self._run_id) is None or state.cancel_requested(self._run_id)
-
-    def _report(self, manifest: Manifest, task: Task, outcome: pipeline.Outcome) -> RunReport:
-        return RunReport.on(
-            manifest,
-            output_size=outcome.size,
-            output_sha256=outcome.sha256,
-            options=task.options,
-            counts=outcome.counts,
-            registered=outcome.registered,
-            seconds=outcome.seconds,
-            records_per_second=throughput(outcome.counts.records, outcome.seconds),
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            worker=self._worker,
-            settings=chosen(self._settings),
-            versions=versions() | ({"engine": outcome.engine} if outcome.engine else {}),
-            sequences=outcome.sequences,
-            notes=outcome.notes,
-        )
 
 
 def assembly_check(
