@@ -6,16 +6,12 @@ Blocks of record lines in, annotated blocks and facts about them out; no setting
 from __future__ import annotations
 
 from anyvar_step.vrs.engine import Annotated, Engine, EngineChoice, RecordError, engine_name, make_engine
-from anyvar_step.vrs.fields import FIELD_NAMES, PREFIX, header_lines
 
 __all__ = [
-    "FIELD_NAMES",
-    "PREFIX",
     "Annotated",
     "Engine",
     "EngineChoice",
     "RecordError",
     "engine_name",
-    "header_lines",
     "make_engine",
 ]

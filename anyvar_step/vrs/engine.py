@@ -8,13 +8,11 @@ from several threads at once.
 
 from __future__ import annotations
 
-import importlib
 import struct
 from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
-from typing import Literal, Protocol, TypeVar, overload
+from typing import Literal, NotRequired, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from anyvar_step.errors import ConfigurationError
 from anyvar_step.models import Counts, Existing, KeptAllele
@@ -29,8 +27,6 @@ EngineChoice = Literal["auto", "native", "python"]
 DIGITS = 19
 #: No index can hold positions from here on.
 FARTHEST = 1 << 62
-#: Examples of records with VRS_Error that a block has for each cause, at most.
-EXAMPLES = 5
 
 #: 64-bit integers, as both engines pack them.
 Integers = Sequence[int]
@@ -87,7 +83,6 @@ class KeptAlleles(Sequence[KeptAllele]):
     allele's location. ``places``: three integers a location, index in ``accessions``, start and end.
     ``states``: four integers an allele: offset and length of its sequence in ``sequences`` (length -1 = not
     shown), then length and repeat subunit length of a ReferenceLengthExpression (-1 = a literal).
-    ``chosen``: the indexes of the alleles that this sequence has; None = all.
     """
 
     def __init__(
@@ -99,24 +94,13 @@ class KeptAlleles(Sequence[KeptAllele]):
         accessions: Sequence[str] = (),
         states: Sequence[int] = (),
         sequences: bytes = b"",
-        *,
-        chosen: Sequence[int] | None = None,
     ) -> None:
         self._parts = (alleles, locations, where, places, accessions, states, sequences)
-        self._chosen = range(len(alleles) // 24) if chosen is None else chosen
-        every: Sequence[bytes] = struct.unpack("24s" * (len(alleles) // 24), alleles)
         #: The 24 bytes that the alleles' identifiers stand for.
-        self.digests = every if chosen is None else [every[index] for index in chosen]
-
-    def without(self, places: Collection[int]) -> KeptAlleles:
-        """The alleles but those at these places of the sequence."""
-        if not places:
-            return self
-        left = [index for place, index in enumerate(self._chosen) if place not in places]
-        return KeptAlleles(*self._parts, chosen=left)
+        self.digests: Sequence[bytes] = struct.unpack("24s" * (len(alleles) // 24), alleles)
 
     def __len__(self) -> int:
-        return len(self._chosen)
+        return len(self.digests)
 
     @overload
     def __getitem__(self, index: int) -> KeptAllele: ...
@@ -126,7 +110,7 @@ class KeptAlleles(Sequence[KeptAllele]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         alleles, locations, where, places, accessions, states, sequences = self._parts
-        number = self._chosen[index]
+        number = range(len(self))[index]
         location = where[number]
         accession, start, end = places[3 * location : 3 * location + 3]
         at, size, length, subunit = states[4 * number : 4 * number + 4]
@@ -184,6 +168,11 @@ class AlleleCollector:
             self._add_state(allele)
         return digest.ALLELE_PREFIX + digest.encoded(made)
 
+    def drop_last(self) -> None:
+        """Take back the last allele. Its location and sequence stay, and nothing refers to them."""
+        self.count -= 1
+        del self._alleles[-24:], self._where[-1:], self._states[-4:]
+
     def kept(self) -> KeptAlleles:
         """The alleles so far; none without ``keep``."""
         return KeptAlleles(
@@ -224,7 +213,7 @@ class Annotated:
     kinds: dict[str, int] = field(default_factory=dict)
     #: records with VRS_Error, by cause
     errors: dict[str, int] = field(default_factory=dict)
-    #: cause and record in short, in the order of the records, at most EXAMPLES for each cause
+    #: cause and record in short, in the order of the records, at most ``models.EXAMPLES`` for each cause
     examples: list[tuple[str, bytes]] = field(default_factory=list)
     #: records on contigs that the reference lacks, less those that were kept
     unknown: dict[bytes, int] = field(default_factory=dict)
@@ -256,6 +245,20 @@ class Annotated:
             count(counts.contigs, text_of(chrom), number)
 
 
+class EngineOptions(TypedDict):
+    """What an engine writes."""
+
+    #: identifiers of REF too
+    for_ref: bool
+    #: location and state fields too
+    attributes: bool
+    #: ``Annotated.alleles`` has the alleles; False if it is not given
+    keep_alleles: NotRequired[bool]
+    #: whether VRS fields that a record has already are replaced (if it is not given), kept (the record stays
+    #: as it is and has no alleles), or refused
+    existing: NotRequired[Existing]
+
+
 class Engine(Protocol):
     """Adds VRS fields to blocks of record lines."""
 
@@ -274,35 +277,18 @@ class Engine(Protocol):
 
 
 def make_engine(
-    reference: Reference,
-    *,
-    for_ref: bool,
-    attributes: bool,
-    keep_alleles: bool = False,
-    existing: Existing = "replace",
-    choice: EngineChoice = "auto",
+    reference: Reference, *, choice: EngineChoice = "auto", **options: Unpack[EngineOptions]
 ) -> Engine:
-    """An engine over ``reference``.
-
-    ``for_ref``: identifiers of REF too. ``attributes``: location and state fields too. ``keep_alleles``:
-    ``Annotated.alleles`` has the alleles. ``existing``: whether VRS fields that a record has already are
-    replaced, kept (the record stays as it is and has no alleles), or refused.
+    """An engine over ``reference``; the native one only reads a plain FASTA.
 
     Raises ConfigurationError where ``choice`` is ``native`` and that engine is not built, or cannot read the
     reference.
     """
     if engine_name(choice) == "native":
-        native = _native()
-        assert native is not None
-        if native.usable(reference):
-            made: Engine = native.NativeEngine(
-                reference,
-                for_ref=for_ref,
-                attributes=attributes,
-                keep_alleles=keep_alleles,
-                existing=existing,
-            )
-            return made
+        if getattr(reference, "path", None) is not None:
+            from anyvar_step.vrs.native_engine import NativeEngine
+
+            return NativeEngine(reference, **options)
         if choice == "native":
             raise ConfigurationError(
                 f"the native engine cannot read the reference of {reference.assembly}",
@@ -310,9 +296,7 @@ def make_engine(
             )
     from anyvar_step.vrs.python_engine import PythonEngine
 
-    return PythonEngine(
-        reference, for_ref=for_ref, attributes=attributes, keep_alleles=keep_alleles, existing=existing
-    )
+    return PythonEngine(reference, **options)
 
 
 def engine_name(choice: EngineChoice = "auto") -> str:
@@ -322,7 +306,7 @@ def engine_name(choice: EngineChoice = "auto") -> str:
     """
     if choice == "python":
         return "python"
-    if _native() is not None:
+    if _is_built():
         return "native"
     if choice == "native":
         raise ConfigurationError(
@@ -332,9 +316,10 @@ def engine_name(choice: EngineChoice = "auto") -> str:
     return "python"
 
 
-def _native() -> ModuleType | None:
-    """The module of the native engine; None where its library is not built."""
+def _is_built() -> bool:
+    """Whether there is the library of the native engine."""
     try:
-        return importlib.import_module("anyvar_step.vrs.native_engine")
+        from anyvar_step import _native  # noqa: F401
     except ImportError:
-        return None
+        return False
+    return True

@@ -9,23 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from anyvar_step import _native
-from anyvar_step.models import Existing
-from anyvar_step.reference.base import Reference
 from anyvar_step.reference.fasta import changed, unreadable
-from anyvar_step.vrs.engine import Annotated, KeptAlleles, record_error, text_of
-
-
-def usable(reference: Reference) -> bool:
-    """Whether the engine can read the reference: a plain FASTA."""
-    return getattr(reference, "path", None) is not None
-
-
-def instructions() -> str:
-    """The instructions that digests are computed with: ``avx512``, ``avx2`` or ``scalar``."""
-    return _native.instructions()
+from anyvar_step.vrs.engine import Annotated, EngineOptions, KeptAlleles, record_error, text_of
 
 
 def is_stale() -> bool:
@@ -45,34 +33,19 @@ def is_stale() -> bool:
 
 
 class NativeEngine:
-    """Adds VRS fields to blocks of record lines; see ``engine.Engine`` and ``engine.make_engine``.
+    """Adds VRS fields to blocks of record lines; see ``engine.Engine`` and ``engine.EngineOptions``.
 
     Raises ConfigurationError where the FASTA has been changed or replaced since the reference was opened.
     """
 
     name = "native"
 
-    def __init__(
-        self,
-        reference: Any,
-        *,
-        for_ref: bool,
-        attributes: bool,
-        keep_alleles: bool = False,
-        existing: Existing = "replace",
-    ) -> None:
+    def __init__(self, reference: Any, **options: Unpack[EngineOptions]) -> None:
         self._reference = reference
         self._sequences: dict[str, str] = {}
+        wanted: Any = {"keep_alleles": False, "existing": "replace", **options}
         try:
-            self._engine = _native.Engine(
-                reference.path,
-                reference.assembly,
-                self._contig,
-                for_ref=for_ref,
-                attributes=attributes,
-                keep_alleles=keep_alleles,
-                existing=existing,
-            )
+            self._engine = _native.Engine(reference.path, reference.assembly, self._contig, **wanted)
         except OSError as error:
             raise unreadable(reference.path, str(error.strerror)) from None
         if self._engine.identity() != reference.identity:
@@ -118,7 +91,7 @@ class NativeEngine:
             ends=ends,
             offsets=offsets,
             plain=plain,
-            alleles=_kept(*parts) if parts else KeptAlleles(),
+            alleles=_kept(parts) if parts else KeptAlleles(),
         )
 
     def _contig(self, name: bytes) -> tuple[str, int, int, int, int] | None:
@@ -136,14 +109,7 @@ def _integers(packed: bytes) -> memoryview:
     return memoryview(packed).cast("q")
 
 
-def _kept(
-    alleles: bytes,
-    locations: bytes,
-    where: bytes,
-    places: bytes,
-    accessions: list[str],
-    states: bytes,
-    sequences: bytes,
-) -> KeptAlleles:
-    packed = _integers(where), _integers(places), accessions, _integers(states)
-    return KeptAlleles(alleles, locations, *packed, sequences)
+def _kept(parts: Any) -> KeptAlleles:
+    alleles, locations, where, places, accessions, states, sequences = parts
+    where, places, states = map(_integers, (where, places, states))
+    return KeptAlleles(alleles, locations, where, places, accessions, states, sequences)

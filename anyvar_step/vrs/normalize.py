@@ -6,7 +6,7 @@ All sequences are upper-case bytes, all positions inter-residue.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from math import isqrt
 from typing import NamedTuple
 
 from anyvar_step.reference.base import Contig
@@ -106,9 +106,9 @@ def normalize(contig: Contig, start: int, ref: bytes, alt: bytes) -> Normalized:
     else:
         length, repeated = left + len(seed) + right, _subunit(seed, left + right)
         if repeated is None:
-            return Normalized(start, end, _around(seed, -left, length))
+            return Normalized(start, end, around(seed, -left, length))
         unit = repeated
-    shown = _around(seed, -left, length) if length <= SHOWN else None
+    shown = around(seed, -left, length) if length <= SHOWN else None
     return Normalized(start, end, shown, length, unit)
 
 
@@ -126,20 +126,13 @@ def _subunit(seed: bytes, reference: int) -> int | None:
     return next((c for c in _divisors(size) if c <= reference and seed == seed[:c] * (size // c)), None)
 
 
-def _divisors(n: int) -> Iterator[int]:
+def _divisors(n: int) -> list[int]:
     """The divisors of n, largest first."""
-    small: list[int] = []
-    i = 1
-    while i * i <= n:
-        if n % i == 0:
-            yield n // i
-            if i * i < n:
-                small.append(i)
-        i += 1
-    yield from reversed(small)
+    small = [i for i in range(1, isqrt(n) + 1) if n % i == 0]
+    return sorted({*small, *(n // i for i in small)}, reverse=True)
 
 
-def _around(seed: bytes, start: int, size: int) -> bytes:
+def around(seed: bytes, start: int, size: int) -> bytes:
     """``size`` bases from ``start`` on of the seed repeated without end in both directions."""
     phase = start % len(seed)
     return (seed * ((phase + size) // len(seed) + 1))[phase : phase + size]
@@ -150,7 +143,7 @@ def _roll_left(contig: Contig, seed: bytes, position: int) -> int:
     rolled, step = 0, _FIRST
     while True:
         found = contig.fetch(max(position - rolled - step, 0), position - rolled)
-        same = _common_suffix(found, _around(seed, -rolled - len(found), len(found)))
+        same = _common_suffix(found, around(seed, -rolled - len(found), len(found)))
         rolled += same
         if same < step:
             return rolled
@@ -162,7 +155,7 @@ def _roll_right(contig: Contig, seed: bytes, position: int) -> int:
     rolled, step = 0, _FIRST
     while True:
         found = contig.fetch(position + rolled, position + rolled + step)
-        same = _common_prefix(found, _around(seed, rolled, len(found)))
+        same = _common_prefix(found, around(seed, rolled, len(found)))
         rolled += same
         if same < step:
             return rolled

@@ -10,17 +10,18 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 from itertools import accumulate
+from typing import Unpack
 
-from anyvar_step.models import Existing
+from anyvar_step.models import EXAMPLES
 from anyvar_step.reference.base import Contig, Reference
 from anyvar_step.vcf.reader import split_lines
 from anyvar_step.vrs import fields
 from anyvar_step.vrs.engine import (
     DIGITS,
-    EXAMPLES,
     FARTHEST,
     AlleleCollector,
     Annotated,
+    EngineOptions,
     count,
     record_error,
     text_of,
@@ -33,24 +34,16 @@ class _Refused(Exception):
 
 
 class PythonEngine:
-    """Adds VRS fields to blocks of record lines; see ``engine.Engine`` and ``engine.make_engine``."""
+    """Adds VRS fields to blocks of record lines; see ``engine.Engine`` and ``engine.EngineOptions``."""
 
     name = "python"
 
-    def __init__(
-        self,
-        reference: Reference,
-        *,
-        for_ref: bool,
-        attributes: bool,
-        keep_alleles: bool = False,
-        existing: Existing = "replace",
-    ) -> None:
+    def __init__(self, reference: Reference, **options: Unpack[EngineOptions]) -> None:
         self._reference = reference
-        self._for_ref = for_ref
-        self._attributes = attributes
-        self._keep_alleles = keep_alleles
-        self._existing = existing
+        self._for_ref = options["for_ref"]
+        self._attributes = options["attributes"]
+        self._keep_alleles = options.get("keep_alleles", False)
+        self._existing = options.get("existing", "replace")
         self._contigs = _Contigs(reference)
 
     @property

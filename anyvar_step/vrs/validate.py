@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import zip_longest
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -28,7 +29,7 @@ from anyvar_step.vrs.engine import (
     make_engine,
     text_of,
 )
-from anyvar_step.vrs.normalize import SHOWN, Normalized, is_nucleotides, kind_of_other, trim
+from anyvar_step.vrs.normalize import SHOWN, Normalized, around, is_nucleotides, kind_of_other, trim
 
 #: The fields without which an allele cannot be read back; AnyVar asks for the same.
 NEEDED = (fields.IDS, *fields.ATTRIBUTES)
@@ -109,14 +110,12 @@ class StatedCheck:
         self.alleles = KeptAlleles()
         #: none: nothing is computed from REF and ALT
         self.engine = ""
-        self._reference = reference
-        self._contigs: dict[bytes, Contig | None] = {}
+        self._contig_of = cache(reference.contig)
 
     def check(self, lines: Sequence[bytes], claims: Sequence[Sequence[Claim]]) -> list[Conflict]:
         """The claims of a block's records that do not hold; those on unknown contigs are passed over."""
         collector = AlleleCollector(keep=True)
         conflicts: list[Conflict] = []
-        wrong: list[int] = []
         for index, (line, named) in enumerate(zip(lines, claims, strict=True)):
             contig = self._contig(line.split(b"\t", 1)[0]) if named else None
             if contig is None:
@@ -130,9 +129,9 @@ class StatedCheck:
                     continue
                 identifier = collector.identifier(contig.accession, allele, fields.texts(allele))
                 if identifier != claim.id:
-                    wrong.append(collector.count - 1)
+                    collector.drop_last()
                     conflicts.append(Conflict(index, claim, b"" if claim.is_ambiguous else identifier))
-        self.alleles = collector.kept().without(frozenset(wrong))
+        self.alleles = collector.kept()
         self.counts.records += len(lines)
         self.counts.ids += len(self.alleles)
         return conflicts
@@ -141,9 +140,7 @@ class StatedCheck:
         """The contig of a record with claims; counts it."""
         name = text_of(chrom)
         count(self.counts.contigs, name)
-        if chrom not in self._contigs:
-            self._contigs[chrom] = self._reference.contig(name)
-        contig = self._contigs[chrom]
+        contig = self._contig_of(name)
         if contig is None:
             count(self.counts.unknown_contigs, name)
         return contig
@@ -210,7 +207,7 @@ def _same(contig: Contig, claim: Claim, found: Claim) -> bool:
 def _described(contig: Contig, claim: Claim) -> Normalized | None:
     """The allele that location and state describe; None where they describe none on that contig."""
     start_text, end_text, state, length_text, subunit_text = claim.texts
-    if not (_is_number(start_text) and _is_number(end_text) and _is_state(state)):
+    if not (_is_number(start_text) and _is_number(end_text) and (state == b"." or is_nucleotides(state))):
         return None
     start, end = int(start_text), int(end_text)
     if not start <= end <= contig.length:
@@ -223,7 +220,7 @@ def _described(contig: Contig, claim: Claim) -> Normalized | None:
     if not 0 < subunit <= end - start:
         return None
     # The reference, going round, is the sequence; older versions do not always show it.
-    shown = _round(contig.fetch(start, start + subunit), length) if length <= SHOWN else None
+    shown = around(contig.fetch(start, start + subunit), 0, length) if length <= SHOWN else None
     if state != b"." and state != shown:
         return None
     return Normalized(start, end, shown, length, subunit)
@@ -232,14 +229,6 @@ def _described(contig: Contig, claim: Claim) -> Normalized | None:
 def _is_number(text: bytes) -> bool:
     """Whether it is one that a sequence can have; Python refuses to read one of thousands of digits."""
     return text.isdigit() and len(text) <= DIGITS
-
-
-def _is_state(text: bytes) -> bool:
-    return text == b"." or is_nucleotides(text)
-
-
-def _round(unit: bytes, length: int) -> bytes:
-    return (unit * (length // len(unit) + 1))[:length]
 
 
 def tally(lines: Sequence[bytes], counts: Counts) -> None:

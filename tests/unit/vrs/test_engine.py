@@ -25,7 +25,7 @@ from anyvar_step.vrs import RecordError, engine, engine_name, make_engine
 def test_the_python_engine_annotates_where_the_native_one_is_not_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine, "_native", lambda: None)
+    monkeypatch.setattr(engine, "_is_built", lambda: False)
     reference = MemoryReference(chr1=b"ACGT")
     assert engine_name("auto") == engine_name("python") == "python"
     assert make_engine(reference, for_ref=True, attributes=True).name == "python"

@@ -8,7 +8,8 @@ import pytest
 from engines import Annotator
 from memory_reference import MemoryReference
 
-from anyvar_step.vrs import FIELD_NAMES, RecordError, header_lines
+from anyvar_step.vrs import RecordError
+from anyvar_step.vrs.fields import FIELD_NAMES, header_lines
 
 pytestmark = pytest.mark.usefixtures("engine")
 

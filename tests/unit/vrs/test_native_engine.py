@@ -15,7 +15,7 @@ from record_blocks import OPTIONS, Blocks, answer, differences
 from anyvar_step.errors import ConfigurationError
 from anyvar_step.reference import open_reference
 from anyvar_step.reference.base import MaskedReference
-from anyvar_step.vrs import engine_name
+from anyvar_step.vrs import engine_name, make_engine
 from anyvar_step.vrs.python_engine import PythonEngine
 
 if engine_name() != "native" and os.environ.get("CI") != "true":
@@ -68,7 +68,7 @@ def test_a_long_deletion_and_a_long_insertion_have_the_same_alleles_in_both(tmp_
 def test_masked_contigs_and_aliases_are_the_same_in_both(tmp_path):
     fasta = written(tmp_path / "two.fa", chr1="ACGTACGT", chr2="TTTT")
     reference = MaskedReference(open_reference("GRCh38", fasta), ["chr2"])
-    assert native_engine.usable(reference)
+    assert make_engine(reference, for_ref=True, attributes=True).name == "native"
     options = {"for_ref": True, "attributes": True, "keep_alleles": True, "existing": "replace"}
     engines = PythonEngine(reference, **options), native_engine.NativeEngine(reference, **options)
     block = b"1\t2\t.\tC\tG\t.\t.\t.\nchr2\t1\t.\tT\tG\t.\t.\t.\nchr1\t2\t.\tC\tG\t.\t.\t.\n"
@@ -135,9 +135,3 @@ def test_another_fasta_under_the_name_of_the_one_that_was_opened_is_refused(tmp_
     written(tmp_path / "b.fa", chr1="TTTT").replace(fasta)
     with pytest.raises(ConfigurationError, match="was changed while"):
         native_engine.NativeEngine(reference, for_ref=True, attributes=True)
-
-
-def test_a_reference_that_is_no_plain_fasta_is_not_supported(tmp_path):
-    from memory_reference import MemoryReference
-
-    assert not native_engine.usable(MemoryReference(chr1=b"ACGT"))
