@@ -15,11 +15,11 @@ from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlsplit
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from anyvar_step.errors import AccessRefused, ConfigurationError, StepError, Unavailable
 from anyvar_step.runs.keys import step_key
-from anyvar_step.settings import masked
+from anyvar_step.settings import Settings, masked
 
 _logger = logging.getLogger(__name__)
 
@@ -69,6 +69,8 @@ def translated(url: str, variable: str) -> Iterator[None]:
     """Translate redis-py's exceptions into ours, with the masked URL and the name of its variable."""
     try:
         yield
+    except redis.exceptions.NoScriptError:  # redis-py's Script loads it then, and calls it again
+        raise
     except redis.RedisError as error:
         raise _failure(error, url, variable) from error
 
@@ -157,6 +159,15 @@ class TimedRetry(Retry):
     def __deepcopy__(self, memo: object) -> TimedRetry:
         """Itself: all connections of a client follow a change of ``seconds``."""
         return self
+
+    @contextmanager
+    def bridging(self, seconds: float) -> Iterator[None]:
+        """Within the block, an outage of Redis is bridged for that many seconds."""
+        self.seconds, before = seconds, self.seconds
+        try:
+            yield
+        finally:
+            self.seconds = before
 
     def call_with_retry(
         self,
@@ -290,11 +301,45 @@ class _Timely(redis.SSLConnection):
         return wrapped
 
 
-def connect(url: str, retry: float | TimedRetry = BRIEF_RETRY) -> redis.Redis:
+class _Translating(redis.Redis):
+    """A client whose commands and pipelines raise our exceptions in place of redis-py's."""
+
+    source = ("", "")  # the URL and its variable
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        with translated(*self.source):
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.client.Pipeline:
+        pipe = _TranslatingPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipe.source = self.source
+        return pipe
+
+
+class _TranslatingPipeline(redis.client.Pipeline):
+    source = ("", "")
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with translated(*self.source):
+            return super().execute(raise_on_error)
+
+
+def broker(settings: Settings, retry: float | TimedRetry = BRIEF_RETRY) -> redis.Redis:
+    """A client of the broker, as ``connect`` makes it; its commands raise Unavailable or AccessRefused."""
+    return connect(settings.broker_url, retry, "CELERY_BROKER_URL")
+
+
+def backend(settings: Settings, retry: float | TimedRetry = BRIEF_RETRY) -> redis.Redis:
+    """The same of the result backend."""
+    return connect(settings.backend_url, retry, "CELERY_BACKEND_URL")
+
+
+def connect(url: str, retry: float | TimedRetry = BRIEF_RETRY, variable: str = "") -> redis.Redis:
     """A client with connections opened at first use; outages are tried again for ``retry`` seconds.
 
     A Redis that takes connections and does not answer counts as away after 15 s, 3 s with NO_RETRY. Of a list
-    of URLs the next one is tried where one fails.
+    of URLs the next one is tried where one fails. With the name of the URL's variable, redis-py's exceptions
+    are translated into ours.
 
     It is used by one thread. The pool is not limited to one connection: a signal in the wrong moment loses a
     connection, and cancelling the run would then find none.
@@ -309,30 +354,36 @@ def connect(url: str, retry: float | TimedRetry = BRIEF_RETRY) -> redis.Redis:
         "retry": timed,
     }
     if is_sentinel(url):
-        return _by_sentinel(url, common)
-    pool = redis.ConnectionPool.from_url(redis_url(url.partition(";")[0]), **common)
-    if issubclass(pool.connection_class, redis.SSLConnection):
-        pool.connection_class = _Timely
-    pool.connection_class = failing_over(pool.connection_class, url)
-    return redis.Redis.from_pool(pool)
+        pool = _sentinel_pool(url, common)
+    else:
+        pool = redis.ConnectionPool.from_url(redis_url(url.partition(";")[0]), **common)
+        if issubclass(pool.connection_class, redis.SSLConnection):
+            pool.connection_class = _Timely
+        pool.connection_class = failing_over(pool.connection_class, url)
+    if not variable:
+        return redis.Redis.from_pool(pool)
+    client = _Translating(connection_pool=pool)
+    client.auto_close_connection_pool = True
+    client.source = (url, variable)
+    return client
 
 
-def _by_sentinel(url: str, common: dict[str, Any]) -> redis.Redis:
-    """A client of the primary that the sentinels name, asked again for each new connection."""
+def _sentinel_pool(url: str, common: dict[str, Any]) -> redis.ConnectionPool:
+    """Connections to the primary that the sentinels name, asked again for each new one."""
     (account, database), tls = _account(url), _tls(url)
     user, _, password = account.partition(":")
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
         _hosts(url, SENTINEL_PORT), sentinel_kwargs={**_sentinel_options(url), "retry": TimedRetry(NO_RETRY)}
     )
-    client: redis.Redis = sentinel.master_for(
+    return SentinelConnectionPool(  # type: ignore[no-untyped-call]
         _master_name(url),
+        sentinel,
         db=int(database),
         username=unquote(user) or None,
         password=unquote(password) or None,
         **({"ssl": True, **tls} if tls else {}),
         **common,
     )
-    return client
 
 
 class NotPrimary(redis.ConnectionError):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from anyvar_step.runs.connection import connect, now, translated
+from anyvar_step.runs.connection import backend, broker, now
 from anyvar_step.runs.keys import meta_key, step_key
 from anyvar_step.settings import Settings
 
@@ -34,8 +34,8 @@ class Liveness:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._backend = connect(settings.backend_url)
-        self._broker = connect(settings.broker_url)
+        self._backend = backend(settings)
+        self._broker = broker(settings)
         self._messages: set[str] | None = None
 
     def __enter__(self) -> Self:
@@ -50,8 +50,7 @@ class Liveness:
 
         A Redis that lost its data at a restart knows of no run at first.
         """
-        with translated(self._settings.backend_url, "CELERY_BACKEND_URL"):
-            up: dict[str, Any] = self._backend.info("server")
+        up: dict[str, Any] = self._backend.info("server")
         return float(up["uptime_in_seconds"]) >= SETTLED_SECONDS
 
     def is_live(self, run_id: str) -> bool:
@@ -59,12 +58,11 @@ class Liveness:
 
         The lease of a run that was submitted without waiting never expires, so it does not count.
         """
-        with translated(self._settings.backend_url, "CELERY_BACKEND_URL"):
-            pipe = self._backend.pipeline(transaction=False)
-            pipe.exists(meta_key(run_id))
-            pipe.exists(step_key("claim", run_id))
-            pipe.zcount(step_key("leases", run_id), f"({now(self._backend)}", "(+inf")
-            return any(pipe.execute())
+        pipe = self._backend.pipeline(transaction=False)
+        pipe.exists(meta_key(run_id))
+        pipe.exists(step_key("claim", run_id))
+        pipe.zcount(step_key("leases", run_id), f"({now(self._backend)}", "(+inf")
+        return any(pipe.execute())
 
     def has_message(self, name: str) -> bool:
         """Whether a message, queued or taken by a worker, is of that run or names an input file of that name.
@@ -72,14 +70,12 @@ class Liveness:
         The messages are read once, at the first call.
         """
         if self._messages is None:
-            with translated(self._settings.broker_url, "CELERY_BROKER_URL"):
-                self._messages = set(self._names())
+            self._messages = set(self._names())
         return name in self._messages
 
     def reserve_sweep(self, root: Path, seconds: int) -> bool:
         """Reserve the next sweep of that work dir; False where another process did within ``seconds``."""
-        with translated(self._settings.backend_url, "CELERY_BACKEND_URL"):
-            return bool(self._backend.set(sweep_key(root), int(time.time()), ex=seconds, nx=True))
+        return bool(self._backend.set(sweep_key(root), int(time.time()), ex=seconds, nx=True))
 
     def _names(self) -> Iterator[str]:
         """Run ids and input file names; a message that moves meanwhile is seen in one of the three reads."""

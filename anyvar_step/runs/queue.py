@@ -18,9 +18,10 @@ from anyvar_step.runs.connection import (
     ANSWER_TIMEOUT,
     BRIEF_RETRY,
     CONNECT_TIMEOUT,
+    TimedRetry,
+    broker,
     celery_options,
     celery_url,
-    connect,
     is_sentinel,
     ping,
     translated,
@@ -188,46 +189,29 @@ class Queue:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.name = settings.task_default_queue
-        self._retry = BRIEF_RETRY
-
-    @contextmanager
-    def bridging(self, seconds: float) -> Iterator[None]:
-        """Within the block, an outage of Redis is bridged for that many seconds."""
-        self._retry, before = seconds, self._retry
-        try:
-            yield
-        finally:
-            self._retry = before
+        self.retry = TimedRetry(BRIEF_RETRY)  # of ``ping`` and ``publish``
 
     def ping(self) -> None:
         """Raise where the broker cannot be reached, or takes no writes."""
-        ping(self._settings.broker_url, "CELERY_BROKER_URL", self._retry)
+        ping(self._settings.broker_url, "CELERY_BROKER_URL", self.retry.seconds)
 
     def publish(self, task: str, arguments: dict[str, Any], run_id: str) -> None:
         """Queue a run: ``arguments`` are the task's keyword arguments, the run id is the task's id.
 
         A message that is queued twice because a connection was lost runs once.
         """
-        with translated(self._settings.broker_url, "CELERY_BROKER_URL"):
-            client = connect(self._settings.broker_url, self._retry)
-            try:
-                client.lpush(self.name, encode_message(self.name, task, arguments, run_id))
-            finally:
-                client.close()
+        with broker(self._settings, self.retry) as client:
+            client.lpush(self.name, encode_message(self.name, task, arguments, run_id))
 
     def length(self) -> int:
         """The number of runs in the queue; those that workers have received are not among them."""
-        with translated(self._settings.broker_url, "CELERY_BROKER_URL"):
-            client = connect(self._settings.broker_url)
-            try:
-                return int(client.llen(self.name))
-            finally:
-                client.close()
+        with broker(self._settings) as client:
+            return int(client.llen(self.name))
 
     def delete_malformed(self, *, dry_run: bool = False) -> int:
         """Delete the messages that workers set aside as malformed; their number."""
-        url, key = self._settings.broker_url, malformed_key(self.name)
-        with translated(url, "CELERY_BROKER_URL"), connect(url) as client:
+        key = malformed_key(self.name)
+        with broker(self._settings) as client:
             number = int(client.llen(key))
             if not dry_run:
                 client.delete(key)
@@ -239,17 +223,13 @@ class Queue:
         Each page of the queue is searched by a script: a message that a worker takes meanwhile is either its
         or removed, never both.
         """
-        with translated(self._settings.broker_url, "CELERY_BROKER_URL"):
-            client = connect(self._settings.broker_url)
-            try:
-                remove, start = client.register_script(_REMOVE), 0
-                while True:
-                    removed, seen = remove([self.name], [run_id, start, _PAGE])
-                    if removed or seen < _PAGE:
-                        return bool(removed)
-                    start += _PAGE
-            finally:
-                client.close()
+        with broker(self._settings) as client:
+            remove, start = client.register_script(_REMOVE), 0
+            while True:
+                removed, seen = remove([self.name], [run_id, start, _PAGE])
+                if removed or seen < _PAGE:
+                    return bool(removed)
+                start += _PAGE
 
     @contextmanager
     def celery(self) -> Iterator[Any]:

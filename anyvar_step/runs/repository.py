@@ -54,7 +54,7 @@ class RunRepository:
     @contextlib.contextmanager
     def bridging(self, seconds: float) -> Iterator[None]:
         """Within the block, an outage of Redis is bridged for that many seconds."""
-        with self.state.bridging(seconds), self.queue.bridging(seconds):
+        with self.state.retry.bridging(seconds), self.queue.retry.bridging(seconds):
             yield
 
     # -- status ------------------------------------------------------------------------------------------

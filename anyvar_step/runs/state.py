@@ -30,9 +30,6 @@ Facts and key names: docs/contract.md#redis-keys and docs/contract.md#celery-mes
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from typing import Any, Self
 
 import redis
@@ -41,7 +38,7 @@ from pydantic import ValidationError
 from anyvar_step import errors
 from anyvar_step.errors import RunLost
 from anyvar_step.models import Progress, RunStatus, State
-from anyvar_step.runs.connection import BRIEF_RETRY, TimedRetry, connect, now, translated
+from anyvar_step.runs.connection import BRIEF_RETRY, TimedRetry, backend, now
 from anyvar_step.runs.keys import meta_key, step_key
 from anyvar_step.runs.step_lease import RELEASE_LEASE, Leases
 from anyvar_step.settings import Settings
@@ -235,11 +232,8 @@ return sent
 class DeliveryLog:
     """Which results have been handed out over HTTP; an entry expires when its result does."""
 
-    def __init__(
-        self, client: redis.Redis, translated: Callable[[], AbstractContextManager[None]], expires: int
-    ) -> None:
+    def __init__(self, client: redis.Redis, expires: int) -> None:
         self._redis = client
-        self._translated = translated
         self._expires = expires
         self._record_sent = client.register_script(_RECORD_SENT)
 
@@ -248,26 +242,22 @@ class DeliveryLog:
 
         A download that broke off and was resumed has sent all; the last byte alone has not.
         """
-        with self._translated():
-            return int(self._record_sent([step_key("sent", run_id)], [start, end, self._expires]))
+        return int(self._record_sent([step_key("sent", run_id)], [start, end, self._expires]))
 
     def mark_delivered(self, run_id: str) -> None:
         """Record that a client has the whole result, or the answer that the run failed."""
-        with self._translated():
-            pipe = self._redis.pipeline()
-            pipe.zadd(step_key("told", ""), {run_id: now(self._redis)}, nx=True)
-            pipe.expire(step_key("told", ""), self._expires)  # the results are gone by then
-            pipe.execute()
+        pipe = self._redis.pipeline()
+        pipe.zadd(step_key("told", ""), {run_id: now(self._redis)}, nx=True)
+        pipe.expire(step_key("told", ""), self._expires)  # the results are gone by then
+        pipe.execute()
 
     def is_delivered(self, run_id: str) -> bool:
         """Whether a client has the whole result, or the answer that the run failed."""
-        with self._translated():
-            return self._redis.zscore(step_key("told", ""), run_id) is not None
+        return self._redis.zscore(step_key("told", ""), run_id) is not None
 
     def delivered_before(self, seconds: float) -> list[str]:
         """Runs that were delivered that many seconds ago, or earlier."""
-        with self._translated():
-            found = self._redis.zrange(step_key("told", ""), "-inf", now(self._redis) - seconds, byscore=True)
+        found = self._redis.zrange(step_key("told", ""), "-inf", now(self._redis) - seconds, byscore=True)
         return [str(run_id) for run_id in found]
 
 
@@ -281,11 +271,10 @@ class RunState:
 
     def __init__(self, settings: Settings, retry: float = BRIEF_RETRY) -> None:
         self._expires = settings.result_expires
-        self._retry = TimedRetry(retry)
-        self._redis = connect(settings.backend_url, self._retry)
-        self._translated = partial(translated, settings.backend_url, "CELERY_BACKEND_URL")
-        self.leases = Leases(self._redis, self._translated)
-        self.deliveries = DeliveryLog(self._redis, self._translated, self._expires)
+        self.retry = TimedRetry(retry)
+        self._redis = backend(settings, self.retry)
+        self.leases = Leases(self._redis)
+        self.deliveries = DeliveryLog(self._redis, self._expires)
         script = self._redis.register_script
         self._write, self._create = script(_WRITE), script(_CREATE)
         self._forget, self._cancel = script(_FORGET), script(_CANCEL)
@@ -302,21 +291,11 @@ class RunState:
         """Give the connection back."""
         self._redis.close()
 
-    @contextmanager
-    def bridging(self, seconds: float) -> Iterator[None]:
-        """Within the block, an outage of Redis is bridged for that many seconds."""
-        self._retry.seconds, before = seconds, self._retry.seconds
-        try:
-            yield
-        finally:
-            self._retry.seconds = before
-
     # -- states ------------------------------------------------------------------------------------------
 
     def meta(self, run_id: str) -> dict[str, Any] | None:
         """The run's state and result as they are stored, None where there is no such run."""
-        with self._translated():
-            raw = self._redis.get(meta_key(run_id))
+        raw = self._redis.get(meta_key(run_id))
         return decode_meta(run_id, raw)
 
     def current_meta(self, run_id: str) -> dict[str, Any] | None:
@@ -329,11 +308,10 @@ class RunState:
 
     def meta_and_lock(self, run_id: str) -> tuple[dict[str, Any] | None, float]:
         """The run's state as ``meta`` gives it, and the seconds until its lock expires (0 = none)."""
-        with self._translated():
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.get(meta_key(run_id))
-            pipe.pttl(step_key("claim", run_id))
-            raw, left = pipe.execute()
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.get(meta_key(run_id))
+        pipe.pttl(step_key("claim", run_id))
+        raw, left = pipe.execute()
         return decode_meta(run_id, raw), max(left, 0) / 1000
 
     def create(self, run_id: str) -> bool:
@@ -344,8 +322,7 @@ class RunState:
         """
         sent = encode_meta(run_id, State.SENT)
         keys = [meta_key(run_id), step_key("published", run_id)]
-        with self._translated():
-            return bool(self._create(keys, [sent, self._expires, ATTEMPT_SECONDS]))
+        return bool(self._create(keys, [sent, self._expires, ATTEMPT_SECONDS]))
 
     def write(self, run_id: str, state: State, result: Any = None) -> bool:
         """Store one of our states if TRANSITIONS allow it; whether it was stored.
@@ -356,13 +333,11 @@ class RunState:
 
     def _write_from(self, sources: frozenset[State], run_id: str, state: State, result: Any) -> bool:
         content = encode_meta(run_id, state, result)
-        with self._translated():
-            return bool(self._write([meta_key(run_id)], [content, self._expires, *sorted(sources)]))
+        return bool(self._write([meta_key(run_id)], [content, self._expires, *sorted(sources)]))
 
     def extend_expiry(self, run_id: str) -> None:
         """Keep a run's state for another CELERY_RESULT_EXPIRES seconds, counted from now."""
-        with self._translated():
-            self._redis.expire(meta_key(run_id), self._expires)
+        self._redis.expire(meta_key(run_id), self._expires)
 
     # -- the three ends of a run -------------------------------------------------------------------------
 
@@ -374,8 +349,7 @@ class RunState:
         kinds = ("cancel", "claim", "published", "leases", "sent")
         keys = [step_key("leases", run_id), step_key("current", digest), step_key("told", "")]
         keys += [meta_key(run_id), *(step_key(kind, run_id) for kind in kinds)]
-        with self._translated():
-            return bool(self._forget(keys, [run_id, holder]))
+        return bool(self._forget(keys, [run_id, holder]))
 
     def cancel(self, run_id: str, holder: str = "") -> bool:
         """Set the run's cancel flag, and its state to REVOKED where it has one.
@@ -386,8 +360,7 @@ class RunState:
         keys = [step_key("leases", run_id), step_key("cancel", run_id), meta_key(run_id)]
         content = encode_meta(run_id, State.REVOKED)
         sources = sorted(TRANSITIONS[State.REVOKED])
-        with self._translated():
-            return bool(self._cancel(keys, [holder, ATTEMPT_SECONDS, content, self._expires, *sources]))
+        return bool(self._cancel(keys, [holder, ATTEMPT_SECONDS, content, self._expires, *sources]))
 
     def mark_lost(self, run_id: str, why: str) -> bool:
         """Set the state to REVOKED for a run that was lost, so that steps that wait for it attempt it again.
@@ -399,64 +372,55 @@ class RunState:
 
     def cancel_requested(self, run_id: str) -> bool:
         """Whether the run's cancel flag is set."""
-        with self._translated():
-            return bool(self._redis.exists(step_key("cancel", run_id)))
+        return bool(self._redis.exists(step_key("cancel", run_id)))
 
     # -- the message -------------------------------------------------------------------------------------
 
     def reserved_for(self, run_id: str) -> float:
         """Seconds since the id was reserved for a run whose message is not queued yet; else 0."""
         key = step_key("published", run_id)
-        with self._translated():
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.get(key)
-            pipe.ttl(key)
-            published, left = pipe.execute()
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.get(key)
+        pipe.ttl(key)
+        published, left = pipe.execute()
         return max(0.001, float(ATTEMPT_SECONDS - left)) if published == "0" else 0.0
 
     def mark_published(self, run_id: str) -> None:
         """Record that the run's message is in the queue; a step can be killed just before."""
-        with self._translated():
-            self._redis.set(step_key("published", run_id), "1", ex=ATTEMPT_SECONDS)
+        self._redis.set(step_key("published", run_id), "1", ex=ATTEMPT_SECONDS)
 
     def is_published(self, run_id: str) -> bool:
         """Whether the run's message has been put into the queue."""
-        with self._translated():
-            return self._redis.get(step_key("published", run_id)) == "1"
+        return self._redis.get(step_key("published", run_id)) == "1"
 
     # -- the current run of a content --------------------------------------------------------------------
 
     def current_run(self, digest: str) -> str | None:
         """The id of the newest run of that content."""
-        with self._translated():
-            found = self._redis.get(step_key("current", digest))
+        found = self._redis.get(step_key("current", digest))
         return str(found) if found else None
 
     def next_attempt(self, digest: str) -> int:
         """A number no earlier attempt at that content had, from 1."""
         key = step_key("attempts", digest)
-        with self._translated():
-            pipe = self._redis.pipeline()
-            pipe.incr(key)
-            pipe.expire(key, ATTEMPT_SECONDS)
-            return int(pipe.execute()[0])
+        pipe = self._redis.pipeline()
+        pipe.incr(key)
+        pipe.expire(key, ATTEMPT_SECONDS)
+        return int(pipe.execute()[0])
 
     def replace_current(self, digest: str, run_id: str, expected: str | None) -> str:
         """Make the run the current one of its content if ``expected`` still is; the id of the current one."""
-        with self._translated():
-            found = self._replace_current(
-                [step_key("current", digest)], [run_id, expected or "", ATTEMPT_SECONDS]
-            )
+        found = self._replace_current(
+            [step_key("current", digest)], [run_id, expected or "", ATTEMPT_SECONDS]
+        )
         return str(found)
 
     # -- the lock ----------------------------------------------------------------------------------------
 
     def acquire_lock(self, run_id: str, owner: str) -> bool:
         """Take the run's lock for LOCK_SECONDS, or renew it; False while another owner has it."""
-        with self._translated():
-            return bool(self._acquire_lock([step_key("claim", run_id)], [owner, LOCK_SECONDS]))
+        return bool(self._acquire_lock([step_key("claim", run_id)], [owner, LOCK_SECONDS]))
 
     def release_lock(self, run_id: str, owner: str) -> None:
         """Give the lock back if that owner has it."""
-        with self._translated():
-            self._release_lock([step_key("claim", run_id)], [owner])
+        self._release_lock([step_key("claim", run_id)], [owner])

@@ -9,8 +9,6 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 
@@ -51,9 +49,8 @@ _RELEASE = f"{RELEASE_LEASE} return release_lease(KEYS[1], ARGV[1])"
 class Leases:
     """The leases in one result backend, over the connection of RunState."""
 
-    def __init__(self, client: redis.Redis, translated: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        self._translated = translated
         self._acquire, self._release = client.register_script(_ACQUIRE), client.register_script(_RELEASE)
 
     def acquire(self, run_id: str, holder: str) -> bool:
@@ -63,13 +60,11 @@ class Leases:
         """
         seconds = "inf" if holder == DETACHED else LEASE_SECONDS
         keys = [step_key("leases", run_id), meta_key(run_id)]
-        with self._translated():
-            return bool(self._acquire(keys, [holder, seconds, KEPT_SECONDS]))
+        return bool(self._acquire(keys, [holder, seconds, KEPT_SECONDS]))
 
     def holders(self, run_id: str) -> list[str]:
         """The holders of leases on the run, expired ones included."""
-        with self._translated():
-            return [str(holder) for holder in self._redis.zrange(step_key("leases", run_id), 0, -1)]
+        return [str(holder) for holder in self._redis.zrange(step_key("leases", run_id), 0, -1)]
 
     def release(self, run_id: str, holder: str) -> bool:
         """End the holder's lease; whether no lease stands now.
@@ -77,17 +72,15 @@ class Leases:
         Whoever ends the run with its last lease uses ``RunState.forget`` or ``RunState.cancel``, which do
         both at once.
         """
-        with self._translated():
-            return int(self._release([step_key("leases", run_id)], [holder])) == 0
+        return int(self._release([step_key("leases", run_id)], [holder])) == 0
 
     def expired_for(self, run_id: str) -> float:
         """Seconds since the last lease on the run expired; 0 while one stands, and where there never was one.
 
         AnyVar's web API takes none: its runs go on whatever happens.
         """
-        with self._translated():
-            last = self._redis.zrange(step_key("leases", run_id), -1, -1, withscores=True)
-            return max(0.0, now(self._redis) - float(last[0][1])) if last else 0.0
+        last = self._redis.zrange(step_key("leases", run_id), -1, -1, withscores=True)
+        return max(0.0, now(self._redis) - float(last[0][1])) if last else 0.0
 
 
 # -- holders: by its name a step knows which leases its own killed predecessors left --------------------

@@ -13,15 +13,15 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from anyvar_step.errors import AccessRefused, StepError
-from anyvar_step.runs.connection import connect, translated
+from anyvar_step.runs.connection import backend, broker
 from anyvar_step.runs.keys import step_key
 from anyvar_step.runs.queue import ANSWER_SECONDS, Queue
 from anyvar_step.settings import Settings
@@ -161,17 +161,23 @@ class WorkerRegistry:
         """Write or renew the record, for EXPIRES_SECONDS."""
         keys = [step_key("worker", record.id), step_key("queues", ""), step_key("worker-names", "")]
         keys += [step_key("workers", queue) for queue in record.queues]
-        values = [record.model_dump_json(), EXPIRES_SECONDS, record.id, record.name, _NAMES_KEPT]
-        with self._backend(client) as backend:
-            backend.register_script(_REGISTER)(keys, [*values, *record.queues])
+        values: list[str | int] = [
+            record.model_dump_json(),
+            EXPIRES_SECONDS,
+            record.id,
+            record.name,
+            _NAMES_KEPT,
+        ]
+        with nullcontext(client) if client else backend(self._settings) as connected:
+            connected.register_script(_REGISTER)(keys, [*values, *record.queues])
 
     def unregister(self, record: WorkerRecord) -> None:
         """Delete the record and the name, which a worker of AnyVar may have next.
 
         Readers remove its id from the sets of ids.
         """
-        with self._backend() as backend:
-            pipe = backend.pipeline()
+        with backend(self._settings) as client:
+            pipe = client.pipeline()
             pipe.delete(step_key("worker", record.id))
             pipe.srem(step_key("worker-names", ""), record.name)
             pipe.execute()
@@ -181,8 +187,8 @@ class WorkerRegistry:
     def workers_of(self, queue: str) -> list[WorkerRecord]:
         """The records of the live workers that serve the queue."""
         keys = [step_key("workers", queue), step_key("queues", "")]
-        with self._backend() as backend:
-            found = backend.register_script(_WORKERS)(keys, [step_key("worker", ""), queue])
+        with backend(self._settings) as client:
+            found = client.register_script(_WORKERS)(keys, [step_key("worker", ""), queue])
         records = []
         for raw in found:
             try:
@@ -193,8 +199,8 @@ class WorkerRegistry:
 
     def queues(self) -> list[str]:
         """The queues that registered workers serve, or served lately."""
-        with self._backend() as backend:
-            return sorted(str(queue) for queue in backend.smembers(step_key("queues", "")))
+        with backend(self._settings) as client:
+            return sorted(str(queue) for queue in client.smembers(step_key("queues", "")))
 
     def others(self) -> list[OtherWorker]:
         """Workers that never registered, of all queues, by Celery's ``inspect``: a second, cached for a few.
@@ -210,31 +216,26 @@ class WorkerRegistry:
 
     def served(self) -> bool:
         """Whether a worker serves the queue; True also where only a broadcast could tell, and is denied."""
-        if self.workers_of(self._queue.name):
-            return True
-        try:
-            return any(self._queue.name in worker.queues for worker in self.others())
-        except AccessRefused:
-            return True
+        return self._serving() != []
 
     def capacity(self) -> int:
         """The number of worker processes that serve the queue; 0 without a worker."""
-        if records := self.workers_of(self._queue.name):
-            return sum(record.processes for record in records)
-        try:
-            return sum(worker.processes for worker in self.others() if self._queue.name in worker.queues)
-        except AccessRefused:
-            return 1
+        serving = self._serving()
+        return 1 if serving is None else sum(worker.processes for worker in serving)
 
     def only_anyvars(self) -> bool:
         """Whether workers serve the queue and all of them are AnyVar's own; False where that is not known."""
-        if self.workers_of(self._queue.name):
-            return False
+        serving = self._serving()
+        return bool(serving) and not any(worker.version for worker in serving or ())
+
+    def _serving(self) -> Sequence[WorkerRecord | OtherWorker] | None:
+        """The workers of the queue, others only where none is registered; None where they are not known."""
+        if records := self.workers_of(self._queue.name):
+            return records
         try:
-            others = [worker for worker in self.others() if self._queue.name in worker.queues]
+            return [worker for worker in self.others() if self._queue.name in worker.queues]
         except AccessRefused:
-            return False
-        return bool(others) and not any(worker.version for worker in others)
+            return None
 
     def unreceived(self, run_ids: Sequence[str]) -> Collection[str]:
         """Those runs that no worker has received, once the queue is empty.
@@ -256,19 +257,19 @@ class WorkerRegistry:
 
     def _unregistered_names(self) -> set[str]:
         """The names in kombu's bindings, of live or dead workers, that never registered here."""
-        url = self._settings.broker_url
-        with translated(url, "CELERY_BROKER_URL"), connect(url) as broker:
-            bound = {str(member) for member in broker.smembers(_PIDBOX)}
+        with broker(self._settings) as client:
+            bound = {str(member) for member in client.smembers(_PIDBOX)}
         names = {member.rpartition("\x16")[2].removesuffix(".celery.pidbox") for member in bound}
-        with self._backend() as backend:
-            return names - {str(name) for name in backend.smembers(step_key("worker-names", ""))}
+        return names - self._registered_names()
+
+    def _registered_names(self) -> set[str]:
+        with backend(self._settings) as client:
+            return {str(name) for name in client.smembers(step_key("worker-names", ""))}
 
     def _inspect(self) -> list[OtherWorker]:
         with self._queue.celery() as app:
             queues: dict[str, Any] = app.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
-            with self._backend() as backend:
-                ours = {str(name) for name in backend.smembers(step_key("worker-names", ""))}
-            names = sorted(set(queues) - ours)
+            names = sorted(set(queues) - self._registered_names())
             inspect = app.control.inspect(names, timeout=ANSWER_SECONDS)
             stats = inspect.stats() or {} if names else {}
             tasks = inspect.registered(_VERSION_MARK) or {} if names else {}
@@ -287,29 +288,19 @@ class WorkerRegistry:
 
     def request_answer(self, record: WorkerRecord, token: str) -> None:
         """Ask the worker to answer the probe of that token; it does so at once."""
-        key = step_key("probe", record.id)
-        with self._backend() as backend:
-            pipe = backend.pipeline()
-            pipe.rpush(key, token)
-            pipe.expire(key, _ANSWER_KEPT)
-            pipe.execute()
+        self._post(step_key("probe", record.id), token)
 
     def post_answer(self, token: str, answer: ProbeAnswer) -> None:
         """Store a worker's answer for the ``check`` that sent the probe."""
-        key = step_key("answers", token)
-        with self._backend() as backend:
-            pipe = backend.pipeline()
-            pipe.rpush(key, answer.model_dump_json())
-            pipe.expire(key, _ANSWER_KEPT)
-            pipe.execute()
+        self._post(step_key("answers", token), answer.model_dump_json())
 
     def gather_answers(self, token: str, number: int, seconds: float) -> list[ProbeAnswer]:
         """The answers, once there are so many or the seconds have passed."""
         key, deadline = step_key("answers", token), time.monotonic() + seconds
         answers: list[ProbeAnswer] = []
-        with self._backend() as backend:
+        with backend(self._settings) as client:
             while len(answers) < number and time.monotonic() < deadline:
-                raw = backend.lpop(key)
+                raw = client.lpop(key)
                 if raw is None:
                     time.sleep(0.05)
                     continue
@@ -317,18 +308,16 @@ class WorkerRegistry:
                     answers.append(ProbeAnswer.model_validate_json(str(raw)))
                 except ValidationError:
                     number -= 1  # from another program
-            backend.delete(key)
+            client.delete(key)
         return answers
 
-    @contextmanager
-    def _backend(self, client: redis.Redis | None = None) -> Iterator[Any]:
-        url = self._settings.backend_url
-        with translated(url, "CELERY_BACKEND_URL"):
-            if client is not None:
-                yield client
-                return
-            with connect(url) as opened:
-                yield opened
+    def _post(self, key: str, value: str) -> None:
+        """Append the value to a list that another process reads soon."""
+        with backend(self._settings) as client:
+            pipe = client.pipeline()
+            pipe.rpush(key, value)
+            pipe.expire(key, _ANSWER_KEPT)
+            pipe.execute()
 
 
 class RegistryHeartbeat:
@@ -373,7 +362,7 @@ class RegistryHeartbeat:
             _logger.debug("not unregistered: %s", trouble)
 
     def _run(self) -> None:
-        with connect(self._settings.backend_url) as client:
+        with backend(self._settings) as client:
             while not self._stopped.is_set():
                 try:
                     self._beat(client)
@@ -388,7 +377,6 @@ class RegistryHeartbeat:
                 return
             record = self._record.model_copy(update={"runs": tuple(self._runs())})
             self._registry.register(record, client)
-        with translated(self._settings.backend_url, "CELERY_BACKEND_URL"):
-            found: Any = client.blpop([step_key("probe", self._record.id)], timeout=HEARTBEAT_SECONDS)
+        found: Any = client.blpop([step_key("probe", self._record.id)], timeout=HEARTBEAT_SECONDS)
         if found and is_token(found[1]):
             self._answer(found[1])

@@ -19,7 +19,7 @@ from celery.worker import state
 
 from anyvar_step import __version__, reference
 from anyvar_step.errors import StepError, from_os
-from anyvar_step.runs.connection import connect, now, translated
+from anyvar_step.runs.connection import backend, now
 from anyvar_step.runs.work_dir import WorkDir, answer
 from anyvar_step.runs.worker_registry import (
     ProbeAnswer,
@@ -151,9 +151,8 @@ class ProbeAnswerer:
         ).close()
 
     def _clock(self) -> float:
-        url = self._settings.backend_url
-        with translated(url, "CELERY_BACKEND_URL"), connect(url) as redis:
-            return time.time() - now(redis)
+        with backend(self._settings) as client:
+            return time.time() - now(client)
 
 
 def _attempt(examine: Callable[[], Found]) -> tuple[Found | None, Trouble | None]:
