@@ -26,6 +26,7 @@ from servers import Postgres, find_postgres, private_postgres
 from anyvar_step.models import AnnotateOptions
 from anyvar_step.pipeline import annotate_file
 from anyvar_step.reference import Reference, open_reference
+from anyvar_step.settings import load
 from anyvar_step.store import open_store
 from anyvar_step.store.registrar import Registrar
 
@@ -58,10 +59,11 @@ def server_cpu(server: Postgres) -> float:
 
 def ours(vcf: Path, reference: Reference, uri: str, server: Callable[[], float]) -> list[Pass]:
     """The VCF into an empty store, then into the full one."""
-    store = open_store(uri)
+    settings = load({"ANYVAR_STORAGE_URI": uri})
+    store = open_store(settings)
     store.prepare()
     store.close()
-    registrar = Registrar(lambda: open_store(uri))
+    registrar = Registrar(lambda: open_store(settings), patience=settings.store_patience)
     passes = []
     for _ in range(2):
         wall, cpu, servers = time.perf_counter(), time.process_time(), server()

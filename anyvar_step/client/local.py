@@ -95,9 +95,9 @@ class LocalRun:
             return
         from anyvar_step.store.registrar import Registrar
 
-        with closing(store.from_settings(settings)) as prepared:
+        with closing(store.open_store(settings)) as prepared:
             prepared.prepare()
-        registrar = Registrar(lambda: store.from_settings(settings), patience=settings.store_patience)
+        registrar = Registrar(lambda: store.open_store(settings), patience=settings.store_patience)
         try:
             yield registrar.begin(f"the run of {self.source.name}")
         finally:

@@ -1,6 +1,6 @@
 """Stores: AnyVar's tables of alleles, locations and sequence references, in Postgres or DuckDB (layer 1).
 
-``open_store`` makes one from ANYVAR_STORAGE_URI; ``registrar`` writes into it beside the annotation. The SQL
+``open_store`` makes one from the settings; ``registrar`` writes into it beside the annotation. The SQL
 is in ``sql/<dialect>.sql``.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple, Protocol
@@ -19,17 +18,8 @@ from anyvar_step.errors import ConfigurationError
 from anyvar_step.models import KeptAllele
 from anyvar_step.settings import Settings
 
-#: Seconds for which a store that does not answer is tried again, unless the settings say otherwise.
-PATIENCE = 60.0
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The tables' names; AnyVar lets each be overridden by a variable (``ANYVAR_ALLELES_TABLE_NAME`` …)."""
-
-    alleles: str = "alleles"
-    locations: str = "locations"
-    sequence_references: str = "sequence_references"
+#: The names of the tables by AnyVar's own names, which are the keys of ``COLUMNS``.
+Tables = Mapping[str, str]
 
 
 class Store(Protocol):
@@ -56,38 +46,31 @@ class Store(Protocol):
         """Close the connection."""
 
 
-def open_store(uri: str, tables: Tables | None = None, patience: float = PATIENCE) -> Store:
-    """The store of an ANYVAR_STORAGE_URI: ``postgresql://…`` or ``duckdb:///path``.
+def open_store(settings: Settings) -> Store:
+    """The store of ANYVAR_STORAGE_URI, which must be set: ``postgresql://…`` or ``duckdb:///path``.
 
-    ``patience``: seconds for which its user tries again after failures that may pass; no lock is waited for
-    longer. Raises ConfigurationError for another scheme, and if the package it needs is not installed.
+    Raises ConfigurationError if the URI names no database, and if the package it needs is not installed.
     """
-    tables = tables or Tables()
-    scheme = urlsplit(uri).scheme
+    scheme = urlsplit(settings.storage_uri).scheme
+    tables = {
+        "sequence_references": settings.sequence_references_table,
+        "locations": settings.locations_table,
+        "alleles": settings.alleles_table,
+    }
     try:
-        if scheme == "postgresql":
-            from anyvar_step.store.postgres import PostgresStore
-
-            return PostgresStore(uri, tables, patience)
         if scheme == "duckdb":
             from anyvar_step.store.duckdb import DuckDbStore
 
-            return DuckDbStore(uri, tables)
+            return DuckDbStore(settings.storage_uri, tables)
+        from anyvar_step.store.postgres import PostgresStore
+
+        return PostgresStore(settings.storage_uri, tables, settings.store_patience)
     except ModuleNotFoundError as error:
-        extra = {"postgresql": "postgres"}.get(scheme, scheme)
+        extra = "duckdb" if scheme == "duckdb" else "postgres"
         raise ConfigurationError(
             f"ANYVAR_STORAGE_URI names a {scheme} store, and the package {error.name} is not installed",
             f"Run: pip install 'anyvar-step[{extra}]'",
         ) from None
-    raise ConfigurationError(
-        f"ANYVAR_STORAGE_URI has the scheme {scheme!r}", "Use postgresql://… or duckdb:///path"
-    )
-
-
-def from_settings(settings: Settings) -> Store:
-    """The store of the settings; raises as ``open_store`` does."""
-    tables = Tables(settings.alleles_table, settings.locations_table, settings.sequence_references_table)
-    return open_store(settings.storage_uri, tables, settings.store_patience)
 
 
 _POSITIONS = ("start_pos", "end_pos", "start_outer", "start_inner", "end_outer", "end_inner")
@@ -157,7 +140,7 @@ def _state_json(sequence: str | None, length: int | None, repeat_subunit_length:
 def statements(dialect: str, tables: Tables) -> dict[str, str]:
     """The statements of ``sql/<dialect>.sql`` by name, with the tables' quoted names filled in."""
     text = (files("anyvar_step.store") / "sql" / f"{dialect}.sql").read_text(encoding="utf-8")
-    for table, name in asdict(tables).items():
+    for table, name in tables.items():
         text = text.replace(f"{{{table}}}", quoted(name))
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     return {name: sql.strip() for name, sql in zip(parts[::2], parts[1::2], strict=True)}

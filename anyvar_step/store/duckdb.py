@@ -58,7 +58,7 @@ class DuckDbStore:
         with self._transaction() as connection:
             connection.execute(self._sql["create_molecule_type"])
             for table in COLUMNS:
-                name: str = getattr(self._tables, table)
+                name = self._tables[table]
                 if found := connection.execute(self._sql["columns"], {"name": name}).fetchall():
                     check_columns(table, f"{name} in {self._path}", found, _TYPES, "Name another file")
                 else:

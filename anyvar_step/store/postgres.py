@@ -197,7 +197,7 @@ class PostgresStore:
         with self._transaction() as cursor:
             cursor.execute(self._sql["lock_schema"])
             for table in COLUMNS:
-                name: str = getattr(self._tables, table)
+                name = self._tables[table]
                 if found := cursor.execute(self._sql["columns"], (quoted(name),)).fetchall():
                     remedy = "Let AnyVar 1.0 or newer make the tables in another database"
                     check_columns(table, f"{name} in {self._database}", found, _TYPES, remedy)
@@ -216,7 +216,7 @@ class PostgresStore:
         if table == "locations":
             # The index has AnyVar's name on AnyVar's table, unless that name is taken.
             [taken] = cursor.execute(self._sql["has_locations_index"]).fetchone() or [False]
-            own = taken or self._tables.locations != Tables.locations
+            own = taken or self._tables["locations"] != "locations"
             cursor.execute(self._sql["create_own_locations_index" if own else "create_locations_index"])
 
     def _create_extension(self, cursor: psycopg.Cursor[Any]) -> None:
@@ -235,7 +235,7 @@ class PostgresStore:
             ) from None
 
     def _check_rights(self, cursor: psycopg.Cursor[Any]) -> None:
-        names = [quoted(getattr(self._tables, table)) for table in COLUMNS]
+        names = [quoted(self._tables[table]) for table in COLUMNS]
         row = cursor.execute(self._sql["rights"], (names,)).fetchone()
         assert row is not None
         role, refuses_writes, refused, temporary = row
@@ -263,12 +263,10 @@ class PostgresStore:
         self._expect = "new" if share == 1 else "mixed" if share > _MOSTLY_NEW else "known"
         return added
 
-    def _unknown(self, cursor: psycopg.Cursor[Any], alleles: Sequence[KeptAllele]) -> Sequence[KeptAllele]:
+    def _unknown(self, cursor: psycopg.Cursor[Any], alleles: Sequence[KeptAllele]) -> list[KeptAllele]:
         ids = ",".join([allele.id for allele in alleles])
         unknown = {row[0] for row in cursor.execute(self._sql["unknown"], (ids,))}
-        if len(unknown) == len(alleles):
-            return alleles
-        return [allele for allele in alleles if allele.id in unknown] if unknown else []
+        return [allele for allele in alleles if allele.id in unknown]
 
     def _copy(self, cursor: psycopg.Cursor[Any], rows: Rows) -> int | None:
         """Write directly into the tables; None, and nothing is written, if a row exists already."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from anyvar_step.errors import StepError, Unavailable
 from anyvar_step.models import KeptAllele
-from anyvar_step.store import PATIENCE, Store
+from anyvar_step.store import Store
 
 _logger = logging.getLogger(__name__)
 
@@ -166,10 +166,10 @@ class Registration:
 class Registrar:
     """The threads of one process that write into the store; to be made after the fork.
 
-    ``open_one`` makes a store for each thread.
+    ``open_one`` makes a store for each thread; ``patience`` is for how many seconds a batch is tried again.
     """
 
-    def __init__(self, open_one: Callable[[], Store], *, patience: float = PATIENCE) -> None:
+    def __init__(self, open_one: Callable[[], Store], *, patience: float) -> None:
         self._open_one = open_one
         self._patience = patience
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_QUEUE_SIZE)

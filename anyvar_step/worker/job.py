@@ -32,7 +32,7 @@ from anyvar_step.runs.work_dir import (
 )
 from anyvar_step.runs.worker_lock import LeaseExpired, LockedElsewhere, RunLock
 from anyvar_step.settings import Settings, chosen
-from anyvar_step.store import from_settings
+from anyvar_step.store import open_store
 from anyvar_step.store.registrar import Registrar, Registration
 
 _logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ _logger = logging.getLogger(__name__)
 
 def prepare_store(settings: Settings) -> None:
     """Make the tables of the configured store before the first run, and raise what would fail each run."""
-    begin, store = time.monotonic(), from_settings(settings)
+    begin, store = time.monotonic(), open_store(settings)
     store.prepare()
     store.close()
     _logger.info("the store is ready in %.1f s", time.monotonic() - begin)
@@ -52,7 +52,7 @@ def check_store(settings: Settings) -> None:
     A DuckDB file belongs to the one process that has it open: asking for it here would disturb a run.
     """
     if settings.storage_uri and not settings.storage_uri.startswith("duckdb"):
-        store = from_settings(settings)
+        store = open_store(settings)
         store.prepare()
         store.close()
 
@@ -71,7 +71,7 @@ class Registrations:
             return None
         if self._registrar is None:
             self._registrar = Registrar(
-                lambda: from_settings(self._settings), patience=self._settings.store_patience
+                lambda: open_store(self._settings), patience=self._settings.store_patience
             )
         return self._registrar.begin(f"run {run_id}")
 

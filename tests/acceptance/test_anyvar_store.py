@@ -20,6 +20,7 @@ from pythons import python_of
 from servers import Postgres
 from support import ROOT, SHARED_DATA, Site, until, write_vcf
 
+from anyvar_step.settings import load
 from anyvar_step.store import open_store
 
 pytestmark = pytest.mark.services
@@ -72,13 +73,13 @@ def test_our_tables_are_those_that_anyvar_makes(
     postgres: Postgres, anyvar_python: Path, database: str, their_database: str
 ) -> None:
     theirs(anyvar_python, postgres, their_database, "--create")
-    store = open_store(postgres.uri(database))
+    store = open_store(load({"ANYVAR_STORAGE_URI": postgres.uri(database)}))
     store.prepare()
     store.close()
     assert schema(postgres, database, *TABLES) == schema(postgres, their_database, *TABLES)
     theirs(anyvar_python, postgres, database, "--create")  # AnyVar adds its other tables to ours
     assert schema(postgres, database) == schema(postgres, their_database)
-    store = open_store(postgres.uri(database))
+    store = open_store(load({"ANYVAR_STORAGE_URI": postgres.uri(database)}))
     store.prepare()  # and we take AnyVar's as they are
     store.close()
     assert schema(postgres, database) == schema(postgres, their_database)

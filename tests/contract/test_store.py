@@ -20,7 +20,8 @@ from anyvar_step.errors import (
     Unavailable,
 )
 from anyvar_step.models import KeptAllele
-from anyvar_step.store import Store, Tables, open_store
+from anyvar_step.settings import load
+from anyvar_step.store import Store, open_store
 from anyvar_step.store.registrar import Registrar
 
 ACCESSION = "SQ." + "s" * 32
@@ -41,11 +42,29 @@ def allele(number: int, **others: Any) -> KeptAllele:
     )
 
 
-def prepare(uri: str, tables: Tables | None = None) -> None:
+def open_uri(uri: str, **settings: Any) -> Store:
+    """The store of that ANYVAR_STORAGE_URI, with these fields of the settings."""
+    return open_store(load({"ANYVAR_STORAGE_URI": uri}, **settings))
+
+
+def tables(alleles: str, locations: str, sequence_references: str) -> dict[str, str]:
+    """The settings that name the tables."""
+    return {
+        "alleles_table": alleles,
+        "locations_table": locations,
+        "sequence_references_table": sequence_references,
+    }
+
+
+def prepare(uri: str, **settings: Any) -> None:
     """What a worker does before its first run."""
-    store = open_store(uri, tables)
+    store = open_uri(uri, **settings)
     store.prepare()
     store.close()
+
+
+def registrar_for(uri: str) -> Registrar:
+    return Registrar(lambda: open_uri(uri), patience=60)
 
 
 class Alleles(list[KeptAllele]):
@@ -61,7 +80,7 @@ class StoreContract:
 
     @pytest.fixture
     def store(self, uri: str) -> Iterator[Store]:
-        opened = open_store(uri)
+        opened = open_uri(uri)
         opened.prepare()
         yield opened
         opened.close()
@@ -113,13 +132,13 @@ class StoreContract:
     def test_a_store_is_prepared_again_without_harm(self, uri: str, rows: Any) -> None:
         for _ in range(2):
             prepare(uri)
-            opened = open_store(uri)
+            opened = open_uri(uri)
             opened.write([allele(0)])
             opened.close()
         assert len(rows("alleles")) == 1
 
     def test_tables_have_the_names_that_were_asked_for(self, uri: str, rows: Any) -> None:
-        opened = open_store(uri, Tables("My_Alleles", "my_locations", "my_sequences"))
+        opened = open_uri(uri, **tables("My_Alleles", "my_locations", "my_sequences"))
         opened.prepare()
         assert opened.write([allele(0), allele(1)]) == 2
         opened.close()
@@ -136,7 +155,7 @@ class StoreContract:
 
     def test_a_registration_writes_every_allele_once(self, uri: str, rows: Any) -> None:
         prepare(uri)
-        registrar = Registrar(lambda: open_store(uri))
+        registrar = registrar_for(uri)
         registration = registrar.begin("run 1")
         for start in range(0, 50_000, 500):
             registration.add(Alleles(allele(n) for n in range(start, start + 520)))
@@ -151,7 +170,7 @@ class StoreContract:
 
     def test_what_is_left_to_the_registrar_is_written_when_it_closes(self, uri: str, rows: Any) -> None:
         prepare(uri)
-        registrar = Registrar(lambda: open_store(uri))
+        registrar = registrar_for(uri)
         registration = registrar.begin("run 1")
         registration.add(Alleles(allele(n) for n in range(30_000)))
         registration.detach()
@@ -162,7 +181,7 @@ class StoreContract:
         self, uri: str, rows: Any, run: Any
     ) -> None:
         prepare(uri)
-        registrar = Registrar(lambda: open_store(uri))
+        registrar = registrar_for(uri)
         for _ in range(2):
             registration = registrar.begin("run 1")
             registration.add(Alleles(allele(n) for n in range(100)))
@@ -176,7 +195,7 @@ class StoreContract:
         failures: list[StepError] = []
 
         def work(first: int) -> None:
-            registrar = Registrar(lambda: open_store(uri))
+            registrar = registrar_for(uri)
             registration = registrar.begin("run 1")
             try:
                 for start in range(first, 6000, 500):
@@ -230,7 +249,7 @@ class TestDuckDb(StoreContract):
     @pytest.mark.parametrize("uri", ["duckdb:///:memory:", "duckdb:///", "duckdb://host/file"])
     def test_a_uri_without_a_file(self, uri: str) -> None:
         with pytest.raises(ConfigurationError, match="names no file"):
-            open_store(uri)
+            open_uri(uri)
 
     def test_a_file_of_another_kind(self, path: Path, uri: str) -> None:
         path.write_text("no database\n" * 1000)
@@ -251,7 +270,7 @@ class TestDuckDb(StoreContract):
             holder.stdout.readline()
             with pytest.raises(Unavailable, match="Another process"):
                 store.write([allele(0)])
-            registrar = Registrar(lambda: open_store(uri))
+            registrar = registrar_for(uri)
             registration = registrar.begin("run 1")
             registration.add(Alleles([allele(0)]))
             threading.Timer(0.5, holder.communicate).start()
@@ -307,7 +326,7 @@ class TestPostgres(StoreContract):
     )
     def test_a_uri_with_unescaped_characters_is_refused_without_showing_it(self, uri: str) -> None:
         with pytest.raises(ConfigurationError, match="%XX") as refused:
-            open_store(uri)
+            open_uri(uri)
         assert "cret" not in str(refused.value)
 
     def test_a_role_without_rights(self, postgres: Postgres, database: str, run: Any) -> None:
@@ -319,7 +338,7 @@ class TestPostgres(StoreContract):
         with pytest.raises(AccessRefused, match="GRANT SELECT, INSERT on"):
             prepare(postgres.uri(database, "guest"))
         run("GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO guest")
-        guest = open_store(postgres.uri(database, "guest"))
+        guest = open_uri(postgres.uri(database, "guest"))
         guest.prepare()
         assert guest.write([allele(0)]) == 1
         guest.close()
@@ -333,15 +352,15 @@ class TestPostgres(StoreContract):
         with pytest.raises(AccessRefused, match="CREATE EXTENSION btree_gist"):
             prepare(postgres.uri(database, "maker"))
         run("CREATE EXTENSION btree_gist")
-        maker = open_store(postgres.uri(database, "maker"))
+        maker = open_uri(postgres.uri(database, "maker"))
         maker.prepare()
         assert maker.write([allele(0)]) == 1
         maker.close()
 
     def test_other_tables_beside_those_of_anyvar(self, uri: str, rows: Any) -> None:
         prepare(uri)
-        prepare(uri, Tables("my_alleles", "my_locations", "my_sequences"))
-        prepare(uri, Tables("my_alleles", "other_locations", "my_sequences"))
+        prepare(uri, **tables("my_alleles", "my_locations", "my_sequences"))
+        prepare(uri, **tables("my_alleles", "other_locations", "my_sequences"))
         assert rows("my_locations") == rows("other_locations") == []
 
     def test_anyvars_tables_beside_others_that_have_its_indexs_name(self, uri: str, run: Any) -> None:
@@ -357,7 +376,7 @@ class TestPostgres(StoreContract):
         import psycopg
 
         prepare(uri)
-        hasty = open_store(uri, patience=1)
+        hasty = open_uri(uri, store_patience=1)
         with psycopg.connect(uri) as other:
             other.execute("LOCK TABLE alleles IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(Unavailable, match="holds a lock on the tables"):
@@ -415,7 +434,7 @@ class TestPostgres(StoreContract):
         with private_postgres() as server:
             uri = f"{server.uri()}&connect_timeout=2"
             prepare(uri)
-            store = open_store(uri, patience=2)
+            store = open_uri(uri, store_patience=2)
             assert store.write([allele(0)]) == 1
             with server.hanging(), pytest.raises(Unavailable, match="no Postgres answers"):
                 store.write([allele(1)])
@@ -427,7 +446,7 @@ class TestPostgres(StoreContract):
         import psycopg
 
         prepare(uri)
-        hasty = open_store(uri, patience=2)
+        hasty = open_uri(uri, store_patience=2)
         with psycopg.connect(uri, autocommit=True) as other:
             other.execute(
                 "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "

@@ -382,11 +382,13 @@ from pathlib import Path
 from anyvar_step.models import AnnotateOptions
 from anyvar_step.pipeline import annotate_file
 from anyvar_step.reference import open_reference
+from anyvar_step.settings import load
 from anyvar_step.store import open_store
 from anyvar_step.store.registrar import Registrar
 source, target, fasta, uri = sys.argv[1:]
-store = open_store(uri); store.prepare(); store.close()
-registrar = Registrar(lambda: open_store(uri))
+settings = load({"ANYVAR_STORAGE_URI": uri})
+store = open_store(settings); store.prepare(); store.close()
+registrar = Registrar(lambda: open_store(settings), patience=60)
 reference = open_reference("GRCh38", Path(fasta))
 annotate_file(Path(source), Path(target), reference, AnnotateOptions(), registration=registrar.begin("run 1"))
 registrar.close()
