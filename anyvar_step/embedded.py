@@ -86,7 +86,7 @@ class Supervisor:
         """Stop all services and wait until they and the folders are gone.
 
         Where a service had ended by itself before, raises the failure for its exit code (Unavailable where
-        there is none), with the cause from its log.
+        there is none), with the cause from its log: it explains the failure that it led to.
         """
         if self._output is None:
             self._output, _ = self._process.communicate()
@@ -103,16 +103,6 @@ class Supervisor:
         failures = [line.removeprefix(_PREFIX) for line in lines if line.startswith(_PREFIX)]
         cause = (failures or lines or ["it wrote no reason"])[-1]
         raise kind(f"{cause} ({report['name']} of this command ended with exit status {report['status']})")
-
-
-@contextlib.contextmanager
-def _supervised(*folders: Path) -> Iterator[Supervisor]:
-    """A supervisor that is closed in any case; a service's own failure explains the failure it led to."""
-    services = Supervisor(*folders)
-    try:
-        yield services
-    finally:
-        services.close()
 
 
 def _short_folder() -> Path:
@@ -163,7 +153,7 @@ def private_redis(folder: Path) -> Iterator[str]:
     Raises ConfigurationError where no Redis is installed, Unavailable where it does not start.
     """
     short = _short_folder()
-    with _supervised(short) as services:
+    with contextlib.closing(Supervisor(short)) as services:
         yield _start_redis(services, folder, short / "redis.sock")
 
 
@@ -190,7 +180,7 @@ def embedded(*, workers: int = 1, environ: Mapping[str, str] | None = None) -> I
     _check_settings(environ)
     folder = Path(tempfile.mkdtemp(prefix="anyvar-step-"))
     short = _short_folder()
-    with _supervised(short, folder) as services:
+    with contextlib.closing(Supervisor(short, folder)) as services:
         url = _start_redis(services, folder, short / "redis.sock")
         work_dir = folder / "work"
         work_dir.mkdir()

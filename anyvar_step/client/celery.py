@@ -48,26 +48,21 @@ class CeleryTransport(Transport):
         A Redis that is away is waited for, as long as for an outage while the step waits.
         """
         with self.runs.bridging(self._outage):
-            return self._submit(source, name, request)
-
-    def _submit(self, source: BinaryIO, name: str, request: RunRequest) -> tuple[Manifest, bool]:
-        self.runs.queue.ping()
-        gzipped = source.peek(2)[:2] == b"\x1f\x8b"  # type: ignore[attr-defined]
-        staged = self.runs.workdir.stage(source, "input.vcf.gz" if gzipped else "input.vcf")
-        try:
-            check_input(staged.folder / staged.input_name, name)
-            digest = content_digest(staged.sha256, request)
-            chosen = request.run_id
-            running = self._chosen(chosen, digest) if chosen else self.runs.current(digest)
-            if running is None:
+            self.runs.queue.ping()
+            gzipped = source.peek(2)[:2] == b"\x1f\x8b"  # type: ignore[attr-defined]
+            staged = self.runs.workdir.stage(source, "input.vcf.gz" if gzipped else "input.vcf")
+            try:
+                check_input(staged.folder / staged.input_name, name)
+                digest = content_digest(staged.sha256, request)
+                chosen = request.run_id
+                running = self._chosen(chosen, digest) if chosen else self.runs.current(digest)
+                if running:
+                    return self._join(running), True
                 manifest = manifest_of(staged, name, request, digest)
                 manifest = with_run_id(manifest, chosen or self.runs.new_id(digest))
                 return self._start(manifest, staged, chosen=chosen is not None)
-        except BaseException:
-            remove_tree(staged.folder)
-            raise
-        remove_tree(staged.folder)
-        return self._join(running), True
+            finally:
+                remove_tree(staged.folder)  # unless it has become the run's
 
     def _chosen(self, run_id: str, digest: str) -> Manifest | None:
         """The live run of the caller's id; None when the id is free. An id names one content for good."""

@@ -147,19 +147,19 @@ def annotate_file(
         stack.enter_context(writer)
         report = ProgressReporter(on_progress, size)
         builder = TbiBuilder(header) if index else None
-        output = _Output(writer, builder, registration, watch, report, check)
         with registering(registration, later=later, tick=report.repeat):
             writer.write(header)
-            output.write_blocks(reader, _annotated_blocks(reader, made, watch, pool, _AHEAD * threads))
-            check.end(output.counts)
-        _count_undeclared(output.counts, reader.header, reference)
+            blocks = _annotated_blocks(reader, made, watch, pool, _AHEAD * threads)
+            counts = _write_blocks(reader, blocks, writer, builder, registration, watch, report, check)
+            check.end(counts)
+        _count_undeclared(counts, reader.header, reference)
         watch.lap("register" if registration else "write")
     if builder:
         write_output_index(target, builder, writer.blocks)
     watch.lap("write")
     return Outcome(
-        output.counts,
-        (*reader.notes, *check.notes, *notes_on(output.counts, reference.assembly, reader.name)),
+        counts,
+        (*reader.notes, *check.notes, *notes_on(counts, reference.assembly, reader.name)),
         watch.seconds,
         writer.stored.size,
         writer.stored.sha256,
@@ -219,40 +219,39 @@ def _count_undeclared(counts: Counts, header: Sequence[bytes], reference: Refere
         counts.undeclared[name] = contig.length if contig else 0
 
 
-@dataclass
-class _Output:
-    """Everything that annotated blocks go to: the writer, the index, the store, the counts."""
-
-    writer: VcfWriter
-    index: TbiBuilder | None
-    registration: Registration | None
-    watch: Stopwatch
-    report: ProgressReporter
-    check: AssemblyCheck
-    counts: Counts = field(default_factory=Counts)
-
-    def write_blocks(self, reader: VcfReader, blocks: Iterator[Annotated]) -> None:
-        """Write all blocks of the reader."""
-        self.report(0, reader.consumed)
-        columns = reader.header[-1].count(b"\t") + 1
-        for block in blocks:
-            block.add_to(self.counts)
-            self.counts.uneven += sum(number for n, number in block.columns.items() if n != columns)
-            self.writer.write_text(block.text)
-            if self.index:
-                places = block.starts, block.ends, block.offsets
-                self.index.add(block.runs, *places, len(block.text), plain=block.plain)
-            self.watch.lap("write")
-            self.check.judge(self.counts)
-            if self.registration is not None:
-                self.registration.add(block.alleles, self.report.repeat)
-                self.watch.lap("register")
-            self.report(self.counts.records, reader.consumed)
-        if self.counts.records != reader.records:
-            raise StepError(
-                f"{reader.name} has {reader.records} records, and {self.counts.records} were annotated",
-                "This is a fault of anyvar-step: please report it",
-            )
+def _write_blocks(
+    reader: VcfReader,
+    blocks: Iterator[Annotated],
+    writer: VcfWriter,
+    index: TbiBuilder | None,
+    registration: Registration | None,
+    watch: Stopwatch,
+    report: ProgressReporter,
+    check: AssemblyCheck,
+) -> Counts:
+    """Give the annotated blocks of the reader to the writer, the index and the store; count them."""
+    counts = Counts()
+    report(0, reader.consumed)
+    columns = reader.header[-1].count(b"\t") + 1
+    for block in blocks:
+        block.add_to(counts)
+        counts.uneven += sum(number for n, number in block.columns.items() if n != columns)
+        writer.write_text(block.text)
+        if index:
+            places = block.starts, block.ends, block.offsets
+            index.add(block.runs, *places, len(block.text), plain=block.plain)
+        watch.lap("write")
+        check.judge(counts)
+        if registration is not None:
+            registration.add(block.alleles, report.repeat)
+            watch.lap("register")
+        report(counts.records, reader.consumed)
+    if counts.records != reader.records:
+        raise StepError(
+            f"{reader.name} has {reader.records} records, and {counts.records} were annotated",
+            "This is a fault of anyvar-step: please report it",
+        )
+    return counts
 
 
 def _annotated_blocks(

@@ -10,6 +10,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -79,7 +80,10 @@ def ingest_file(
         check = check or AssemblyCheck(reference.assembly, name)
         fitting = check.compare_lengths(reader.header, reference)
         report = ProgressReporter(on_progress, size)
-        ingestion = _Ingestion(reader, fitting, options, registration, check, engine)
+        checker: RecomputedCheck | StatedCheck = StatedCheck(fitting)
+        if options.require_validation:
+            checker = RecomputedCheck(fitting, for_ref=includes_ref(reader.header), choice=engine)
+        ingestion = _Ingestion(reader, checker, check, registration, reference.assembly)
         with VcfWriter(target) as log:
             log.write([",".join(COLUMNS).encode()])
             with registering(registration, later=later, tick=report.repeat):
@@ -88,41 +92,28 @@ def ingest_file(
                     watch.lap("read")
                     log.write(ingestion.take(lines, report.repeat))
                     watch.lap("annotate")
-                    report(ingestion.counts.records, reader.consumed)
-                check.end(ingestion.counts)
+                    report(checker.counts.records, reader.consumed)
+                check.end(checker.counts)
             watch.lap("register")
         watch.lap("write")
     stored = registered(registration, later=later, conflicts=ingestion.conflicts)
-    found = notes_on(ingestion.counts, reference.assembly, name, annotated=False)
+    found = notes_on(checker.counts, reference.assembly, name, annotated=False)
     notes = (*reader.notes, *check.notes, *found, *ingestion.notes())
-    done = ingestion.counts, notes, watch.seconds, log.stored.size, log.stored.sha256
-    return Outcome(*done, registered=stored, engine=ingestion.engine)
+    done = checker.counts, notes, watch.seconds, log.stored.size, log.stored.sha256
+    return Outcome(*done, registered=stored, engine=checker.engine)
 
 
+@dataclass
 class _Ingestion:
     """The records on their way to the registration and the conflict log."""
 
-    def __init__(
-        self,
-        reader: VcfReader,
-        reference: Reference,
-        options: IngestOptions,
-        registration: Registration | None,
-        check: AssemblyCheck,
-        engine: EngineChoice,
-    ) -> None:
-        self._validating = options.require_validation
-        self._checker: RecomputedCheck | StatedCheck = StatedCheck(reference)
-        if self._validating:
-            self._checker = RecomputedCheck(reference, for_ref=includes_ref(reader.header), choice=engine)
-        self.counts = self._checker.counts
-        self.engine = self._checker.engine
-        self.conflicts = 0
-        self._reader = reader
-        self._assembly = reference.assembly
-        self._check = check
-        self._registration = registration
-        self._without = 0
+    reader: VcfReader
+    checker: RecomputedCheck | StatedCheck
+    check: AssemblyCheck
+    registration: Registration | None
+    assembly: str
+    conflicts: int = 0
+    without: int = 0  # records
 
     def take(self, lines: list[bytes], tick: Callable[[], None]) -> list[bytes]:
         """Register a block's alleles; the lines of the conflict log. ``tick`` is called while waiting."""
@@ -133,37 +124,37 @@ class _Ingestion:
             except ValueError as error:
                 raise self._malformed(len(claims), str(error)) from None
         try:
-            conflicts = self._checker.check(lines, claims)
+            conflicts = self.checker.check(lines, claims)
         except RecordError as error:
             raise self._malformed(error.index, error.reason) from None
         if without := [line for line, named in zip(lines, claims, strict=True) if not named]:
-            count_contigs(self.counts, without)
-        self._check.judge(self.counts)
-        if self._registration is not None:
-            self._registration.add(self._checker.alleles, tick)
-        self._without += len(without)
+            count_contigs(self.checker.counts, without)
+        self.check.judge(self.checker.counts)
+        if self.registration is not None:
+            self.registration.add(self.checker.alleles, tick)
+        self.without += len(without)
         self.conflicts += len(conflicts)
-        return [_row(conflict, lines[conflict.place], self._assembly) for conflict in conflicts]
+        return [_row(conflict, lines[conflict.place], self.assembly) for conflict in conflicts]
 
     def _malformed(self, index: int, reason: str) -> InvalidInput:
         return InvalidInput(
-            f"{self._reader.name} line {self._reader.first_line + index}: {reason}",
+            f"{self.reader.name} line {self.reader.first_line + index}: {reason}",
             "Correct the line, or annotate the VCF again",
         )
 
     def notes(self) -> Iterator[str]:
         """What the user should know of a run that went well."""
-        name, records = self._reader.name, self.counts.records
-        if self._without:
-            yield f"{name} has {self._without:,} of {records:,} records without VRS ids, not registered"
+        name, records = self.reader.name, self.checker.counts.records
+        if self.without:
+            yield f"{name} has {self.without:,} of {records:,} records without VRS ids, not registered"
         if self.conflicts:
             alleles = "alleles" if self.conflicts > 1 else "allele"
             yield f"{name} has {self.conflicts:,} {alleles} whose VRS fields are wrong; " + (
                 "the alleles of REF and ALT are registered instead"
-                if self._validating
+                if isinstance(self.checker, RecomputedCheck)
                 else "not registered: --require-validation registers what REF and ALT say"
             )
-        if self._registration is None:
+        if self.registration is None:
             yield f"the alleles of {name} were checked, not registered: the worker has no ANYVAR_STORAGE_URI"
 
 
