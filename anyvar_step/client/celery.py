@@ -8,8 +8,8 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import BinaryIO
 
-from anyvar_step.client.transport import Fetched, Transport
-from anyvar_step.errors import ConfigurationError, FileTrouble, Interrupted, RunLost
+from anyvar_step.client.transport import Fetched, Transport, unusable_run_id
+from anyvar_step.errors import FileTrouble, Interrupted, RunLost
 from anyvar_step.files import remove_tree
 from anyvar_step.models import IngestOptions, Manifest, RunReport, RunRequest, RunStatus, State
 from anyvar_step.runs.connection import BRIEF_RETRY, NO_RETRY
@@ -80,14 +80,9 @@ class CeleryTransport(Transport):
                 break
             time.sleep(0.1)  # a shared file system shows the folder late, or the run ends meanwhile
         if taken or (manifest and manifest.digest != digest):
-            raise ConfigurationError(
-                f"run id {run_id} is in use by another input", "Choose another --run-id, or leave it out"
-            )
+            raise unusable_run_id(run_id, "is in use by another input")
         if status.status == State.REVOKED:
-            raise ConfigurationError(
-                f"run id {run_id} was cancelled, and workers refuse a cancelled id",
-                "Choose another --run-id, or leave it out",
-            )
+            raise unusable_run_id(run_id, "was cancelled, and workers refuse a cancelled id")
         running = self.runs.live(run_id)
         if running is None and (folder or reserved):
             state.forget(run_id, digest)

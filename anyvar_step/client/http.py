@@ -14,6 +14,7 @@ import logging
 import math
 import random
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 import httpx
 from pydantic import ValidationError
 
-from anyvar_step.client.transport import Fetched, Transport
+from anyvar_step.client.transport import Fetched, Transport, unusable_run_id
 from anyvar_step.errors import (
     ConfigurationError,
     FileTrouble,
@@ -37,7 +38,7 @@ from anyvar_step.errors import (
     from_os,
     name_from_code,
 )
-from anyvar_step.files import copy_and_hash, hash_of
+from anyvar_step.files import hash_of
 from anyvar_step.models import (
     DIGEST,
     ERROR_CLASS,
@@ -358,7 +359,7 @@ class HttpTransport(Transport):
         """
         if not source.seekable():
             with tempfile.TemporaryFile(dir=self._folder) as spooled:
-                copy_and_hash(source, spooled)
+                shutil.copyfileobj(source, spooled)
                 return self.submit(spooled, name, request)
         source.seek(0)
         VcfReader(source, name)  # raises InvalidInput before a long upload of what is no VCF
@@ -405,10 +406,7 @@ class HttpTransport(Transport):
                 return None
             if code in (200, 202):
                 if chosen and response.headers.get(DIGEST) != ticket.digest:
-                    raise ConfigurationError(
-                        f"run id {ticket.run_id} is in use by another input",
-                        "Choose another --run-id, or leave it out",
-                    )
+                    raise unusable_run_id(ticket.run_id, "is in use by another input")
                 return RunStatus(run_id=ticket.run_id, status_code=code, status="")
             if code == 404:
                 return RunStatus(run_id=ticket.run_id, status_code=code, status="NOT_FOUND")
@@ -417,10 +415,7 @@ class HttpTransport(Transport):
         if status is None:
             raise self._client.error_from(response, body, known=True)
         if chosen and status.status == State.REVOKED:
-            raise ConfigurationError(
-                f"run id {ticket.run_id} was cancelled, and workers refuse a cancelled id",
-                "Choose another --run-id, or leave it out",
-            )
+            raise unusable_run_id(ticket.run_id, "was cancelled, and workers refuse a cancelled id")
         return status
 
     def _upload(self, ticket: Manifest, source: BinaryIO) -> StepError | None:
@@ -428,7 +423,6 @@ class HttpTransport(Transport):
 
         The run is held before it can begin, so that an interruption cancels it.
         """
-        parameters = ticket.model_dump(include=set(WorkerOptions.model_fields) - {"index"})
         self.held[ticket.run_id] = ticket
         response, body = self._client.request(
             "PUT",
@@ -437,7 +431,7 @@ class HttpTransport(Transport):
                 "run_async": True,
                 "run_id": ticket.run_id,
                 **ticket.options.model_dump(),
-                **parameters,
+                **ticket.model_dump(include=set(WorkerOptions.model_fields) - {"index"}),
             },
             files={"vcf": (ticket.input_name, source, "application/octet-stream")},
             timeout=httpx.Timeout(CHUNK_TIMEOUT, connect=CONNECT_TIMEOUT, read=UPLOAD_TIMEOUT),

@@ -20,9 +20,9 @@ from typing import BinaryIO
 
 from anyvar_step.errors import InvalidInput, from_os
 from anyvar_step.text import escaped
-from anyvar_step.vcf import check_input, count_records
+from anyvar_step.vcf import VcfReader, check_input
 from anyvar_step.vcf.bgzf import CHUNK, damage_at_end, stream_of
-from anyvar_step.vcf.reader import VcfReader, open_input
+from anyvar_step.vcf.reader import open_input
 from anyvar_step.vcf.select import MAGIC_BYTES, Selection, is_bcf
 
 
@@ -72,8 +72,10 @@ class InputSource:
     def open(self) -> Iterator[BinaryIO]:
         """The VCF to stage: text, gzip or BGZF. Raises as ``check`` does, also from reading."""
         with self._raw() as raw:
-            head = raw.read(MAGIC_BYTES) if not raw.seekable() else raw.peek(MAGIC_BYTES)  # type: ignore[attr-defined]
-            if not raw.seekable():
+            if raw.seekable():
+                head = raw.peek(MAGIC_BYTES)  # type: ignore[attr-defined]
+            else:
+                head = raw.read(MAGIC_BYTES)
                 raw = stream_of(chain([head], iter(partial(raw.read1, CHUNK), b"")))  # type: ignore[attr-defined]
             if not (self.selection or is_bcf(head)):
                 yield raw
@@ -84,12 +86,10 @@ class InputSource:
 
     def count(self) -> int | None:
         """The number of records that ``open`` gives; None where the input cannot be read again."""
-        if self.path is None or self.is_stream:
+        if self.is_stream:
             return None
         with self.open() as raw:
-            if raw.seekable():
-                return count_records(self.path)
-            return sum(len(lines) for lines in VcfReader(raw, self.name).blocks())
+            return sum(map(len, VcfReader(raw, self.name).blocks()))
 
     @contextlib.contextmanager
     def as_file(self, folder: Path | None) -> Iterator[Path]:

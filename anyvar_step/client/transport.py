@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from anyvar_step.errors import (
+    ConfigurationError,
     CorruptFile,
     FileTrouble,
     Interrupted,
@@ -140,6 +141,11 @@ def error_of(status: RunStatus) -> StepError:
     if kind is StepError:
         return kind(f"run {status.run_id} failed on the worker: {status.message}", "See the worker's log")
     return kind(status.message)
+
+
+def unusable_run_id(run_id: str, reason: str) -> ConfigurationError:
+    """The error for a run id of the caller's own."""
+    return ConfigurationError(f"run id {run_id} {reason}", "Choose another --run-id, or leave it out")
 
 
 # -- the end of a run ------------------------------------------------------------------------------------

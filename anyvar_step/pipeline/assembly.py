@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from itertools import islice, repeat
+from itertools import islice
 from typing import NamedTuple, cast
 
 from anyvar_step.errors import InvalidInput
@@ -23,13 +23,8 @@ _AT_ZERO = re.compile(r"\S+:0 ")
 
 
 def count_contigs(counts: Counts, lines: Sequence[bytes]) -> None:
-    """Count a block's records by contig; nearly all blocks are of one contig, which is quick to see."""
-    first = lines[0].partition(b"\t")[0]
-    if sum(map(bytes.startswith, lines, repeat(first + b"\t"))) == len(lines):
-        found = {first: len(lines)}
-    else:
-        found = Counter(line.partition(b"\t")[0] for line in lines)
-    for chrom, number in found.items():
+    """Count a block's records by contig."""
+    for chrom, number in Counter(line.partition(b"\t")[0] for line in lines).items():
         name = chrom.decode("utf-8", "backslashreplace")
         counts.contigs[name] = counts.contigs.get(name, 0) + number
 
