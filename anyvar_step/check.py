@@ -28,7 +28,7 @@ from anyvar_step.errors import (
     Unavailable,
     from_name,
 )
-from anyvar_step.runs.connection import connect, translated
+from anyvar_step.runs.connection import broker, connect, translated
 from anyvar_step.runs.keys import malformed_key, step_key
 from anyvar_step.runs.liveness import UNACKED
 from anyvar_step.runs.work_dir import Probe, WorkDir, check_answer, probe
@@ -319,8 +319,8 @@ def _check_queue(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
 def check_storage(settings: Settings) -> Iterator[Finding]:
     """The work dir from this host; ``check_workers`` finds out whether workers see the same one."""
     try:
-        root = settings.required_work_dir()
-        workdir = WorkDir(root, mode=settings.work_dir_mode, latency_wait=settings.latency_wait)
+        workdir = WorkDir.of(settings)
+        root = workdir.root
         workdir.check()
         begin = time.perf_counter()
         with probe(workdir, secrets.token_hex(8)):
@@ -435,8 +435,7 @@ def _version(record: WorkerRecord) -> Finding:
 
 def check_tasks(settings: Settings, served: set[str]) -> Iterator[Finding]:
     """Tasks in the queue that no worker serves; a worker of another program is taken to serve all others."""
-    url = settings.broker_url
-    with translated(url, "CELERY_BROKER_URL"), connect(url) as client:
+    with broker(settings) as client:
         messages = client.lrange(settings.task_default_queue, -MESSAGES, -1)
     waiting = set[str]()
     for message in messages:
@@ -451,12 +450,7 @@ def _check_each(
     settings: Settings, registry: WorkerRegistry, ours: list[WorkerRecord], assemblies: tuple[str, ...]
 ) -> Iterator[Finding]:
     """What each of our workers can use, by a probe in the work dir that it answers."""
-    workdir = WorkDir(
-        settings.required_work_dir(),
-        worker_root=settings.worker_work_dir,
-        mode=settings.work_dir_mode,
-        latency_wait=min(settings.latency_wait, PATIENCE),
-    )
+    workdir = WorkDir.of(settings, PATIENCE)
     token, records = secrets.token_hex(8), {record.id: record for record in ours}
     with probe(workdir, token) as laid:
         for record in ours:

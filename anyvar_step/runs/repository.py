@@ -38,12 +38,7 @@ class RunRepository:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.workdir = WorkDir(
-            settings.required_work_dir(),
-            worker_root=settings.worker_work_dir,
-            mode=settings.work_dir_mode,
-            latency_wait=settings.latency_wait,
-        )
+        self.workdir = WorkDir.of(settings)
         self.state = RunState(settings)
         self.queue = Queue(settings)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import re
 import secrets
@@ -15,11 +16,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from anyvar_step.errors import AccessRefused, CorruptFile, FileTrouble, RunLost, from_os
 from anyvar_step.files import copy_and_hash, remove_tree, sync_folder
 from anyvar_step.models import NAME, Manifest, RunReport
+from anyvar_step.settings import Settings
 
 MANIFEST = "manifest.json"
 #: AnyVar's worker appends this to the input's path.
@@ -33,23 +35,29 @@ def index_of(output: Path, sha256: str) -> Path:
     return output.with_name(f"{output.name}.{sha256}.tbi")
 
 
+_Small = TypeVar("_Small", Manifest, RunReport)
 #: Bytes of a small file (manifest, report) that are read at most.
-_SMALL = 16 << 20
+_SMALL_BYTES = 16 << 20
 
 
-def read_small(path: Path) -> bytes:
-    """The content of a manifest, report or the like; what is no plain file of a decent size is refused.
+def _read(kind: type[_Small], path: Path, what: str) -> _Small | None:
+    """The manifest or report at ``path``, None where there is none; refused where it is no plain, small file.
 
-    A FIFO or device in its place is not waited for, no symlink followed. Raises OSError, AccessRefused.
+    A FIFO or device in its place is not waited for, no symlink followed. ``what`` names it in FileTrouble.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise AccessRefused(f"{path} is not a regular file")
-        if found.st_size > _SMALL:
-            raise AccessRefused(f"{path} has {found.st_size} bytes, more than such a file ever has")
-        return file.read()
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise AccessRefused(f"{path} is not a regular file")
+            if found.st_size > _SMALL_BYTES:
+                raise AccessRefused(f"{path} has {found.st_size} bytes, more than such a file ever has")
+            return kind.model_validate_json(file.read())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise FileTrouble(f"{what} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,15 @@ class Modes:
         return cls(0o660, 0o770, found.st_gid) if found.st_mode & 0o020 else cls()
 
 
+@contextlib.contextmanager
+def _os_errors(doing: str) -> Iterator[None]:
+    """Translate OSErrors as ``errors.from_os`` does."""
+    try:
+        yield
+    except OSError as error:
+        raise from_os(error, doing) from error
+
+
 def create(path: Path, modes: Modes) -> BinaryIO:
     """A new file for the owner and the group, as far as the umask or the modes let them."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o660)
@@ -86,6 +103,14 @@ def create(path: Path, modes: Modes) -> BinaryIO:
     if modes.file is not None:
         os.fchmod(descriptor, modes.file)
     return os.fdopen(descriptor, "wb")
+
+
+def _create_with(content: bytes, path: Path, modes: Modes) -> None:
+    """A new, durable file with that content."""
+    with create(path, modes) as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def make_folder(path: Path, modes: Modes) -> None:
@@ -119,34 +144,11 @@ def make_day(path: Path, modes: Modes) -> None:
         time.sleep(0.05)
 
 
-def await_file(
-    path: Path, seconds: float, size: int | None = None, gone: Callable[[], bool] | None = None
-) -> None:
-    """Wait until a shared filesystem shows the file, and in that size; RunLost when ``gone`` says so.
+def _shows(path: Path, size: int | None) -> bool:
+    """Whether this host sees the file, and in that size.
 
-    Raises FileTrouble once so many seconds have passed, CorruptFile where the size it must have is known.
     NFS clients cache "not there": listing the parent makes them look again (docs/contract.md#file-systems).
     """
-    deadline = time.monotonic() + seconds
-    pause = 0.05
-    while not _shows(path, size):
-        if pause > 1 and gone is not None and gone():
-            raise RunLost(f"{path} is gone: the run has ended elsewhere")
-        if time.monotonic() >= deadline:
-            if size is not None:
-                raise CorruptFile(
-                    f"{path} has not appeared whole ({size} bytes) within {seconds:g} s", "Run it again"
-                )
-            raise FileTrouble(
-                f"{path} has not appeared within {seconds:g} s",
-                "Is the work dir one and the same for step and workers? See ANYVAR_STEP_WORKER_WORK_DIR; "
-                "a slow shared filesystem may need a longer --latency-wait",
-            )
-        time.sleep(pause)
-        pause = min(pause * 2, 2.0)
-
-
-def _shows(path: Path, size: int | None) -> bool:
     try:
         os.listdir(path.parent)  # noqa: PTH208  # for its effect on the NFS client, not for its answer
         # Without waiting for the other end of a FIFO.
@@ -180,21 +182,17 @@ class Staging:
 
     def write(self, piece: bytes) -> None:
         """Append a piece. Raises FileTrouble where the disk is full."""
-        try:
+        with _os_errors(f"cannot stage the input in {self._folder.parent}"):
             self._file.write(piece)
-        except OSError as error:
-            raise from_os(error, f"cannot stage the input in {self._folder.parent}") from error
         self._digest.update(piece)
         self.size += len(piece)
 
     def finish(self) -> Staged:
         """Make it durable; the caller commits it or removes its folder."""
-        try:
+        with _os_errors(f"cannot stage the input in {self._folder.parent}"):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-        except OSError as error:
-            raise from_os(error, f"cannot stage the input in {self._folder.parent}") from error
         return Staged(self._folder, self._input_name, self.size, self._digest.hexdigest())
 
     def discard(self) -> None:
@@ -223,6 +221,16 @@ class WorkDir:
         self._mode = mode
         self._latency_wait = latency_wait
 
+    @classmethod
+    def of(cls, settings: Settings, longest_wait: float = math.inf) -> WorkDir:
+        """The configured one; it waits for files as it is configured to, at most ``longest_wait`` seconds."""
+        return cls(
+            settings.required_work_dir(),
+            worker_root=settings.worker_work_dir,
+            mode=settings.work_dir_mode,
+            latency_wait=min(settings.latency_wait, longest_wait),
+        )
+
     @property
     def modes(self) -> Modes:
         """Modes and group of new files and folders."""
@@ -248,39 +256,29 @@ class WorkDir:
 
     def stage(self, source: BinaryIO, input_name: str) -> Staged:
         """Copy an open input into the work dir under a temporary name; one pass copies and hashes."""
-        folder = self._new_stage()
-        try:
-            make_folder(folder, self.modes)
-            target = folder / input_name
-            with create(target, self.modes) as out:
-                size, digest = copy_and_hash(source, out)
-                os.fsync(out.fileno())
-        except BaseException as error:
-            remove_tree(folder)
-            if isinstance(error, OSError):
-                raise from_os(error, f"cannot stage the input in {self.root}") from error
-            raise
+        with self._new_stage() as folder, create(folder / input_name, self.modes) as out:
+            size, digest = copy_and_hash(source, out)
+            os.fsync(out.fileno())
         return Staged(folder, input_name, size, digest)
 
     def open_staging(self, input_name: str) -> Staging:
         """A staging folder for an input that arrives in pieces."""
-        folder = self._new_stage()
-        try:
-            make_folder(folder, self.modes)
+        with self._new_stage() as folder:
             return Staging(folder, input_name, create(folder / input_name, self.modes))
-        except OSError as error:
-            remove_tree(folder)
-            raise from_os(error, f"cannot stage the input in {self.root}") from error
 
-    def _new_stage(self) -> Path:
-        """A name for a folder of staged files, below today's."""
+    @contextlib.contextmanager
+    def _new_stage(self) -> Iterator[Path]:
+        """A new folder for staged files, below today's; removed where the block fails."""
         self.check()
-        day = self._today()
-        try:
-            make_day(day, self.modes)
-        except OSError as error:
-            raise from_os(error, f"cannot stage the input in {self.root}") from error
-        return day / f".stage-{secrets.token_hex(8)}"
+        folder = self._today() / f".stage-{secrets.token_hex(8)}"
+        with _os_errors(f"cannot stage the input in {self.root}"):
+            make_day(folder.parent, self.modes)
+            try:
+                make_folder(folder, self.modes)
+                yield folder
+            except BaseException:
+                remove_tree(folder)
+                raise
 
     def commit(self, staged: Staged, manifest: Manifest) -> Path:
         """Write the manifest and give the staged folder its run id; the folder."""
@@ -288,17 +286,16 @@ class WorkDir:
         if final.parent.is_symlink():
             remove_tree(staged.folder)
             raise AccessRefused(f"{final.parent} is a symlink, which is not followed")
-        try:
-            with create(staged.folder / MANIFEST, self.modes) as out:
-                out.write(manifest.model_dump_json(indent=1).encode())
-                out.flush()
-                os.fsync(out.fileno())
-            sync_folder(staged.folder)
-            staged.folder.rename(final)
-            sync_folder(final.parent)
-        except OSError as error:
-            remove_tree(staged.folder)
-            raise from_os(error, f"cannot stage the input in {self.root}") from error
+        with _os_errors(f"cannot stage the input in {self.root}"):
+            try:
+                content = manifest.model_dump_json(indent=1).encode()
+                _create_with(content, staged.folder / MANIFEST, self.modes)
+                sync_folder(staged.folder)
+                staged.folder.rename(final)
+                sync_folder(final.parent)
+            except OSError:
+                remove_tree(staged.folder)
+                raise
         return final
 
     def restage(self, folder: Path, manifest: Manifest) -> Staged | None:
@@ -349,25 +346,15 @@ class WorkDir:
 
     def manifest(self, folder: Path) -> Manifest | None:
         """The manifest in the folder; None where there is none, as in AnyVar's own folders."""
-        try:
-            manifest = Manifest.model_validate_json(read_small(folder / MANIFEST))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise FileTrouble(f"the manifest in {folder} cannot be read: {error}") from error
-        if not NAME.fullmatch(manifest.staged_input):
+        manifest = _read(Manifest, folder / MANIFEST, f"the manifest in {folder}")
+        if manifest and not NAME.fullmatch(manifest.staged_input):
             raise FileTrouble(f"the manifest in {folder} names no file: {manifest.staged_input!r}")
         return manifest
 
     def report(self, folder: Path, manifest: Manifest) -> RunReport | None:
         """Our worker's report on the run; None where there is none, as from AnyVar's workers."""
         path = folder / f"{manifest.staged_input}{REPORT_SUFFIX}"
-        try:
-            return RunReport.model_validate_json(read_small(path))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise FileTrouble(f"the report {path} cannot be read: {error}") from error
+        return _read(RunReport, path, f"the report {path}")
 
     def worker_path(self, path: Path) -> str:
         """The path as the workers name it."""
@@ -384,8 +371,27 @@ class WorkDir:
             ) from None
 
     def await_file(self, path: Path, size: int | None = None, gone: Callable[[], bool] | None = None) -> None:
-        """Wait until this host sees the file, and in that size; RunLost when ``gone`` says so."""
-        await_file(path, self._latency_wait, size, gone)
+        """Wait until this host sees the file, and in that size; RunLost when ``gone`` says so.
+
+        Raises FileTrouble after the latency wait, CorruptFile where the size it must have is known.
+        """
+        seconds, pause = self._latency_wait, 0.05
+        deadline = time.monotonic() + seconds
+        while not _shows(path, size):
+            if pause > 1 and gone is not None and gone():
+                raise RunLost(f"{path} is gone: the run has ended elsewhere")
+            if time.monotonic() >= deadline:
+                if size is not None:
+                    raise CorruptFile(
+                        f"{path} has not appeared whole ({size} bytes) within {seconds:g} s", "Run it again"
+                    )
+                raise FileTrouble(
+                    f"{path} has not appeared within {seconds:g} s",
+                    "Is the work dir one and the same for step and workers? See ANYVAR_STEP_WORKER_WORK_DIR; "
+                    "a slow shared filesystem may need a longer --latency-wait",
+                )
+            time.sleep(pause)
+            pause = min(pause * 2, 2.0)
 
     # -- the worker's side -------------------------------------------------------------------------------
 
@@ -410,7 +416,7 @@ class WorkDir:
 
     def new_part(self, final: Path) -> Path:
         """A new, empty file of a random name beside the final one, to be written and then published."""
-        part = final.with_name(f".{final.name}.{secrets.token_hex(6)}")
+        part = _part_name(final)
         create(part, self.modes).close()
         return part
 
@@ -424,18 +430,18 @@ class WorkDir:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
                 raise
             part.rename(final)  # a filesystem without hard links
-            return sync_folder(final.parent)
-        part.unlink()
-        return sync_folder(final.parent)
+        part.unlink(missing_ok=True)
+        sync_folder(final.parent)
 
     def write(self, final: Path, content: bytes) -> None:
         """Publish a small file."""
-        part = self.new_part(final)
-        with part.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
+        part = _part_name(final)
+        _create_with(content, part, self.modes)
         self.publish(part, final)
+
+
+def _part_name(final: Path) -> Path:
+    return final.with_name(f".{final.name}.{secrets.token_hex(6)}")
 
 
 #: The probe's folder is ``.check-<token>`` at the work dir's top; the sweep removes what a killed check left.
@@ -458,14 +464,9 @@ def probe(workdir: WorkDir, token: str) -> Iterator[Probe]:
     folder = workdir.root / f"{PROBE_PREFIX}{token}"
     content = secrets.token_bytes(64)
     try:
-        try:
+        with _os_errors(f"cannot write into the work dir {workdir.root}"):
             make_folder(folder, workdir.modes)
-            with create(folder / _PROBE, workdir.modes) as out:
-                out.write(content)
-                out.flush()
-                os.fsync(out.fileno())
-        except OSError as error:
-            raise from_os(error, f"cannot write into the work dir {workdir.root}") from error
+            _create_with(content, folder / _PROBE, workdir.modes)
         yield Probe(folder, content)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -478,11 +479,9 @@ def answer(workdir: WorkDir, token: str) -> str:
         raise AccessRefused(f"{path.parent} is a symlink, which is not followed")
     workdir.await_file(path)
     name = f"answer-{secrets.token_hex(8)}"
-    try:
+    with _os_errors(f"cannot answer in the work dir {workdir.root}"):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         workdir.write(path.with_name(name), digest.encode())
-    except OSError as error:
-        raise from_os(error, f"cannot answer in the work dir {workdir.root}") from error
     return name
 
 
@@ -492,9 +491,7 @@ def check_answer(workdir: WorkDir, laid: Probe, name: str) -> None:
         raise FileTrouble(f"{name[:40]!r} is no answer's name")
     path = workdir.contained(laid.folder / name)
     workdir.await_file(path)
-    try:
+    with _os_errors(f"cannot read what a worker wrote, {path}"):
         said = path.read_bytes()
-    except OSError as error:
-        raise from_os(error, f"cannot read what a worker wrote, {path}") from error
     if said != hashlib.sha256(laid.content).hexdigest().encode():
         raise FileTrouble(f"{path} is not what a worker would have written after reading the probe")

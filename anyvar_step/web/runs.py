@@ -47,12 +47,7 @@ class Runs:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._idle: queue.LifoQueue[RunRepository] = queue.LifoQueue()
-        self.workdir = WorkDir(
-            settings.required_work_dir(),
-            worker_root=settings.worker_work_dir,
-            mode=settings.work_dir_mode,
-            latency_wait=min(settings.latency_wait, LATENCY_WAIT),
-        )
+        self.workdir = WorkDir.of(settings, LATENCY_WAIT)
 
     @contextlib.contextmanager
     def _repository(self) -> Iterator[RunRepository]:
