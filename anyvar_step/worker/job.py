@@ -9,7 +9,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,20 +94,6 @@ class NothingToDo(Exception):
     """The run has ended elsewhere, is at work elsewhere or was cancelled: its state stays as it is."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is asked for: from the input at ``path`` to ``output``, and ``result`` as AnyVar's task gives it.
-
-    ``work`` writes the file whose name it is given first.
-    """
-
-    path: Path
-    output: Path
-    result: str
-    options: AnnotateOptions | IngestOptions
-    work: Callable[[Path, Manifest | None, RunLock], pipeline.Outcome]
-
-
 def fail_if_alleles_left_out(outcome: pipeline.Outcome) -> None:
     """Raise InvalidInput where an ingestion without validation left alleles out.
 
@@ -123,7 +108,7 @@ def fail_if_alleles_left_out(outcome: pipeline.Outcome) -> None:
 
 
 class Job:
-    """One delivery of one run."""
+    """One delivery of one run: the staged VCF at ``path`` is annotated or ingested, as its options say."""
 
     def __init__(
         self,
@@ -131,6 +116,8 @@ class Job:
         references: References,
         registrations: Registrations,
         run_id: str,
+        path: Path,
+        options: AnnotateOptions | IngestOptions,
         observe: Observe = unobserved,
         timed_out: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -138,82 +125,32 @@ class Job:
         self._references = references
         self._registrations = registrations
         self._run_id = run_id
+        self._path = path
+        self._options = options
         self._observe = observe
         self._timed_out = timed_out
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._workdir = WorkDir(
-            settings.required_work_dir(), mode=settings.work_dir_mode, latency_wait=settings.latency_wait
-        )
+        self._workdir = WorkDir.of(settings)
+        annotates = isinstance(options, AnnotateOptions)
+        self._output = _with_suffix(path, OUTPUT_SUFFIX if annotates else CONFLICTS_SUFFIX)
+        without_result = isinstance(options, IngestOptions) and not options.require_validation
+        self._result = "" if without_result else str(self._output)
 
-    def annotate(self, path: Path, options: AnnotateOptions) -> str:
-        """Annotate the staged VCF; the published output's path, which is the task's result.
+    def run(self) -> str:
+        """Do the run, unless an earlier delivery has done it; the task's result, as AnyVar's tasks give it.
+
+        That is the path of the published output or conflict log, and nothing after an ingestion without
+        validation, whose log a step finds all the same.
 
         Raises NothingToDo for a duplicate delivery and for a cancelled run, StepErrors for a failed one.
         """
-
-        def work(part: Path, manifest: Manifest | None, lock: RunLock) -> pipeline.Outcome:
-            return pipeline.annotate_file(
-                path,
-                part,
-                self._references(options.assembly),
-                options,
-                name=manifest.input_name if manifest else path.name,
-                output_format=manifest.output_format if manifest else "v",
-                level=manifest.compress_level if manifest else 6,
-                existing=manifest.existing if manifest else "replace",
-                command=manifest.command if manifest else "",
-                check=assembly_check(path, options, manifest),
-                index=bool(manifest and manifest.index),
-                on_progress=lock.report,
-                registration=self._registrations.begin(self._run_id),
-                threads=self._settings.threads,
-                engine=self._settings.engine,
-            )
-
-        output = with_suffix(path, OUTPUT_SUFFIX)
-        return self._run_locked(Task(path, output, str(output), options, work))
-
-    def ingest(self, path: Path, options: IngestOptions) -> str:
-        """Register the staged VCF's alleles; the conflict log's path with validation, else nothing.
-
-        A step finds the log in either case. Raises as ``annotate`` does.
-        """
-
-        def work(part: Path, manifest: Manifest | None, lock: RunLock) -> pipeline.Outcome:
-            registration = self._registrations.begin(self._run_id)
-            if registration is None and not options.require_validation:
-                raise ConfigurationError(
-                    "the worker has no store to ingest into", "Start it with ANYVAR_STORAGE_URI"
-                )
-            outcome = pipeline.ingest_file(
-                path,
-                part,
-                self._references(options.assembly),
-                options,
-                name=manifest.input_name if manifest else path.name,
-                check=assembly_check(path, options, manifest),
-                on_progress=lock.report,
-                registration=registration,
-                engine=self._settings.engine,
-            )
-            if manifest is None and not options.require_validation:
-                fail_if_alleles_left_out(outcome)
-            return outcome
-
-        log = with_suffix(path, CONFLICTS_SUFFIX)
-        return self._run_locked(
-            Task(path, log, str(log) if options.require_validation else "", options, work)
-        )
-
-    def _run_locked(self, task: Task) -> str:
-        """Do the task under the run's lock, unless an earlier delivery has done it; return its result."""
-        self._workdir.contained(task.path)
+        self._workdir.contained(self._path)
         try:
             with RunLock(self._settings, self._run_id, self._worker, self._timed_out) as lock:
-                if (finished := self._finished(task)) is not None:
+                if (finished := self._finished()) is not None:
                     return finished
                 lock.start_heartbeat()
-                return self._work_or_drop_input(task, lock)
+                return self._work_or_drop_input(lock)
         except (RunCancelled, LockedElsewhere, RunLost) as reason:
             if isinstance(reason, RunCancelled):
                 with RunState(self._settings, LONG_RETRY) as state:
@@ -221,13 +158,13 @@ class Job:
                         state.mark_lost(self._run_id, str(reason))
                     else:
                         state.write(self._run_id, State.REVOKED)
-                if task.path.parent.name == self._run_id:  # its step may have ended without cleaning up
-                    remove_tree(task.path.parent)
+                if self._path.parent.name == self._run_id:  # its step may have ended without cleaning up
+                    remove_tree(self._path.parent)
             raise NothingToDo(str(reason)) from reason
         except OSError as error:
             raise from_os(error, f"run {self._run_id} failed on {socket.gethostname()}") from error
 
-    def _finished(self, task: Task) -> str | None:
+    def _finished(self) -> str | None:
         """The result if an earlier delivery has published it: SUCCESS must never become FAILURE."""
         with RunState(self._settings, LONG_RETRY) as state:
             meta = state.meta(self._run_id)
@@ -235,17 +172,20 @@ class Job:
                 raise RunCancelled(f"run {self._run_id} was cancelled")
         if meta and meta["status"] == State.SUCCESS:
             return str(meta["result"])
-        return task.result if task.output.exists() and not task.path.exists() else None
+        return self._result if self._output.exists() and not self._path.exists() else None
 
-    def _work_or_drop_input(self, task: Task, lock: RunLock) -> str:
+    def _work_or_drop_input(self, lock: RunLock) -> str:
         try:
-            return self._work(task, lock)
+            return self._work(lock)
         except RunCancelled:
             raise
         except Exception as error:
             if self._was_cancelled():  # its files are removed at the same time, which is the error
                 raise RunCancelled(f"run {self._run_id} was cancelled") from error
-            drop_input(task.path)
+            if not (self._path.parent / MANIFEST).exists():
+                # No step looks after this input, and AnyVar's web API leaves it behind.
+                with contextlib.suppress(OSError):
+                    self._path.unlink(missing_ok=True)
             raise
 
     def _was_cancelled(self) -> bool:
@@ -255,43 +195,103 @@ class Job:
         except StepError:
             return False
 
-    def _work(self, task: Task, lock: RunLock) -> str:
-        path = task.path
+    def _work(self, lock: RunLock) -> str:
+        path = self._path
         self._workdir.await_file(path, gone=self._forgotten)
         self._workdir.contained(path)  # now that it is there
-        manifest = self._manifest(path)
-        part = self._workdir.new_part(task.output)
+        manifest = self._manifest()
+        part = self._workdir.new_part(self._output)
         index = Path(f"{part}.tbi")
         _logger.info("run %s: working on %s", self._run_id, path)
         if manifest is None and not self._settings.storage_uri:
             _logger.warning("run %s of AnyVar's web API registers no alleles: no store", self._run_id)
         try:
-            outcome = task.work(part, manifest, lock)
+            outcome = self._annotate_or_ingest(part, manifest, lock)
             lock.check()
             if manifest:
                 report = outcome.report(manifest, self._worker, chosen(self._settings))
-                self._workdir.write(with_suffix(path, REPORT_SUFFIX), report.model_dump_json().encode())
+                self._workdir.write(_with_suffix(path, REPORT_SUFFIX), report.model_dump_json().encode())
             if index.exists():
-                self._workdir.write(index_of(task.output, outcome.sha256), index.read_bytes())
-            if manifest or task.result:
-                self._publish(part, task.output)
+                self._workdir.write(index_of(self._output, outcome.sha256), index.read_bytes())
+            if manifest or self._result:
+                self._publish(part)
         finally:
             for leftover in (part, index):
                 with contextlib.suppress(OSError):
                     leftover.unlink(missing_ok=True)
         path.unlink(missing_ok=True)  # only now, as AnyVar's worker does
-        self._observe(task.options, outcome)
+        self._observe(self._options, outcome)
         _logger.info("run %s: %s", self._run_id, outcome.summary)
-        return task.result
+        return self._result
 
-    def _publish(self, part: Path, output: Path) -> None:
+    def _annotate_or_ingest(self, part: Path, manifest: Manifest | None, lock: RunLock) -> pipeline.Outcome:
+        if isinstance(self._options, AnnotateOptions):
+            return self._annotate(self._options, part, manifest, lock)
+        return self._ingest(self._options, part, manifest, lock)
+
+    def _annotate(
+        self, options: AnnotateOptions, part: Path, manifest: Manifest | None, lock: RunLock
+    ) -> pipeline.Outcome:
+        return pipeline.annotate_file(
+            self._path,
+            part,
+            self._references(options.assembly),
+            options,
+            name=manifest.input_name if manifest else self._path.name,
+            output_format=manifest.output_format if manifest else "v",
+            level=manifest.compress_level if manifest else 6,
+            existing=manifest.existing if manifest else "replace",
+            command=manifest.command if manifest else "",
+            check=self._assembly_check(manifest),
+            index=bool(manifest and manifest.index),
+            on_progress=lock.report,
+            registration=self._registrations.begin(self._run_id),
+            threads=self._settings.threads,
+            engine=self._settings.engine,
+        )
+
+    def _ingest(
+        self, options: IngestOptions, part: Path, manifest: Manifest | None, lock: RunLock
+    ) -> pipeline.Outcome:
+        registration = self._registrations.begin(self._run_id)
+        if registration is None and not options.require_validation:
+            raise ConfigurationError(
+                "the worker has no store to ingest into", "Start it with ANYVAR_STORAGE_URI"
+            )
+        outcome = pipeline.ingest_file(
+            self._path,
+            part,
+            self._references(options.assembly),
+            options,
+            name=manifest.input_name if manifest else self._path.name,
+            check=self._assembly_check(manifest),
+            on_progress=lock.report,
+            registration=registration,
+            engine=self._settings.engine,
+        )
+        if manifest is None and not options.require_validation:
+            fail_if_alleles_left_out(outcome)
+        return outcome
+
+    def _assembly_check(self, manifest: Manifest | None) -> AssemblyCheck:
+        """How the run is judged; one of AnyVar's own web API (no manifest) by its first records alone.
+
+        AnyVar answers a smaller VCF of another assembly with VRS_Error in its records.
+        """
+        assembly = self._options.assembly
+        if manifest is None:
+            return AssemblyCheck(assembly, self._path.name, least=SAMPLE)
+        return AssemblyCheck(assembly, manifest.input_name, force=manifest.force, piece=manifest.piece)
+
+    def _publish(self, part: Path) -> None:
         try:
-            self._workdir.publish(part, output)
+            self._workdir.publish(part, self._output)
         except FileNotFoundError:
             raise RunLost(f"the folder of run {self._run_id} was deleted while the run was active") from None
 
-    def _manifest(self, path: Path) -> Manifest | None:
+    def _manifest(self) -> Manifest | None:
         """The step's manifest; None for a run of AnyVar's own web API, which writes none."""
+        path = self._path
         manifest = self._workdir.manifest(path.parent)
         if manifest is None or manifest.run_id != self._run_id:
             return None
@@ -305,25 +305,6 @@ class Job:
             return state.meta(self._run_id) is None or state.cancel_requested(self._run_id)
 
 
-def assembly_check(
-    path: Path, options: AnnotateOptions | IngestOptions, manifest: Manifest | None
-) -> AssemblyCheck:
-    """How the run is judged; one of AnyVar's own web API (no manifest) by its first records alone.
-
-    AnyVar answers a smaller VCF of another assembly with VRS_Error in its records.
-    """
-    if manifest is None:
-        return AssemblyCheck(options.assembly, path.name, least=SAMPLE)
-    return AssemblyCheck(options.assembly, manifest.input_name, force=manifest.force, piece=manifest.piece)
-
-
-def with_suffix(path: Path, suffix: str) -> Path:
+def _with_suffix(path: Path, suffix: str) -> Path:
     """The file that goes with the staged input: the suffix is appended to the whole name."""
     return path.with_name(path.name + suffix)
-
-
-def drop_input(path: Path) -> None:
-    """Remove the input of a failed run that no step looks after: AnyVar's web API leaves it behind."""
-    if not (path.parent / MANIFEST).exists():
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)

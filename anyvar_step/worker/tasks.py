@@ -25,7 +25,7 @@ Options = TypeVar("Options", AnnotateOptions, IngestOptions)
 _logger = logging.getLogger(__name__)
 
 
-class References:
+class OpenReferences:
     """The references that this process has opened, by assembly; after the fork, at first use."""
 
     def __init__(self, settings: Settings) -> None:
@@ -75,9 +75,23 @@ class SoftLimit:
 
 def register(app: Celery, settings: Settings, observe: Observe) -> None:
     """Make the app serve AnyVar's tasks; ``observe`` is called after each finished run."""
-    references, registrations, soft_limit = References(settings), Registrations(settings), SoftLimit()
+    references, registrations, soft_limit = OpenReferences(settings), Registrations(settings), SoftLimit()
     # Celery logs the exceptions in ``throws`` in one line, all others with a traceback.
     one_line = {"throws": (StepError,)}
+
+    def run(task: Task, kind: type[Options], path: str, newer: Mapping[str, Any], **arguments: Any) -> str:
+        refuse_newer(newer)
+        checked, options = parse_arguments(kind, path, **arguments)
+        soft_limit.begin()
+        run_id = task.request.id
+        job = Job(settings, references, registrations, run_id, checked, options, observe, soft_limit.passed)
+        try:
+            return job.run()
+        except NothingToDo as reason:
+            _logger.info("%s", reason)
+            raise Ignore(str(reason)) from None
+        except TimeLimitReached:  # AnyVar answers TIME_LIMIT_EXCEEDED for billiard's exception
+            raise TimeLimitExceeded(settings.soft_time_limit) from None
 
     @app.task(name=ANNOTATE_VCF, bind=True, **one_line)  # type: ignore[untyped-decorator]
     def annotate_vcf(
@@ -89,18 +103,16 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
         add_vrs_attributes: bool,
         **newer: Any,
     ) -> str:
-        refuse_newer(newer)
-        path, options = parse_arguments(
+        return run(
+            self,
             AnnotateOptions,
             input_file_path,
+            newer,
             assembly=assembly,
             for_ref=for_ref,
             allow_async_write=allow_async_write,
             add_vrs_attributes=add_vrs_attributes,
         )
-        soft_limit.begin()
-        job = Job(settings, references, registrations, self.request.id, observe, soft_limit.passed)
-        return run_job(job.annotate, path, options, limit=settings.soft_time_limit)
 
     @app.task(name=INGEST_ANNOTATED_VCF, bind=True, **one_line)  # type: ignore[untyped-decorator]
     def ingest_annotated_vcf(
@@ -111,17 +123,15 @@ def register(app: Celery, settings: Settings, observe: Observe) -> None:
         require_validation: bool,
         **newer: Any,
     ) -> str:
-        refuse_newer(newer)
-        path, options = parse_arguments(
+        return run(
+            self,
             IngestOptions,
             input_file_path,
+            newer,
             assembly=assembly,
             allow_async_write=allow_async_write,
             require_validation=require_validation,
         )
-        soft_limit.begin()
-        job = Job(settings, references, registrations, self.request.id, observe, soft_limit.passed)
-        return run_job(job.ingest, path, options, limit=settings.soft_time_limit)
 
 
 def parse_arguments(kind: type[Options], path: object, **options: object) -> tuple[Path, Options]:
@@ -145,18 +155,3 @@ def refuse_newer(arguments: Mapping[str, Any]) -> None:
             "than this worker",
             "Leave out that option, update anyvar-step, or let AnyVar's own worker do the run",
         )
-
-
-def run_job(work: Any, path: Path, options: Any, *, limit: int) -> str:
-    """Run the job and translate its exceptions into those of Celery and AnyVar's web API.
-
-    The soft limit becomes billiard's TimeLimitExceeded, which AnyVar answers as TIME_LIMIT_EXCEEDED.
-    """
-    try:
-        result: str = work(path, options)
-    except NothingToDo as reason:
-        _logger.info("%s", reason)
-        raise Ignore(str(reason)) from None
-    except TimeLimitReached:
-        raise TimeLimitExceeded(limit) from None
-    return result

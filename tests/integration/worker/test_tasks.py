@@ -366,8 +366,9 @@ def test_a_run_whose_files_go_as_it_is_cancelled_is_cancelled_and_has_not_failed
             assert transport.cancel(ticket)
             return open_reference(assembly, site.genome)
 
-        job = Job(settings, references, Registrations(settings), "files-gone")
+        path, options = folder / ticket.staged_input, AnnotateOptions()
+        job = Job(settings, references, Registrations(settings), "files-gone", path, options)
         with pytest.raises(NothingToDo, match="run files-gone was cancelled"):
-            job.annotate(folder / ticket.staged_input, AnnotateOptions())
+            job.run()
         assert transport.status("files-gone").status == State.REVOKED
     assert site.left_over() == []
