@@ -92,9 +92,8 @@ def run_status(run_id: str, meta: dict[str, Any] | None, failure_code: int) -> R
     if state == State.PENDING:
         return RunStatus(run_id=run_id, status_code=404, status="NOT_FOUND", message="Run not found")
     if state == State.SUCCESS:
-        return RunStatus(
-            run_id=run_id, status_code=200, status=state, message="Run completed", output=_path(result)
-        )
+        path = result if isinstance(result, str) and result else None
+        return RunStatus(run_id=run_id, status_code=200, status=state, message="Run completed", output=path)
     if state == State.REVOKED and not _is_lost(result):
         return RunStatus(
             run_id=run_id,
@@ -105,7 +104,7 @@ def run_status(run_id: str, meta: dict[str, Any] | None, failure_code: int) -> R
             error_class=errors.RunCancelled.__name__,
         )
     if state in (State.FAILURE, State.REVOKED):
-        return _failed(run_id, result, failure_code).model_copy(update={"status": state})
+        return _failed(run_id, state, result, failure_code)
     progress = _progress(result) if state == State.PROGRESS else None
     return RunStatus(
         run_id=run_id, status_code=202, status=state, message="Run not completed", progress=progress
@@ -117,10 +116,6 @@ def _is_lost(result: Any) -> bool:
     return isinstance(result, dict) and result.get("exc_type") == errors.RunLost.__name__
 
 
-def _path(result: Any) -> str | None:
-    return result if isinstance(result, str) and result else None
-
-
 def _progress(result: Any) -> Progress | None:
     """The worker's progress; None where it does not have the form that our workers store."""
     try:
@@ -129,8 +124,8 @@ def _progress(result: Any) -> Progress | None:
         return None
 
 
-def _failed(run_id: str, result: Any, failure_code: int) -> RunStatus:
-    """FAILURE with Celery's ``{"exc_type", "exc_message", "exc_module"}``."""
+def _failed(run_id: str, state: str, result: Any, failure_code: int) -> RunStatus:
+    """A run that failed or was lost, with Celery's ``{"exc_type", "exc_message", "exc_module"}``."""
     details = result if isinstance(result, dict) else {"exc_type": "", "exc_message": [str(result)]}
     name = str(details.get("exc_type", ""))
     message = details.get("exc_message") or name
@@ -139,7 +134,7 @@ def _failed(run_id: str, result: Any, failure_code: int) -> RunStatus:
     return RunStatus(
         run_id=run_id,
         status_code=failure_code,
-        status=State.FAILURE,
+        status=state,
         message=str(message) or name,
         error_code=errors.from_name(name).error_code,
         error_class=name,

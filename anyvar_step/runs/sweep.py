@@ -37,7 +37,8 @@ SWEEP_EVERY = 600
 #: AnyVar's web API does not pad its day folders: 2026115 is one of its.
 _DAY = re.compile(r"\d{6,8}")
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_ENDING = f"(?:{OUTPUT_SUFFIX}|{CONFLICTS_SUFFIX})"
+_OUTPUTS = (OUTPUT_SUFFIX, CONFLICTS_SUFFIX)
+_ENDING = f"(?:{'|'.join(_OUTPUTS)})"
 #: A file of AnyVar's web API or worker, or the part that our worker writes in its stead.
 _ANYVARS = re.compile(rf"({_UUID}){_ENDING}?|\.({_UUID}){_ENDING}\.[0-9a-f]{{12}}")
 
@@ -75,12 +76,12 @@ def sweep(
                 "Sweep again in a minute",
             )
         finished = older_than if results_older_than is None else results_older_than
-        sweeper = _Sweeper(settings, workdir, liveness, state, older_than, finished)
+        sweeper = _Sweeper(settings, workdir, liveness, state, older_than, finished, dry_run)
         for entry in workdir.root.glob(f"{PROBE_PREFIX}*"):
-            yield from sweeper.check(entry, dry_run)
+            yield from sweeper.check(entry)
         for day in _folders(workdir.root):
             for entry in _entries(day):
-                yield from sweeper.check(entry, dry_run)
+                yield from sweeper.check(entry)
             if not dry_run:
                 _drop_empty(day)
 
@@ -106,40 +107,39 @@ class _Sweeper:
         state: RunState,
         older_than: float,
         results_older_than: float,
+        dry_run: bool,
     ) -> None:
         self._workdir = workdir
         self._liveness = liveness
         self._state = state
+        self._dry_run = dry_run
         self._older_than = max(older_than, YOUNGEST)
         self._finished = max(results_older_than, YOUNGEST)
         # A run may work for so long on a file of AnyVar's, and its result be there to be fetched for so long.
         self._anyvars = max(older_than, float(settings.result_expires + settings.task_time_limit))
 
-    def check(self, entry: Path, dry_run: bool) -> Iterator[Leftover]:
+    def check(self, entry: Path) -> Iterator[Leftover]:
         """The entry as a Leftover where a dead run left it; removed unless it is a dry run.
 
         An entry that cannot be read stays, and the sweep goes on. A Redis that does not answer ends it.
         """
         try:
-            leftover = self._checked(entry, dry_run)
+            if entry.is_symlink():
+                return
+            manifest = self._manifest(entry) if entry.is_dir() else None
+            if manifest and manifest.run_id != entry.name:
+                manifest = None
+            size, touched = _extent(entry)
+            what = self._dead(entry, manifest, time.time() - touched)
+            if what is None:
+                return
+            removed = not self._dry_run and self._remove(entry, manifest)
+            if removed or entry.exists():
+                yield Leftover(entry, what, size, removed)
         except FileNotFoundError:  # another sweep removed it
             return
         except OSError as trouble:
             _logger.warning("%s is left as it is: %s", entry, trouble)
-            return
-        if leftover is not None:
-            yield leftover
-
-    def _checked(self, entry: Path, dry_run: bool) -> Leftover | None:
-        if entry.is_symlink():
-            return None
-        manifest = self._manifest(entry)
-        size, touched = _extent(entry)
-        what = self._dead(entry, manifest, time.time() - touched)
-        if what is None:
-            return None
-        removed = not dry_run and self._remove(entry, manifest)
-        return Leftover(entry, what, size, removed) if removed or entry.exists() else None
 
     def _dead(self, entry: Path, manifest: Manifest | None, untouched: float) -> str | None:
         """A description of what a dead run left here; None for what is live, young or not ours."""
@@ -165,12 +165,7 @@ class _Sweeper:
         return None if self._liveness.has_message(name) else f"a dead run of {manifest.input_name}"
 
     def _manifest(self, folder: Path) -> Manifest | None:
-        """The manifest of a run's folder; None in a folder that is none."""
-        manifest = self._read(folder) if folder.is_dir() else None
-        return manifest if manifest and manifest.run_id == folder.name else None
-
-    def _read(self, folder: Path) -> Manifest | None:
-        """What stands in the folder's manifest; None where that is none, or cannot be read."""
+        """The folder's manifest; None where there is none, or it cannot be read."""
         try:
             return self._workdir.manifest(folder)
         except (FileTrouble, AccessRefused) as trouble:
@@ -186,16 +181,13 @@ class _Sweeper:
 
         def is_live(aside: Path) -> bool:
             return manifest is not None and (
-                self._read(aside) != manifest or self._liveness.is_live(manifest.run_id)
+                self._manifest(aside) != manifest or self._liveness.is_live(manifest.run_id)
             )
 
         gone = remove_tree(entry, spare=is_live)
         if gone and manifest:
             self._state.forget(manifest.run_id, manifest.digest)
         return gone
-
-
-_OUTPUTS = (OUTPUT_SUFFIX, CONFLICTS_SUFFIX)
 
 
 def _folders(root: Path) -> list[Path]:

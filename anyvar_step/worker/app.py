@@ -31,45 +31,38 @@ _logger = logging.getLogger(__name__)
 
 
 def schedule_sweeps(app: Celery, settings: Settings, workdir: WorkDir) -> None:
-    """Make the app's worker sweep when it is ready, and then every SWEEP_EVERY seconds if no other has."""
-    sweeper = SweepScheduler(settings, workdir)
+    """Make the app's worker sweep when it is ready, and then every SWEEP_EVERY seconds if no other has.
+
+    It does so in a thread of its own, one sweep at a time.
+    """
+
+    def sweep() -> None:
+        try:
+            sweep_if_due(settings, workdir)
+        except (StepError, OSError) as trouble:
+            _logger.warning("cannot sweep the work dir: %s", trouble)
 
     class Sweeping(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
         """Bootstep that Celery calls when the event loop starts and when the connection ends."""
 
         requires = (Tasks,)
         timer: Any = None
+        thread: threading.Thread | None = None
 
         def register_with_event_loop(self, consumer: Any, hub: Any) -> None:  # noqa: ARG002
-            sweeper.start()
-            self.timer = hub.call_repeatedly(SWEEP_EVERY, sweeper.start)
+            self.begin_sweep()
+            self.timer = hub.call_repeatedly(SWEEP_EVERY, self.begin_sweep)
+
+        def begin_sweep(self) -> None:
+            if self.thread is None or not self.thread.is_alive():
+                self.thread = threading.Thread(target=sweep, name="sweep", daemon=True)
+                self.thread.start()
 
         def stop(self, consumer: Any) -> None:  # noqa: ARG002
             if self.timer is not None:
                 self.timer.cancel()
 
     app.steps["consumer"].add(Sweeping)
-
-
-class SweepScheduler:
-    """Sweeps in a thread of its own, one at a time."""
-
-    def __init__(self, settings: Settings, workdir: WorkDir) -> None:
-        self._settings = settings
-        self._workdir = workdir
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Begin a sweep unless the last one has not ended; does not wait for it."""
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._sweep, name="sweep", daemon=True)
-            self._thread.start()
-
-    def _sweep(self) -> None:
-        try:
-            sweep_if_due(self._settings, self._workdir)
-        except (StepError, OSError) as trouble:
-            _logger.warning("cannot sweep the work dir: %s", trouble)
 
 
 #: Seconds for which an answer to a probe waits for a shared file system to show it.
@@ -92,11 +85,7 @@ def serve(
     Raises ConfigurationError, Unavailable or FileTrouble, before the first run, for what would fail each.
     """
     configure_logging(settings)
-    workdir = WorkDir(
-        settings.required_work_dir(),
-        mode=settings.work_dir_mode,
-        latency_wait=min(settings.latency_wait, PROBE_LATENCY),
-    )
+    workdir = WorkDir.of(settings, PROBE_LATENCY)
     workdir.check()
     settings.require_reference()
     ping(settings.broker_url, "CELERY_BROKER_URL")

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import celery
@@ -71,14 +72,8 @@ def join_registry(
     answerer = ProbeAnswerer(settings, workdir, record.id)
     heartbeat = RegistryHeartbeat(settings, record, _received, answerer.begin)
 
-    def begin(sender: Any, **_: Any) -> None:
-        heartbeat.start(str(sender.hostname))
-
-    def end(**_: Any) -> None:
-        heartbeat.stop()
-
-    signals.worker_ready.connect(begin, weak=False)
-    signals.worker_shutdown.connect(end, weak=False)
+    signals.worker_ready.connect(lambda sender, **_: heartbeat.start(str(sender.hostname)), weak=False)
+    signals.worker_shutdown.connect(lambda **_: heartbeat.stop(), weak=False)
 
 
 def _received() -> list[str]:
@@ -126,16 +121,12 @@ class ProbeAnswerer:
         name, trouble = _attempt(lambda: answer(self._workdir, token))
         _, store_trouble = _attempt(lambda: check_store(self._settings))
         _, seqrepo_trouble = _attempt(self._check_seqrepo)
-        troubles: dict[str, Trouble] = {}
-        for assembly in self._settings.references:
-            _, wrong = _attempt(lambda: self._open(assembly))  # noqa: B023  # called at once
-            if wrong:
-                troubles[assembly] = wrong
+        opened = {assembly: _attempt(partial(self._open, assembly)) for assembly in self._settings.references}
         return ProbeAnswer(
             id=self._id,
             answer=name or "",
             work_dir_trouble=trouble,
-            reference_troubles=troubles,
+            reference_troubles={assembly: wrong for assembly, (_, wrong) in opened.items() if wrong},
             seqrepo_trouble=seqrepo_trouble,
             store_trouble=store_trouble,
             clock=self._clock(),
@@ -159,10 +150,8 @@ def _attempt(examine: Callable[[], Found]) -> tuple[Found | None, Trouble | None
     """The result, or the failure."""
     try:
         return examine(), None
-    except StepError as error:
-        return None, Trouble(kind=type(error).__name__, what=error.what, remedy=error.remedy)
-    except OSError as error:
-        failed = from_os(error, "the worker failed to examine this")
+    except (StepError, OSError) as error:
+        failed = from_os(error, "the worker failed to examine this") if isinstance(error, OSError) else error
         return None, Trouble(kind=type(failed).__name__, what=failed.what, remedy=failed.remedy)
 
 
