@@ -1,4 +1,4 @@
-"""A private Redis and private workers as context managers, for ``anyvar-step local`` and for tests.
+"""A private Redis and private workers for ``anyvar-step local``, and for tests.
 
 The services are children of a process supervisor (``supervisor.py``). It reads from a pipe and stops them
 when the pipe is closed: at the end of the context, or by the kernel when the owner is killed.
@@ -86,7 +86,7 @@ class Supervisor:
         """Stop all services and wait until they and the folders are gone.
 
         Where a service had ended by itself before, raises the failure for its exit code (Unavailable where
-        there is none), with the cause from its log: it explains the failure that it led to.
+        there is none), with the cause from its log.
         """
         if self._output is None:
             self._output, _ = self._process.communicate()
@@ -105,7 +105,7 @@ class Supervisor:
         raise kind(f"{cause} ({report['name']} of this command ended with exit status {report['status']})")
 
 
-def _short_folder() -> Path:
+def short_folder() -> Path:
     """A new folder (mode 0700) whose path leaves room for a socket's name."""
     folder = Path(tempfile.mkdtemp(prefix="anyvar-"))
     if len(os.fsencode(folder / "redis.sock")) <= LONGEST_SOCKET:
@@ -114,8 +114,11 @@ def _short_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="anyvar-", dir="/tmp"))
 
 
-def _start_redis(services: Supervisor, folder: Path, socket: Path) -> str:
-    """Start Redis and return its URL as soon as it answers."""
+def start_redis(services: Supervisor, folder: Path, socket: Path) -> str:
+    """Start Redis and return its broker URL as soon as it answers. ``folder`` gets its log.
+
+    Raises ConfigurationError where no Redis is installed, Unavailable where it does not start.
+    """
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -146,17 +149,6 @@ def _start_redis(services: Supervisor, folder: Path, socket: Path) -> str:
                 return f"redis+socket://{socket}?virtual_host=0"
 
 
-@contextlib.contextmanager
-def private_redis(folder: Path) -> Iterator[str]:
-    """A Redis on a Unix socket; yields its broker URL. ``folder`` gets its log and is left in place.
-
-    Raises ConfigurationError where no Redis is installed, Unavailable where it does not start.
-    """
-    short = _short_folder()
-    with contextlib.closing(Supervisor(short)) as services:
-        yield _start_redis(services, folder, short / "redis.sock")
-
-
 def _check_settings(environ: Mapping[str, str]) -> None:
     """Raise at once what the worker would raise while steps wait for it."""
     from anyvar_step import reference
@@ -179,9 +171,10 @@ def embedded(*, workers: int = 1, environ: Mapping[str, str] | None = None) -> I
     environ = os.environ if environ is None else environ
     _check_settings(environ)
     folder = Path(tempfile.mkdtemp(prefix="anyvar-step-"))
-    short = _short_folder()
+    short = short_folder()
+    # Closed in any case: a service's own failure explains the failure it led to.
     with contextlib.closing(Supervisor(short, folder)) as services:
-        url = _start_redis(services, folder, short / "redis.sock")
+        url = start_redis(services, folder, short / "redis.sock")
         work_dir = folder / "work"
         work_dir.mkdir()
         ours = {

@@ -133,9 +133,8 @@ def python(code: str, *arguments: object) -> list[str]:
 @contextmanager
 def private_site(where: Path, genome: Path) -> Iterator[Site]:
     """A work dir, a queue and a private Redis, which workers and steps of the tests' kind can use."""
+    from servers import private_redis
     from support import Site
-
-    from anyvar_step.embedded import private_redis
 
     with private_redis(where) as url:
         yield Site(where / "site", url, genome)

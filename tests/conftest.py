@@ -44,7 +44,7 @@ def _no_step_outlives_its_test() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A private Redis; each site has a queue of its own on it."""
-    from anyvar_step.embedded import private_redis
+    from servers import private_redis
 
     with private_redis(tmp_path_factory.mktemp("redis")) as url:
         yield url

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import redis
 
-from anyvar_step.embedded import find_redis
+from anyvar_step.embedded import Supervisor, find_redis, short_folder, start_redis
 
 #: The account that runs Postgres where the tests run as root, which it refuses.
 ACCOUNT = "postgres"
@@ -140,6 +140,14 @@ def private_postgres(*settings: str) -> Iterator[Postgres]:
         if server.process is not None and server.process.poll() is None:
             server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def private_redis(folder: Path) -> Iterator[str]:
+    """The private Redis of ``anyvar-step local``; its broker URL. ``folder`` gets its log and is left."""
+    short = short_folder()
+    with contextlib.closing(Supervisor(short)) as services:
+        yield start_redis(services, folder, short / "redis.sock")
 
 
 @dataclass

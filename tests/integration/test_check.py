@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import private_redis
 from support import Site, heeding_modes, until, write_genome, write_vcf
 
 from anyvar_step import check as checks
 from anyvar_step.check import Finding, exit_code
-from anyvar_step.embedded import private_redis
 from anyvar_step.runs.connection import connect
 from anyvar_step.runs.keys import malformed_key
 from anyvar_step.runs.queue import encode_message

@@ -15,9 +15,10 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from servers import private_redis
 from support import ROOT, until
 
-from anyvar_step.embedded import embedded, find_redis, private_redis
+from anyvar_step.embedded import embedded, find_redis
 from anyvar_step.errors import ConfigurationError, Unavailable
 
 LOCAL = [sys.executable, "-m", "anyvar_step", "local"]

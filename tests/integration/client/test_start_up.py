@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import redis
+from servers import private_redis
 from support import ROOT, Site, until
 
-from anyvar_step.embedded import private_redis
 from anyvar_step.runs.connection import redis_url
 
 #: Third-party packages that a step through Celery may load; whatever else one brings in is listed, too.

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import private_redis
 from support import Site
 
-from anyvar_step.embedded import private_redis
 from anyvar_step.runs.connection import connect
 from anyvar_step.runs.queue import Queue, encode_message
 from anyvar_step.settings import load

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers import private_redis
 from support import Site, heeding_modes, stored, until, write_vcf
 
 from anyvar_step.client.celery import CeleryTransport
-from anyvar_step.embedded import private_redis
 from anyvar_step.errors import Unavailable
 from anyvar_step.files import remove_tree
 from anyvar_step.models import RunRequest, State

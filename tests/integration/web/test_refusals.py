@@ -11,10 +11,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from servers import private_redis
 from support import Site, until
 from webclient import FIELDS, ended, put
-
-from anyvar_step.embedded import private_redis
 
 # -- bad input -------------------------------------------------------------------------------------------
 

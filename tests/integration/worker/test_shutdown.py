@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers import private_redis
 from support import LONG_RUNS, Site, until, write_vcf
 
-from anyvar_step.embedded import private_redis
 from anyvar_step.runs.state import RunState
 from anyvar_step.settings import load, processors
 from anyvar_step.worker.shutdown import REPEATED_SIGNAL_SECONDS
