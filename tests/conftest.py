@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from engines import ENGINES, running
-from servers import Postgres, find_postgres, private_postgres
+from servers import Postgres, find_postgres, private_postgres, private_redis
 from slurm import Slurm, missing_programs, private_slurm
 from support import Site, end_leftover_steps, until, write_genome, write_vcf
 
@@ -44,8 +44,6 @@ def _no_step_outlives_its_test() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A private Redis; each site has a queue of its own on it."""
-    from servers import private_redis
-
     with private_redis(tmp_path_factory.mktemp("redis")) as url:
         yield url
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse
@@ -82,6 +83,13 @@ class Refused(Exception):
     def __init__(self, status_code: int, message: str) -> None:
         super().__init__(message)
         self.status_code = status_code
+
+
+def invalid(
+    where: tuple[str | int, ...], kind: str, message: str, value: object = None
+) -> RequestValidationError:
+    """The exception for 422, as FastAPI itself answers where a parameter or field is wrong."""
+    return RequestValidationError([{"type": kind, "loc": where, "msg": message, "input": value}])
 
 
 class EarlyResponse(JSONResponse):

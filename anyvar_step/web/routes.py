@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 import anyio
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
@@ -34,7 +33,7 @@ from anyvar_step.runs.manifest import content_digest, manifest_of
 from anyvar_step.runs.state import run_status
 from anyvar_step.settings import Settings
 from anyvar_step.web import responses, uploads
-from anyvar_step.web.responses import Refused, ResultFile, location
+from anyvar_step.web.responses import Refused, ResultFile, invalid, location
 from anyvar_step.web.runs import Health, Runs, stored_run_id
 from anyvar_step.web.uploads import Uploaded
 
@@ -238,7 +237,7 @@ async def _receive(request: Request, query: Submission) -> tuple[str, Uploaded]:
     settings, runs = _settings(request), _runs(request)
     known = {*ASSEMBLIES, *settings.references}
     if query.assembly not in known:
-        raise _invalid(
+        raise invalid(
             ("query", "assembly"),
             "string_pattern_mismatch",
             f"String should be one of {', '.join(sorted(known))}",
@@ -278,13 +277,6 @@ async def _run(
     if status.running:  # the client has disconnected, and no other knows of the run
         await run_in_threadpool(runs.delete, run_id)
     return await _response_for(request, status)
-
-
-def _invalid(
-    where: tuple[str | int, ...], kind: str, message: str, value: object = None
-) -> RequestValidationError:
-    """422, as FastAPI itself answers."""
-    return RequestValidationError([{"type": kind, "loc": where, "msg": message, "input": value}])
 
 
 # -- variations: queued for AnyVar's own workers (docs/contract.md#newer-anyvar) -------------------------
@@ -340,12 +332,12 @@ async def _read_variations(request: Request) -> list[Any]:
     except (ValueError, RecursionError):
         variations = None
     if not isinstance(variations, list):
-        raise _invalid(("body",), "list_type", "Input should be a JSON list of variation requests")
+        raise invalid(("body",), "list_type", "Input should be a JSON list of variation requests")
     for index, each in enumerate(variations):
         if not isinstance(each, dict):
-            raise _invalid(("body", index), "dict_type", "Input should be a variation request")
+            raise invalid(("body", index), "dict_type", "Input should be a variation request")
         if not isinstance(each.get("definition"), str):
-            raise _invalid(("body", index, "definition"), "string_type", "Input should be a valid string")
+            raise invalid(("body", index, "definition"), "string_type", "Input should be a valid string")
     return variations
 
 

@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +88,7 @@ class Runs:
         with self._repository() as repository:
             if repository.state.deliveries.is_delivered(manifest.run_id):
                 self._drop(repository, repository.status(manifest.run_id))
-            if not repository.start(manifest, staged, DETACHED):
-                return False
-            if is_holder(holder) and holder != DETACHED:
-                repository.state.leases.acquire(manifest.run_id, holder)
-                repository.state.leases.release(manifest.run_id, DETACHED)
-            return True
+            return repository.start(manifest, staged, holder if is_holder(holder) else DETACHED)
 
     # -- ask ---------------------------------------------------------------------------------------------
 
@@ -231,11 +226,11 @@ class Health:
         self._settings = settings
         self._runs = runs
         self._registry = WorkerRegistry(settings)
-        self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(1, "workers")
-        self._counting: Future[int] | None = None
-        self._counted_at = float("-inf")
-        self._processes: int | None = None
+        self._lock = threading.Lock()
+        self._counted = threading.Event()
+        self._next_count = 0.0  # by the monotonic clock; infinite while one is under way
+        self._processes = 0
         #: For its callers: a probe must be answered while all other threads wait for a slow disk.
         self.limiter = anyio.CapacityLimiter(4)
 
@@ -259,15 +254,20 @@ class Health:
     def _worker_processes(self) -> int:
         """The last count; only the first one is waited for."""
         with self._lock:
-            if self._counting is None and time.monotonic() - self._counted_at > WORKERS_CACHED:
-                self._counting = self._thread.submit(self._registry.capacity)
-            if self._counting and (self._processes is None or self._counting.done()):
-                try:
-                    self._processes = self._counting.result(timeout=FIRST_COUNT_WAIT)
-                except (StepError, TimeoutError):
-                    self._processes = 0
-                self._counting, self._counted_at = None, time.monotonic()
-            return self._processes or 0
+            if time.monotonic() >= self._next_count:
+                self._next_count = float("inf")
+                self._thread.submit(self._count)
+        self._counted.wait(FIRST_COUNT_WAIT)
+        return self._processes
+
+    def _count(self) -> None:
+        try:
+            self._processes = self._registry.capacity()
+        except StepError:
+            self._processes = 0
+        finally:
+            self._next_count = time.monotonic() + WORKERS_CACHED
+            self._counted.set()
 
 
 def _works(check: Callable[[], None]) -> bool:

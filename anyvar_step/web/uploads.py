@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import anyio
@@ -18,7 +20,7 @@ from anyvar_step.runs.work_dir import Staged, Staging, WorkDir
 from anyvar_step.vcf import VcfReader
 from anyvar_step.vcf.select import open_vcf
 from anyvar_step.vrs.validate import lacking
-from anyvar_step.web.responses import Refused
+from anyvar_step.web.responses import Refused, invalid
 
 #: Bytes of an upload, as it is stored, from which its records are estimated.
 SAMPLE = 1 << 20
@@ -26,12 +28,25 @@ SAMPLE = 1 << 20
 LONGEST_SAMPLE = 1 << 26
 
 
+@dataclass(frozen=True)
+class Uploaded:
+    """A staged upload and the file name that the client gave it."""
+
+    staged: Staged
+    name: str
+
+    @contextmanager
+    def reader(self) -> Iterator[VcfReader]:
+        """A reader of the VCF; raises InvalidInput where it is none."""
+        with open_vcf(self.staged.folder / self.staged.input_name, self.name) as raw:
+            yield VcfReader(raw, self.name)
+
+
 def refusal_to_ingest(uploaded: Uploaded) -> str:
     """Why the upload cannot be ingested: it is no VCF, or its header lacks VRS fields; empty where it can."""
-    staged = uploaded.staged
     try:
-        with open_vcf(staged.folder / staged.input_name, uploaded.name) as raw:
-            missing = lacking(VcfReader(raw, uploaded.name).header)
+        with uploaded.reader() as reader:
+            missing = lacking(reader.header)
     except InvalidInput as error:
         return str(error)
     names = ", ".join(name.decode() for name in missing)
@@ -44,17 +59,15 @@ def expected_seconds(uploaded: Uploaded, per_record: float) -> int:
     Counted in records, not in bytes, so that compressed uploads get a fair answer, too
     (docs/contract.md#web-api).
     """
-    staged = uploaded.staged
     try:
-        with open_vcf(staged.folder / staged.input_name, uploaded.name) as raw:
-            reader = VcfReader(raw, uploaded.name)
+        with uploaded.reader() as reader:
             records = size = 0
             for lines in reader.blocks():
                 records += len(lines)
                 size += sum(map(len, lines))
                 if reader.consumed > SAMPLE or size > LONGEST_SAMPLE:
                     break
-            return max(1, round(records * staged.size / reader.consumed * per_record))
+            return max(1, round(records * uploaded.staged.size / reader.consumed * per_record))
     except InvalidInput:
         return 1
 
@@ -67,14 +80,6 @@ PIECE = 1 << 20
 ENVELOPE = 1 << 16
 #: Bytes of one header of a part of the body.
 LONGEST_HEADER = 1 << 13
-
-
-@dataclass(frozen=True)
-class Uploaded:
-    """A staged upload and the file name that the client gave it."""
-
-    staged: Staged
-    name: str
 
 
 async def receive_vcf(request: Request, workdir: WorkDir, limit: int | None, patience: float) -> Uploaded:
@@ -113,13 +118,12 @@ def _check_header_size(uploaded: Uploaded) -> None:
 
     Anything else that is wrong with it is its run's failure, as in AnyVar's API.
     """
-    staged = uploaded.staged
     try:
-        with open_vcf(staged.folder / staged.input_name, uploaded.name) as raw:
-            VcfReader(raw, uploaded.name)
+        with uploaded.reader():
+            pass
     except InvalidInput as error:
         if error.too_large:
-            remove_tree(staged.folder)
+            remove_tree(uploaded.staged.folder)
             raise Refused(413, str(error)) from error
 
 
@@ -220,10 +224,7 @@ def _printable(filename: bytes) -> str:
 
 
 def _missing() -> RequestValidationError:
-    """What FastAPI itself answers where a file is required."""
-    return RequestValidationError(
-        [{"type": "missing", "loc": ("body", "vcf"), "msg": "Field required", "input": None}]
-    )
+    return invalid(("body", "vcf"), "missing", "Field required")
 
 
 def _too_large(limit: int) -> Refused:
