@@ -86,7 +86,7 @@ class Supervisor:
         """Stop all services and wait until they and the folders are gone.
 
         Where a service had ended by itself before, raises the failure for its exit code (Unavailable where
-        there is none), with the cause from its log.
+        there is none), with the cause from its log: it explains the failure that it led to.
         """
         if self._output is None:
             self._output, _ = self._process.communicate()
@@ -172,7 +172,6 @@ def embedded(*, workers: int = 1, environ: Mapping[str, str] | None = None) -> I
     _check_settings(environ)
     folder = Path(tempfile.mkdtemp(prefix="anyvar-step-"))
     short = short_folder()
-    # Closed in any case: a service's own failure explains the failure it led to.
     with contextlib.closing(Supervisor(short, folder)) as services:
         url = start_redis(services, folder, short / "redis.sock")
         work_dir = folder / "work"
