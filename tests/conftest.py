@@ -12,7 +12,7 @@ import pytest
 from engines import ENGINES, running
 from servers import Postgres, find_postgres, private_postgres, private_redis
 from slurm import Slurm, missing_programs, private_slurm
-from support import Site, end_leftover_steps, until, write_genome, write_vcf
+from support import Site, end_leftover_steps, skip, until, write_genome, write_vcf
 
 from anyvar_step.vrs import EngineChoice
 
@@ -63,10 +63,7 @@ def settled(redis_url: str) -> None:
 def postgres() -> Iterator[Postgres]:
     """A private Postgres; each test makes databases of its own in it."""
     if find_postgres() is None:
-        message = "Postgres is not installed: apt install postgresql"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(f"NOT TESTED WITH POSTGRES: {message}")
+        skip("NOT TESTED WITH POSTGRES", "Postgres is not installed: apt install postgresql")
     with private_postgres() as server:
         yield server
 
@@ -75,10 +72,7 @@ def postgres() -> Iterator[Postgres]:
 def slurm() -> Iterator[Slurm]:
     """A private one-node Slurm."""
     if missing := missing_programs():
-        message = f"no {', '.join(missing)}: apt install slurm-wlm slurm-client munge"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(f"NOT TESTED WITH SLURM: {message}")
+        skip("NOT TESTED WITH SLURM", f"no {', '.join(missing)}: apt install slurm-wlm slurm-client munge")
     with private_slurm() as server:
         yield server
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import redis
-from support import until
+from support import free_ports, skip, until
 
 from anyvar_step.embedded import find_redis
 
@@ -23,17 +20,7 @@ FAILOVER_TRIES = 6
 def require_sentinel() -> None:
     """Skip where redis-sentinel is not installed; fail there in CI."""
     if shutil.which("redis-sentinel") is None:
-        message = "redis-sentinel is not installed: apt install redis-sentinel"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(f"NOT TESTED WITH SENTINEL: {message}")
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports of this host that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        found = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [each.getsockname()[1] for each in found]
+        skip("NOT TESTED WITH SENTINEL", "redis-sentinel is not installed: apt install redis-sentinel")
 
 
 class Group:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redis
+from support import free_ports
 
 from anyvar_step.embedded import Supervisor, find_redis, short_folder, start_redis
 
@@ -168,8 +169,7 @@ class RedisServer:
 
     def __post_init__(self) -> None:
         self._socket = Path(tempfile.mkdtemp(prefix="anyvar-redis-", dir="/tmp")) / "redis.sock"
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = self.port or probe.getsockname()[1]
+        self.port = self.port or free_ports(1)[0]
 
     @property
     def url(self) -> str:
@@ -238,8 +238,7 @@ class RedisServer:
 def tcp_redis(folder: Path, *options: str, tls: bool = False) -> Iterator[int]:
     """A Redis on a port of this host, with these options of redis-server; the port."""
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     ports = ["--port", "0", "--tls-port", str(port)] if tls else ["--port", str(port)]
     log = folder / "redis.log"
     argv = [*find_redis(), *ports, "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *options]

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support import until
+from support import free_ports, until
 
 #: What the tests call; Debian's packages slurm-wlm, slurm-client and munge have them.
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
@@ -206,7 +206,7 @@ class Slurm:
         key.chmod(0o400)
         config = self.folder / "slurm.conf"
         megabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-        ports = _free_ports(2)
+        ports = free_ports(2)
         config.write_text(
             CONFIG.format(
                 host=self.node,
@@ -263,11 +263,3 @@ def private_slurm() -> Iterator[Slurm]:
 
 def _user() -> str:
     return pwd.getpwuid(os.geteuid()).pw_name
-
-
-def _free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as open_at_once:
-        sockets = [open_at_once.enter_context(socket.socket()) for _ in range(number)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -7,13 +7,14 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -44,6 +45,22 @@ def write_vcf(path: Path, genome: Path, records: int = 200, seed: int = 1) -> Pa
         lines.append(f"chr1\t{position}\t.\t{ref}\t{alt}\t50\tPASS\tDP=9\tGT\t0/1\n")
     path.write_text(HEADER.format(length=len(sequence)) + "".join(lines))
     return path
+
+
+def skip(untested: str, absent: str) -> NoReturn:
+    """Skip a test for what is absent here; in CI, where all of it is installed, the test fails."""
+    import pytest  # here, since benchmarks use this module, too
+
+    if os.environ.get("CI") == "true":
+        pytest.fail(absent)
+    pytest.skip(f"{untested}: {absent}")
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports of this host that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        return [each.getsockname()[1] for each in found]
 
 
 def until(condition: Callable[[], object], seconds: float = 100.0, what: str = "the condition") -> None:

@@ -5,7 +5,6 @@ The sources come from Debian, by apt-get with a list of its own; the system's st
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tarfile
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 import vrs_oracle
 from corpus import SparseReference, bcftools_reads, find, split_lines
+from support import skip
 
 from anyvar_step.errors import InvalidInput
 from anyvar_step.models import AnnotateOptions
@@ -94,10 +94,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             raise FileNotFoundError("bcftools")
         sources(folder)
     except (OSError, subprocess.SubprocessError) as error:
-        message = f"the sources of {' and '.join(PACKAGES)} cannot be had here: {error}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(f"NOT TESTED OVER THE VCFS OF OTHERS: {message}")
+        skip(
+            "NOT TESTED OVER THE VCFS OF OTHERS",
+            f"the sources of {' and '.join(PACKAGES)} cannot be had here: {error}",
+        )
     return find(folder)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT
+from support import ROOT, skip
 
 yaml = pytest.importorskip("yaml", reason="the workflow extra is not installed")
 
@@ -51,9 +51,7 @@ def test_actionlint_finds_nothing() -> None:
         message = (
             "no actionlint: GOBIN=$PWD/.tools go install github.com/rhysd/actionlint/cmd/actionlint@latest"
         )
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(f"WORKFLOWS NOT CHECKED: {message}")
+        skip("WORKFLOWS NOT CHECKED", message)
     done = subprocess.run([program, *WORKFLOWS], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "")
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
+from support import free_ports
 
 from faults.harness import Campaign, Fault, Trial, fault
 
@@ -13,8 +12,7 @@ pytestmark = pytest.mark.services
 
 @fault("web API killed (SIGKILL) and started again, step over HTTP", 0, 69)
 def web_api_killed(trial: Trial) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     trial.site.extra["ANYVAR_STEP_URL"] = f"http://127.0.0.1:{port}"
     with trial.worker():
         with trial.site.web("--port", str(port)) as api:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 from servers import RedisServer, tcp_redis
-from support import Site, until
+from support import Site, free_ports, until
 
 from anyvar_step.client.celery import CeleryTransport
 from anyvar_step.errors import Unavailable
@@ -111,8 +111,7 @@ def within_ten_seconds(site: Site) -> Iterator[None]:
 
 
 def test_a_server_that_is_not_there_is_said_at_once(tmp_path: Path, site: Site, vcf: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     site.redis_url = f"redis://127.0.0.1:{port}/0"
     with within_ten_seconds(site):
         done = site.run("annotate", vcf, "-o", tmp_path / "out.vcf")

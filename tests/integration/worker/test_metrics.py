@@ -11,18 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import Site, until, write_vcf
+from support import Site, free_ports, until, write_vcf
 
 pytest.importorskip("prometheus_client", reason="the metrics extra is not installed")
 
 Samples = dict[str, float]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def scraped(port: int) -> Samples:
@@ -49,7 +42,7 @@ def children_of(pid: int) -> list[int]:
 @pytest.fixture
 def port(site: Site) -> Iterator[int]:
     """Where a worker with two processes serves its metrics."""
-    found = free_port()
+    found = free_ports(1)[0]
     with site.worker("--metrics-port", str(found), concurrency=2):
         yield found
 
@@ -81,7 +74,7 @@ def test_runs_records_seconds_and_failures_are_counted_over_all_processes(
 
 @pytest.mark.services
 def test_a_killed_process_is_a_failure_too_and_what_it_counted_stays(site: Site, vcf: Path) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     lost = "anyvar_step_failures_total error_code=WORKER_LOST_ERROR exit_code=75 task=annotate_vcf"
     with site.worker("--metrics-port", str(port)) as worker:
         assert site.run("annotate", vcf, "-o", "out.vcf").returncode == 0
@@ -97,7 +90,7 @@ def test_a_killed_process_is_a_failure_too_and_what_it_counted_stays(site: Site,
 
 
 def test_the_queue_is_as_long_as_what_waits(site: Site) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     length = f"anyvar_step_queue_length queue={site.queue}"
     with site.worker("--metrics-port", str(port)) as worker:
         [child] = children_of(worker.pid)
@@ -120,7 +113,7 @@ def test_a_port_in_use_is_said_before_the_first_run(site: Site) -> None:
 
 
 def test_the_port_is_free_again_once_the_worker_is_killed(site: Site) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     with site.worker("--metrics-port", str(port)) as worker:
         assert children_of(worker.pid)
         os.kill(worker.pid, signal.SIGKILL)
