@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import hashlib
@@ -111,13 +110,10 @@ def file_sha256(path: Path) -> str:
 def hash_of(source: BinaryIO) -> tuple[int, str]:
     """Bytes and hex SHA-256 of all of a seekable ``source``, which then stands at its beginning."""
     source.seek(0)
-    digest = hashlib.sha256()
-    size = 0
-    while chunk := source.read(_CHUNK):
-        digest.update(chunk)
-        size += len(chunk)
+    sha256 = hashlib.file_digest(source, "sha256").hexdigest()  # type: ignore[arg-type]  # it can readinto
+    size = source.seek(0, os.SEEK_END)
     source.seek(0)
-    return size, digest.hexdigest()
+    return size, sha256
 
 
 #: What comes of a part on its way to OUT.
@@ -166,13 +162,13 @@ def move_aside(paths: Iterable[Path]) -> Iterator[None]:
     try:
         for path in paths:
             hidden = _hidden(path)
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 path.rename(hidden)
                 aside[path] = hidden
         yield
     except BaseException:
         for path, hidden in aside.items():
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 hidden.rename(path)
         raise
     for hidden in aside.values():
@@ -231,12 +227,12 @@ def _beside(path: Path) -> Iterator[Path]:
     part = _hidden(path)
     with part.open("xb") as file:
         try:
-            with contextlib.suppress(OSError):  # a filesystem without locks keeps dead parts
+            with suppress(OSError):  # a filesystem without locks keeps dead parts
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield part
         finally:
             for leftover in (part, *(Path(f"{part}{suffix}") for suffix in _MADE_OF_IT)):
-                with contextlib.suppress(OSError):  # a disk that became read-only; the next call removes it
+                with suppress(OSError):  # a disk that became read-only; the next call removes it
                     leftover.unlink()
 
 
@@ -246,6 +242,6 @@ def _remove_dead(left: Path) -> None:
         if not left.with_suffix("").exists():
             left.unlink(missing_ok=True)
         return
-    with contextlib.suppress(OSError), left.open("rb+") as file:
+    with suppress(OSError), left.open("rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(left)  # noqa: PTH108  # while it is locked

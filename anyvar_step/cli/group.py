@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from textwrap import wrap
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -152,16 +152,10 @@ class LazyGroup(click.Group):
     def resolve_command(  # noqa: D102
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        # Click suggests commands that are loaded, and none is.
         if args[0] not in self.modules and not args[0].startswith("-") and not ctx.resilient_parsing:
-            self._refuse(ctx, args[0])
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=self.modules, ctx=ctx)
         return super().resolve_command(ctx, args)
-
-    def _refuse(self, ctx: click.Context, name: str) -> NoReturn:
-        """Name similar commands: click knows no commands that are not loaded."""
-        from difflib import get_close_matches
-
-        near = " or ".join(f"'{match}'" for match in get_close_matches(name, self.modules))
-        ctx.fail(f"No such command '{name}'." + (f" Did you mean {near}?" if near else ""))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Commands first, then the options."""

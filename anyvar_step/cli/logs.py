@@ -127,4 +127,4 @@ def _change(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     root = ctx.find_root()
     if given and root is not ctx:
         root.params[param.name or ""] = value
-        configure(**{option.name or "": root.params[option.name or ""] for option in options()})
+        configure(**root.params)

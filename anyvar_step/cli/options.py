@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -84,20 +83,6 @@ class RunId(click.ParamType[str]):
         return str(value)
 
 
-class Run(click.ParamType[str]):
-    """A run id or a ticket file; the shell completes file names."""
-
-    name = "run"
-
-    def shell_complete(  # noqa: D102
-        self,
-        ctx: click.Context,  # noqa: ARG002
-        param: click.Parameter,  # noqa: ARG002
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        return [CompletionItem(incomplete, type="file")]
-
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 #: The values of a group of options, by the options' names.
 Values = dict[str, Any]
@@ -143,7 +128,8 @@ source = click.argument(
     required=False,
     type=click.Path(readable=False, path_type=Path, allow_dash=True),
 )
-run = click.argument("run", metavar="RUN", type=Run())
+#: A ticket file or a run id, which need not exist as a path.
+run = click.argument("run", metavar="RUN", type=click.Path(readable=False))
 
 # -- what is asked for ------------------------------------------------------------------------------------
 
