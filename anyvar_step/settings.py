@@ -637,7 +637,7 @@ def load(environ: Mapping[str, str] | None = None, **options: Any) -> Settings:
     for name, field in Settings.model_fields.items():
         variable = str(field.alias)
         for source, layer in layers:
-            value = layer.get(variable) or _from_file(layer, variable, field.json_schema_extra)
+            value = layer.get(variable) or (_from_file(layer, variable) if _is_secret(name) else None)
             if value:
                 values[name], origin[name] = value, source
         if options.get(name) is not None:
@@ -678,9 +678,8 @@ _FAMILIES = ("ANYVAR_STEP_", "ANYVAR_AUTH_")
 def _mistyped(layers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Variables of ``_FAMILIES`` that are no settings, each with the remedy."""
     known = set[str]()
-    for field in Settings.model_fields.values():
-        extra: Any = field.json_schema_extra
-        known |= {str(field.alias), *([f"{field.alias}_FILE"] if extra["secret"] else [])}
+    for name, field in Settings.model_fields.items():
+        known |= {str(field.alias), *([f"{field.alias}_FILE"] if _is_secret(name) else [])}
     given = {name for layer in layers for name in layer if name.startswith(_FAMILIES)}
     remedies = {}
     for name in sorted(given - known):
@@ -731,10 +730,10 @@ def _dotenv(path: str) -> Mapping[str, Any]:
         raise ConfigurationError(f"{path} cannot be read: {error}", "Write it as UTF-8 text") from None
 
 
-def _from_file(layer: Mapping[str, Any], variable: str, extra: Any) -> str | None:
-    """The content of the file that ``<variable>_FILE`` names; for secrets only."""
+def _from_file(layer: Mapping[str, Any], variable: str) -> str | None:
+    """The content of the file that ``<variable>_FILE`` names."""
     name = layer.get(f"{variable}_FILE")
-    if not name or not extra["secret"]:
+    if not name:
         return None
     try:
         text = Path(name).read_text(encoding="utf-8").strip()
@@ -788,11 +787,9 @@ def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
         name = str(item["loc"][0])
         if origin.get(name) == "CELERY_BROKER_URL":
             continue  # taken from there, where it is wrong already
-        field = Settings.model_fields.get(name)
-        extra = field.json_schema_extra if field else None
-        secret = (isinstance(extra, dict) and extra["secret"]) or "://" in str(item["input"])
+        secret = _is_secret(name) or "://" in str(item["input"])
         shown = masked(str(item["input"])) if secret else repr(item["input"])
-        called = field.alias if field else name
+        called = Settings.model_fields[name].alias
         if origin.get(name) == "option":
             called = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
         lines.append(f"{called}={shown}: {message}")

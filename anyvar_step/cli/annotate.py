@@ -93,27 +93,11 @@ def annotate_command(
         waiting = factories.make_patience(patience)  # one for all attempts
 
         def attempt() -> RunReport:
-            if local["local"]:
-                done = _annotate_here(settings, intake, goal, asked, waiting)
-            else:
-                done = _annotate(settings, via, intake, goal, asked, chunks, waiting)
-            return _with_note_on_selection(done, intake)
+            return _annotate(settings, via, intake, goal, asked, chunks, waiting, local=local["local"])
 
-        done = _with_retries(retries, attempt)
+        done = _with_note_on_selection(_with_retries(retries, attempt), intake)
         if report:
             factories.write_report(report, done, goal.path)
-
-
-def _annotate_here(
-    settings: Settings, source: InputSource, target: Target, request: RunRequest, waiting: Patience
-) -> RunReport:
-    from anyvar_step.cli.progress import follow
-    from anyvar_step.client import local
-
-    with follow(source.name, lambda: None, target.path) as watch:
-        report = local.annotate(settings, source, target, request, timeout=waiting.timeout, watch=watch)
-        watch.done(report)
-    return report
 
 
 def _annotate(
@@ -124,8 +108,18 @@ def _annotate(
     request: RunRequest,
     chunks: int,
     waiting: Patience,
+    *,
+    local: bool,
 ) -> RunReport:
     from anyvar_step.cli.progress import follow
+
+    if local:
+        from anyvar_step.client.local import annotate
+
+        with follow(source.name, lambda: None, target.path) as watch:
+            report = annotate(settings, source, target, request, timeout=waiting.timeout, watch=watch)
+            watch.done(report)
+        return report
     from anyvar_step.client import scatter, step
 
     if chunks != 1 and source.is_stream:
@@ -280,13 +274,13 @@ def _with_retries(times: int, step: Callable[[], RunReport]) -> RunReport:
 
     from anyvar_step.errors import RETRYABLE, NoWorker, StepError
 
-    for attempt in range(times + 1):
+    for attempt in range(1, times + 2):
         try:
             return step()
         except StepError as error:
-            if error.exit_code not in RETRYABLE or isinstance(error, NoWorker) or attempt == times:
+            if error.exit_code not in RETRYABLE or isinstance(error, NoWorker) or attempt > times:
                 raise
-            pause = min(60.0, 2.0 ** (attempt + 1)) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+            pause = min(60.0, 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
             _logger.warning("%s; trying again in %.0f s", error, pause)
             time.sleep(pause)
     raise AssertionError("the loop returns or raises")

@@ -59,14 +59,14 @@ def config_command(run_length: float | None, as_json: bool) -> None:
         say("  ".join(cell.ljust(width) for cell, width in zip(row.values(), widths, strict=True)).rstrip())
 
 
-def _rows(effective: Settings) -> Iterator[dict[str, str]]:
-    from anyvar_step.settings import Settings, shown
+def _rows(settings: Settings) -> Iterator[dict[str, str]]:
+    from anyvar_step.settings import shown
 
-    for name, field in Settings.model_fields.items():
+    for name, field in type(settings).model_fields.items():
         extra: Any = field.json_schema_extra
         yield {
             "variable": str(field.alias),
-            "value": shown(effective, name),
-            "origin": effective.origin(name),
+            "value": shown(settings, name),
+            "origin": settings.origin(name),
             "celery": extra["celery"],
         }

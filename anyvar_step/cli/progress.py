@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -46,8 +46,8 @@ SHORTEST, LONGEST = 6, 40
 FEW = 10
 
 
-class Follower(Protocol):
-    """Shows each status of the run, and its report at the end."""
+class Follower:
+    """Shows each status of the run, and its report at the end; this one shows nothing."""
 
     def __call__(self, status: RunStatus) -> None:
         """Show the run's status."""
@@ -70,7 +70,7 @@ def follow(
     if kind == "bar":
         return Bar(name, ahead, output)
     if kind == "none":
-        return contextlib.nullcontext(Silent())
+        return contextlib.nullcontext(Follower())
     eager = asked == "plain" or bool(root.get("verbose") or root.get("debug"))
     return contextlib.nullcontext(Lines(name, ahead, output, eager=eager))
 
@@ -111,17 +111,7 @@ class Ahead:
         return self._least
 
 
-class Silent:
-    """Shows nothing."""
-
-    def __call__(self, status: RunStatus) -> None:
-        """Show nothing."""
-
-    def done(self, report: RunReport | None) -> None:
-        """Show nothing."""
-
-
-class Lines:
+class Lines(Follower):
     """Logs a line every so often; ``eager``: also when the state changes, and more often."""
 
     def __init__(self, name: str, ahead: Ahead, output: Path | None = None, *, eager: bool) -> None:
@@ -158,7 +148,7 @@ class Lines:
         _logger.info("%s: %s", self._name, text, extra={"input": self._name, **facts})
 
 
-class Bar:
+class Bar(Follower):
     """The live line of a terminal, drawn with rich: name, bar, percent, and the run's state in words.
 
     ``with Bar(…) as follower``: log records appear above the line. At the end the summary replaces it; there
