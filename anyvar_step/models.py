@@ -260,7 +260,7 @@ class RunReport(Model):
     ``docs/run-report-1.schema.json`` is this class as a JSON Schema.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = 1  # an incompatible change adds one
     run_id: str
     input_name: str = Field(description="the file name of IN, or what stands for it")
     input_size: int = Field(description="bytes")
@@ -361,18 +361,15 @@ def throughput(records: int, seconds: Mapping[str, float]) -> float | None:
     return round(records / work, 1) if work > 0 else None
 
 
-#: The value of ``schema_version``; an incompatible change adds one.
-VERSION = 1
-
-
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a run's report."""
+    version = RunReport.model_fields["schema_version"].default
     made = RunReport.model_json_schema(mode="serialization")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:anyvar-step:run-report:{VERSION}",
+        "$id": f"urn:anyvar-step:run-report:{version}",
         **made,
-        "title": f"anyvar-step run report, version {VERSION}",
+        "title": f"anyvar-step run report, version {version}",
     }
 
 

@@ -162,15 +162,8 @@ def _token(value: str) -> str:
     return value
 
 
-def _tokens(value: object) -> object:
-    """Comma-separated words as a tuple, empty ones dropped, as AnyVar does."""
-    if isinstance(value, str):
-        return tuple(_token(part) for part in filter(None, (part.strip() for part in value.split(","))))
-    return value
-
-
 def _words(value: object) -> object:
-    """Comma-separated values as a tuple, without blanks around them and without empty ones."""
+    """Comma-separated values as a tuple, without blanks and without empty ones, as AnyVar does."""
     if isinstance(value, str):
         return tuple(filter(None, (part.strip() for part in value.split(","))))
     return value
@@ -216,9 +209,9 @@ Bytes = Annotated[int, Field(gt=0), BeforeValidator(_size)]
 Seconds = Annotated[int, Field(gt=0)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 FileMode = Annotated[int, BeforeValidator(_octal)]
-Tokens = Annotated[tuple[str, ...], BeforeValidator(_tokens)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Token = Annotated[str, AfterValidator(_token)]
+Tokens = Annotated[tuple[Token, ...], BeforeValidator(_words)]
 References = Annotated[dict[str, str], BeforeValidator(_references)]
 
 #: Schemes of files on this host, which ask for no credentials.
@@ -793,4 +786,4 @@ def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
         if origin.get(name) == "option":
             called = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
         lines.append(f"{called}={shown}: {message}")
-    return "; ".join(lines)
+    return "; ".join(dict.fromkeys(lines))  # several tokens of a list may be wrong in one way
