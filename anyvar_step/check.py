@@ -186,7 +186,7 @@ def check_redis(settings: Settings) -> Iterator[Finding]:
             with translated(url, variable), connect(url) as client:
                 yield from _check_server(about, url, client)
                 if about == "broker":
-                    yield from _check_queue(client, settings)
+                    yield from _check_queue(settings)
         except StepError as error:
             yield failed(about, error)
 
@@ -288,10 +288,10 @@ def _saves(client: redis.Redis) -> str | None:
         return None
 
 
-def _check_queue(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+def _check_queue(settings: Settings) -> Iterator[Finding]:
     name = settings.task_default_queue
     try:
-        with translated(settings.broker_url, "CELERY_BROKER_URL"):
+        with broker(settings) as client:
             waiting, taken = client.llen(name), client.hlen(UNACKED)
             malformed = client.llen(malformed_key(name))
     except AccessRefused as error:
