@@ -10,11 +10,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -68,7 +67,7 @@ def follow(
     name, ahead = escaped(name), Ahead(queued)
     kind = kind_for(asked, root)
     if kind == "bar":
-        return Bar(name, ahead, output)
+        return Bar(name, ahead, output).live()
     if kind == "none":
         return contextlib.nullcontext(Follower())
     eager = asked == "plain" or bool(root.get("verbose") or root.get("debug"))
@@ -149,11 +148,7 @@ class Lines(Follower):
 
 
 class Bar(Follower):
-    """The live line of a terminal, drawn with rich: name, bar, percent, and the run's state in words.
-
-    ``with Bar(…) as follower``: log records appear above the line. At the end the summary replaces it; there
-    is none where the step failed.
-    """
+    """The live line of a terminal, drawn with rich: name, bar, percent, and the run's state in words."""
 
     def __init__(
         self, name: str, ahead: Ahead, output: Path | None = None, console: Console | None = None
@@ -183,17 +178,16 @@ class Bar(Follower):
         )
         self._task = self._bar.add_task(name, total=None, said="staging", percent="")
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        use_stderr()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-        use_stderr()
-        if kind is None and self._summary:
+    @contextlib.contextmanager
+    def live(self) -> Iterator[Self]:
+        """Draw the line, log records above it. The summary replaces it at the end, unless the step failed."""
+        try:
+            with self._bar:
+                use_stderr()
+                yield self
+        finally:
+            use_stderr()
+        if self._summary:
             self._bar.console.out(f"{self._name}: {self._summary}", highlight=False)
 
     def __call__(self, status: RunStatus) -> None:

@@ -157,7 +157,7 @@ def test_wrong_usage_is_a_json_line_too(served: Site) -> None:
 @pytest.mark.parametrize(("columns", "words"), [(100, True), (60, True), (40, True), (30, False)])
 def test_a_narrow_terminal_keeps_the_percentage_before_the_words(columns: int, words: bool) -> None:
     console = Console(file=io.StringIO(), width=columns, force_terminal=True)
-    with Bar("a-sample-with-a-long-name.vcf.gz", lambda _: None, None, console) as watch:
+    with Bar("a-sample-with-a-long-name.vcf.gz", lambda _: None, None, console).live() as watch:
         progress = Progress(records=1_234_567, fraction=0.57, seconds=100.0)
         watch(RunStatus(run_id="r", status_code=202, status=State.PROGRESS, progress=progress))
     assert isinstance(console.file, io.StringIO)
