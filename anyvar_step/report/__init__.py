@@ -1,5 +1,4 @@
-"""What the reports of many runs say together: a page for people, sections for MultiQC, a JSON Schema.
+"""The reports of many runs together: ``html`` makes a page for people, ``multiqc`` sections for MultiQC.
 
-``reading`` reads them; ``page`` is made of ``findings`` and ``charts``; ``multiqc`` and ``schema`` make the
-others.
+``samples`` reads the reports and finds what needs attention.
 """

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from anyvar_step import __version__
-from anyvar_step.models import WORK, AnnotateOptions, IngestOptions
+from anyvar_step.models import WORK, AnnotateOptions, IngestOptions, Registered
 from anyvar_step.report.samples import FailedSample, Sample, findings, mixed_versions
 from anyvar_step.text import escaped
 
@@ -214,7 +214,7 @@ def render(
     )
     annotated = [sample for sample in samples if not sample.ingested]
     ingested = [sample for sample in samples if sample.ingested]
-    forms = {"number": number, "seconds": seconds, "size": size, "head": head, "asked_for": asked_for}
+    forms = {"number": number, "seconds": seconds, "head": head, "asked_for": asked_for}
     environment.filters.update(forms)
     environment.globals.update(forms)
     script = environment.get_template("page.js").render()
@@ -277,14 +277,12 @@ def _annotation(samples: Sequence[Sample]) -> Iterator[Tile]:
 def _ingestion(samples: Sequence[Sample], annotated: bool) -> Iterator[Tile]:
     """``annotated``: the page has annotations, too, whose records these are."""
     if samples:
-        stored = [report.registered for _, report in samples if report.registered]
+        stored = Registered.total([report.registered for _, report in samples if report.registered])
         if not annotated:
             counted = [sample.report.counts.records for sample in samples if sample.counted]
             yield Tile("records", sum(counted) if counted else None)
-        yield Tile("alleles registered", sum(each.alleles for each in stored) if stored else None)
-        yield Tile(
-            "alleles with wrong VRS fields", sum(each.conflicts for each in stored) if stored else None
-        )
+        yield Tile("alleles registered", stored.alleles if stored else None)
+        yield Tile("alleles with wrong VRS fields", stored.conflicts if stored else None)
 
 
 def used_kinds(samples: Sequence[Sample]) -> dict[str, str]:
@@ -317,12 +315,3 @@ def seconds(value: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     return f"{minutes // 60:,} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60:,} h"
-
-
-def size(value: float) -> str:
-    """Bytes in a unit that people read."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:,.3g} TB"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import anyio
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from anyvar_step import VRS_VERSION, __version__
@@ -28,6 +28,7 @@ from anyvar_step.models import (
     IngestOptions,
     RunRequest,
     RunStatus,
+    is_holder,
 )
 from anyvar_step.runs.manifest import content_digest, manifest_of
 from anyvar_step.runs.state import run_status
@@ -52,8 +53,8 @@ ASSEMBLIES = ("GRCh38", "GRCh37")
 
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,4})(?:$|[,;\s])")
 
-Holder = Annotated[str, Header(alias=HOLDER)]
-RunId = Annotated[str | None, Query(description="The run's id; without it a random one")]
+#: The lease holder; a name that can be none counts as not given.
+Holder = Annotated[str, Header(alias=HOLDER), AfterValidator(lambda name: name if is_holder(name) else "")]
 
 
 def _runs(request: Request) -> Runs:
@@ -286,7 +287,7 @@ async def _run(
 async def register_variations(
     request: Request,
     run_async: Annotated[bool, Query(description="Answer 202 at once; required here")] = False,
-    run_id: RunId = None,
+    run_id: Annotated[str | None, Query(description="The run's id; without it a random one")] = None,
 ) -> Response:
     """Queue the JSON list of variation requests for one of AnyVar's workers; 202 with the run's id."""
     if not run_async:

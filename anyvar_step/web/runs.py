@@ -16,7 +16,7 @@ import anyio
 
 from anyvar_step.errors import AccessRefused, FileTrouble, RunLost, StepError
 from anyvar_step.files import remove_tree
-from anyvar_step.models import Manifest, RunReport, RunStatus, State, is_holder
+from anyvar_step.models import Manifest, RunReport, RunStatus, State
 from anyvar_step.runs import sweep
 from anyvar_step.runs.connection import ping
 from anyvar_step.runs.keys import REGISTER_VARIATIONS, is_run_id
@@ -42,7 +42,10 @@ def stored_run_id(run_id: str) -> str:
 
 
 class Runs:
-    """The runs of one result backend and work dir; thread-safe. Run ids are the client's."""
+    """The runs of one result backend and work dir; thread-safe.
+
+    Run ids are the client's; ``holder`` names the holder of a lease, "" = the request names none.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -88,7 +91,7 @@ class Runs:
         with self._repository() as repository:
             if repository.state.deliveries.is_delivered(manifest.run_id):
                 self._drop(repository, repository.status(manifest.run_id))
-            return repository.start(manifest, staged, holder if is_holder(holder) else DETACHED)
+            return repository.start(manifest, staged, holder or DETACHED)
 
     # -- ask ---------------------------------------------------------------------------------------------
 
@@ -104,7 +107,7 @@ class Runs:
                 repository.requeue_unpublished(stored)
             if status.running:
                 repository.state.extend_expiry(stored)
-            if is_holder(holder) and not status.missing:
+            if holder and not status.missing:
                 repository.acquire_lease(stored, holder)
             return status.model_copy(update={"run_id": run_id})
 
@@ -149,7 +152,6 @@ class Runs:
     def delete(self, run_id: str, holder: str = "") -> bool:
         """Cancel the run, or drop it where it has ended, unless others hold a lease; False = not known."""
         run_id = stored_run_id(run_id)
-        holder = holder if is_holder(holder) else ""
         with self._repository() as repository:
             status = repository.status(run_id)
             if status.running:
