@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-#: The run id until the whole input has been read, where the caller chose none.
-_UNNAMED = "local"
-
 
 @dataclass
 class LocalRun:
@@ -55,7 +52,7 @@ class LocalRun:
     def __post_init__(self) -> None:
         self._begin = time.monotonic()
         self._size, self._sha256 = 0, hashlib.sha256()  # of the input, as far as it was read
-        self._run_id = self.request.run_id or _UNNAMED
+        self._run_id = self.request.run_id or "local"  # made from the input, once all of it was read
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     @contextmanager
@@ -98,10 +95,8 @@ class LocalRun:
         with closing(store.open_store(settings)) as prepared:
             prepared.prepare()
         registrar = Registrar(lambda: store.open_store(settings), patience=settings.store_patience)
-        try:
+        with closing(registrar):
             yield registrar.begin(f"the run of {self.source.name}")
-        finally:
-            registrar.close()
 
     def _on_read(self, data: bytes) -> None:
         self._size += len(data)

@@ -38,7 +38,7 @@ from anyvar_step.client.wait import Patience, Watch, wait_all
 from anyvar_step.errors import CorruptFile, InvalidInput, StepError
 from anyvar_step.models import Counts, Manifest, Progress, RunReport, RunRequest, RunStatus, State
 from anyvar_step.text import escaped
-from anyvar_step.vcf import VcfReader, check_input, count_records
+from anyvar_step.vcf import VcfReader, count_records
 from anyvar_step.vcf.index import JoinedIndex
 from anyvar_step.vcf.split import Joiner, Piece, cut
 
@@ -73,7 +73,6 @@ def annotate_in_pieces(
     Raises as ``annotate`` does; the failure of one piece is the step's, and ends the others.
     """
     refuse_for_anyvars_workers(transport, request, ndjson=target.side_outputs.ndjson is not None)
-    check_input(source)
     begin = time.monotonic()
     pieces = cut(source, escaped(source.name), chunks)
     if len(pieces) == 1:

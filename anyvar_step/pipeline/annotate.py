@@ -174,13 +174,13 @@ def open_reader(
     source: Path | BinaryIO, name: str, on_read: Callable[[bytes], object] | None
 ) -> Iterator[tuple[VcfReader, int]]:
     """A reader of the source, and the source's bytes as it is stored; 0 for a pipe."""
-    with contextlib.ExitStack() as stack:
-        if isinstance(source, Path):
-            name, size = name or source.name, source.stat().st_size if source.exists() else 0
-            raw = stack.enter_context(open_vcf(source, name))
-        else:
-            raw, size = source, os.fstat(source.fileno()).st_size if source.seekable() else 0
-        yield VcfReader(raw, name, on_read), size
+    if isinstance(source, Path):
+        size = source.stat().st_size if source.exists() else 0
+        with open_vcf(source, name or source.name) as raw:
+            yield VcfReader(raw, name or source.name, on_read), size
+    else:
+        size = os.fstat(source.fileno()).st_size if source.seekable() else 0
+        yield VcfReader(source, name, on_read), size
 
 
 def output_header(
