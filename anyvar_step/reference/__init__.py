@@ -36,11 +36,10 @@ def open_reference(assembly: str, place: Path | str, *, aliases: Path | None = N
     from anyvar_step.reference.fasta import FastaReference, open_fasta
 
     path = Path(place)
-    window, contigs = open_fasta(path)
+    source, contigs = open_fasta(path)
     refget.assign(path, contigs)
-    return FastaReference(
-        assembly, window, contigs, ContigAliases({c.name: c.length for c in contigs}, aliases)
-    )
+    names = ContigAliases({contig.name: contig.length for contig in contigs}, aliases)
+    return FastaReference(assembly, source, contigs, names)
 
 
 def for_assembly(

@@ -236,8 +236,9 @@ def changed(path: Path) -> ConfigurationError:
 class Source:
     """An open FASTA, plain, that is read by windows and must stay as it is.
 
-    ``size``: bytes, uncompressed. ``identity`` tells the file and its state from others. A memory map would
-    be no faster, and a file that is truncated while it is mapped ends the process by SIGBUS.
+    ``size``: bytes, uncompressed. ``identity`` tells the file and its state from others. The window that was
+    read last is kept; threads may share it, since each replaces it as a whole. A memory map would be no
+    faster, and a file that is truncated while it is mapped ends the process by SIGBUS.
     """
 
     def __init__(self, path: Path) -> None:
@@ -245,17 +246,31 @@ class Source:
         self._descriptor = os.open(path, os.O_RDONLY)
         self.identity = _identity(os.fstat(self._descriptor))
         self.size = self.identity[2]
+        self._kept: tuple[int, bytes] = (0, b"")
 
-    def window(self, start: int, stop: int) -> tuple[int, bytes]:
-        """Bytes of which [start, stop) is a part, cut off at ``size``, and the offset of the first.
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes [start, stop), uncompressed, 0 <= start, cut off at ``size``.
+
+        Raises ConfigurationError where the file has changed since it was opened, or is damaged.
+        """
+        begin, data = self._kept
+        if start < begin or stop > begin + len(data):
+            stop = min(stop, self.size)
+            if start >= stop:
+                return b""
+            self._kept = begin, data = self._window(start, stop)
+        return data[start - begin : stop - begin]
+
+    def _window(self, start: int, stop: int) -> tuple[int, bytes]:
+        """Bytes of which [start, stop) is a part, and the offset of the first.
 
         At least WINDOW bytes, as far as the file has them.
         """
         begin = max(0, start - _BEFORE)
-        return begin, self.read(begin, min(max(stop, begin + WINDOW), self.size))
+        return begin, self._stored(begin, min(max(stop, begin + WINDOW), self.size))
 
-    def read(self, start: int, stop: int) -> bytes:
-        """The stored bytes [start, stop). Raises ConfigurationError where the file has changed since."""
+    def _stored(self, start: int, stop: int) -> bytes:
+        """The stored bytes [start, stop)."""
         try:
             data = os.pread(self._descriptor, stop - start, start)
         except OSError as error:
@@ -282,10 +297,7 @@ def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 class BlockedSource(Source):
-    """A FASTA in BGZF, read by whole blocks.
-
-    Raises ConfigurationError where a block is damaged, or the .gzi is not the file's.
-    """
+    """A FASTA in BGZF, read by whole blocks; raises ConfigurationError where the .gzi is not the file's."""
 
     def __init__(self, path: Path, gzi: Path) -> None:
         super().__init__(path)
@@ -299,7 +311,7 @@ class BlockedSource(Source):
         last = len(self._starts) - 1
         self.size = self._starts[last] + len(self._blocks(last, last + 1))
 
-    def window(self, start: int, stop: int) -> tuple[int, bytes]:
+    def _window(self, start: int, stop: int) -> tuple[int, bytes]:
         """The blocks that hold [start, stop)."""
         first = bisect_right(self._starts, start) - 1
         beyond = max(bisect_right(self._starts, stop - 1), first + 1)
@@ -307,7 +319,7 @@ class BlockedSource(Source):
 
     def _blocks(self, first: int, beyond: int) -> bytes:
         begin = self._compressed[first]
-        data = self.read(begin, self._compressed[beyond])
+        data = self._stored(begin, self._compressed[beyond])
         parts: list[bytes] = []
         try:
             while data:
@@ -322,43 +334,22 @@ class BlockedSource(Source):
                 f"or {self._gzi} is not its index: {error}",
                 f"Delete {self._gzi} and its .fai; if that does not help, copy the FASTA again",
             ) from None
-        window = b"".join(parts)
-        if beyond < len(self._starts) and len(window) != self._starts[beyond] - self._starts[first]:
-            raise corrupt_index(self._gzi, f"the blocks at byte {begin} hold {len(window)} bytes")
-        return window
-
-
-class Window:
-    """The bytes of a FASTA, uncompressed, of which the part that was read last is kept.
-
-    Threads may share it: each replaces the part as a whole.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self._kept: tuple[int, bytes] = (0, b"")
-
-    def read(self, start: int, stop: int) -> bytes:
-        """The bytes [start, stop), 0 <= start, cut off at the end of the file. Raises ConfigurationError."""
-        begin, data = self._kept
-        if start < begin or stop > begin + len(data):
-            stop = min(stop, self.source.size)
-            if start >= stop:
-                return b""
-            self._kept = begin, data = self.source.window(start, stop)
-        return data[start - begin : stop - begin]
+        text = b"".join(parts)
+        if beyond < len(self._starts) and len(text) != self._starts[beyond] - self._starts[first]:
+            raise corrupt_index(self._gzi, f"the blocks at byte {begin} hold {len(text)} bytes")
+        return text
 
 
 class FastaContig:
     """One sequence of a FASTA (see ``base.Contig``)."""
 
-    __slots__ = ("_bases", "_extra", "_offset", "_window", "accession", "length", "name")
+    __slots__ = ("_bases", "_extra", "_offset", "_source", "accession", "length", "name")
 
-    def __init__(self, window: Window, entry: FaiEntry) -> None:
+    def __init__(self, source: Source, entry: FaiEntry) -> None:
         self.name = entry.name
         self.accession = ""  # known once the reference is prepared
         self.length = entry.length
-        self._window = window
+        self._source = source
         self._offset = entry.offset
         self._bases = entry.line_bases
         self._extra = entry.line_width - entry.line_bases
@@ -376,7 +367,7 @@ class FastaContig:
         bases, extra, last = self._bases, self._extra, end - 1
         first = self._offset + start + start // bases * extra
         beyond = self._offset + last + last // bases * extra + 1
-        return self._window.read(first, beyond).translate(_UPPER, _LINE_ENDS)
+        return self._source.read(first, beyond).translate(_UPPER, _LINE_ENDS)
 
     def checked_pieces(self) -> Iterator[bytes]:
         """The whole sequence, in pieces; ValueError where the lines are not as the .fai says."""
@@ -388,7 +379,7 @@ class FastaContig:
             count = (end - start - 1) // self._bases
             due = self._offset + start + start // self._bases * self._extra + self._bases
             width = self._bases + self._extra
-            ends = self._window.read(due, due + count * width)[::width] if self._extra else b""
+            ends = self._source.read(due, due + count * width)[::width] if self._extra else b""
             if len(piece) != end - start or ends.strip(_LINE_ENDS) or b">" in piece:
                 raise ValueError(f"the lines between bases {start} and {end} of {self.name} differ in length")
             yield piece
@@ -398,26 +389,20 @@ class FastaReference:
     """The sequences of one FASTA (see ``base.Reference``)."""
 
     def __init__(
-        self, assembly: str, window: Window, contigs: list[FastaContig], names: ContigAliases
+        self, assembly: str, source: Source, contigs: list[FastaContig], names: ContigAliases
     ) -> None:
         self.assembly = assembly
-        self._source = window.source
+        #: the FASTA where it is a plain one, so that its bytes can be read by ``FastaContig.layout``
+        self.path = None if isinstance(source, BlockedSource) else source.path
+        #: device, inode, size and modification time (ns) of the FASTA when it was opened
+        self.identity = source.identity
+        self._source = source
         self._contigs = {contig.name: contig for contig in contigs}
         self._names = names
-
-    @property
-    def path(self) -> Path | None:
-        """The FASTA where it is a plain one, so that its bytes can be read by ``FastaContig.layout``."""
-        return None if isinstance(self._source, BlockedSource) else self._source.path
 
     def is_current(self) -> bool:
         """Whether the FASTA is still the file, and as it was, when it was opened."""
         return self._source.is_current()
-
-    @property
-    def identity(self) -> tuple[int, int, int, int]:
-        """Device, inode, size and modification time (ns) of the FASTA when it was opened."""
-        return self._source.identity
 
     def contig(self, name: str) -> Contig | None:
         """The contig of that name or alias; None where the FASTA does not have it."""
@@ -436,7 +421,7 @@ class FastaReference:
         self._source.close()
 
 
-def open_fasta(path: Path) -> tuple[Window, list[FastaContig]]:
+def open_fasta(path: Path) -> tuple[Source, list[FastaContig]]:
     """The bytes and contigs of a FASTA whose index is there afterwards; accessions are not yet known.
 
     Raises ConfigurationError where the file is not a FASTA we can use, its index is not its own, or two of
@@ -445,12 +430,12 @@ def open_fasta(path: Path) -> tuple[Window, list[FastaContig]]:
     blocked = is_bgzipped(path)
     indexes = prepare_fai(path, blocked=blocked)
     entries = read_fai(indexes[0])
-    window = Window(BlockedSource(path, indexes[1]) if blocked else Source(path))
-    _check_layout(path, indexes[0], window, [entry for entry in entries if entry.length])
-    return window, [FastaContig(window, entry) for entry in entries if entry.length]
+    source = BlockedSource(path, indexes[1]) if blocked else Source(path)
+    _check_layout(path, indexes[0], source, [entry for entry in entries if entry.length])
+    return source, [FastaContig(source, entry) for entry in entries if entry.length]
 
 
-def _check_layout(path: Path, index: Path, window: Window, entries: list[FaiEntry]) -> None:
+def _check_layout(path: Path, index: Path, source: Source, entries: list[FaiEntry]) -> None:
     """Raise ConfigurationError where the index cannot be the file's, or a name stands there twice.
 
     faidx leaves out a sequence whose name it has had.
@@ -459,11 +444,11 @@ def _check_layout(path: Path, index: Path, window: Window, entries: list[FaiEntr
     following = ("", 0)
     for entry in sorted(entries, key=lambda entry: entry.offset):
         seen = following == (entry.name, entry.offset)
-        if why := misfit(window, entry, header=not seen):
+        if why := misfit(source, entry, header=not seen):
             raise corrupt_index(index, why)
         if following[0] in names and following[0] != entry.name:
             raise _twice(path, following[0])
-        following = header_after(window, entry)
+        following = header_after(source, entry)
     if following[0] in names:
         raise _twice(path, following[0])
 
@@ -496,45 +481,45 @@ def is_bgzipped(path: Path) -> bool:
     return False
 
 
-def misfit(window: Window, entry: FaiEntry, *, header: bool = True) -> str:
+def misfit(source: Source, entry: FaiEntry, *, header: bool = True) -> str:
     """Why the entry cannot be true of these bytes; empty where its borders fit.
 
     Looks at the ``header`` line before the sequence, the end of its first line and what follows its last.
     """
     end = entry.end
-    if not 0 < entry.offset < end <= window.source.size:
+    if not 0 < entry.offset < end <= source.size:
         return f"{entry.name} ends beyond the file"
-    if header and not _has_header(window, entry):
+    if header and not _has_header(source, entry):
         return f"no line >{entry.name} stands before byte {entry.offset}"
     if entry.length > entry.line_bases:
-        line_end = window.read(entry.offset + entry.line_bases, entry.offset + entry.line_width)
+        line_end = source.read(entry.offset + entry.line_bases, entry.offset + entry.line_width)
         if not line_end or line_end.strip(_LINE_ENDS):
             return f"the first line of {entry.name} does not have {entry.line_bases} bases"
-    after = window.read(end, end + 64)
+    after = source.read(end, end + 64)
     if after and (after[0] not in _LINE_ENDS or after.lstrip(_LINE_ENDS)[:1] not in (b">", b"")):
         return f"{entry.name} does not end at byte {end}"
     return ""
 
 
-def _has_header(window: Window, entry: FaiEntry) -> bool:
+def _has_header(source: Source, entry: FaiEntry) -> bool:
     """Whether the line before the sequence is its header."""
     name = entry.name.encode("utf-8", "surrogateescape")
     text = b""
     for before in (len(name) + 200, 1 << 16):  # most header lines are short
         if b">" not in text:
-            text = window.read(max(0, entry.offset - before), entry.offset)
+            text = source.read(max(0, entry.offset - before), entry.offset)
     title = text.rstrip(_LINE_ENDS).rpartition(b"\n")[2]
     words = title[1:].split(maxsplit=1)
     return text[-1:] == b"\n" and title[:1] == b">" and words[:1] == [name]
 
 
-def header_after(window: Window, entry: FaiEntry) -> tuple[str, int]:
+def header_after(source: Source, entry: FaiEntry) -> tuple[str, int]:
     """The name of the sequence that follows in the file, and where its bases begin; "" where none does.
 
     The offset is -1 where the header is long.
     """
     end = entry.end
-    text = window.read(end, end + 512)
+    text = source.read(end, end + 512)
     if not (title := _TITLE.match(text)):
         return "", -1
     return title[1].decode("utf-8", "surrogateescape"), end + title.end() if title[2] else -1

@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from anyvar_step.errors import ConfigurationError
@@ -21,14 +20,6 @@ _log = logging.getLogger(__name__)
 
 SUFFIX = ".refget.json"
 ACCESSION = re.compile(r"SQ\.[A-Za-z0-9_-]{32}")
-
-
-def accession(pieces: Iterable[bytes]) -> str:
-    """The accession of a sequence that comes in upper-case pieces."""
-    digest = hashlib.sha512()
-    for piece in pieces:
-        digest.update(piece)
-    return "SQ." + base64.urlsafe_b64encode(digest.digest()[:24]).decode("ascii")
 
 
 def assign(fasta: Path, contigs: list[FastaContig]) -> None:
@@ -81,9 +72,12 @@ def _compute(fasta: Path, contigs: list[FastaContig]) -> None:
         return
     _log.info("computing the refget accessions of %s, once (some 10 s for a human genome)", fasta)
     for contig in contigs:
+        digest = hashlib.sha512()
         try:
-            contig.accession = accession(contig.checked_pieces())
+            for piece in contig.checked_pieces():
+                digest.update(piece)
         except ValueError as error:
             raise ConfigurationError(
                 f"the index of {fasta} is not this file's: {error}", "Delete the .fai, and it is built anew"
             ) from None
+        contig.accession = "SQ." + base64.urlsafe_b64encode(digest.digest()[:24]).decode("ascii")

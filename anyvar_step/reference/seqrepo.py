@@ -24,7 +24,7 @@ from anyvar_step.errors import ConfigurationError, StepError, Unavailable
 from anyvar_step.reference import fasta
 from anyvar_step.reference.aliases import ContigAliases, habitual_names, table_names, unshared
 from anyvar_step.reference.base import Contig, Reference
-from anyvar_step.reference.fasta import BlockedSource, FaiEntry, FastaContig, Window
+from anyvar_step.reference.fasta import BlockedSource, FaiEntry, FastaContig
 from anyvar_step.reference.refget import ACCESSION
 from anyvar_step.settings import masked
 
@@ -97,7 +97,7 @@ class SeqRepoReference:
         self._aliases = unshared(
             (alias, sequence.name) for sequence in sequences for alias in sequence.aliases
         )
-        self._files: dict[str, tuple[Window, dict[str, FaiEntry]]] = {}
+        self._files: dict[str, tuple[BlockedSource, dict[str, FaiEntry]]] = {}
         self._contigs: dict[str, FastaContig] = {}
 
     def contig(self, name: str) -> Contig | None:
@@ -111,34 +111,34 @@ class SeqRepoReference:
 
     def is_current(self) -> bool:
         """Whether the files that were read are as they were; an instance of SeqRepo grows by new files."""
-        return all(window.source.is_current() for window, _ in self._files.values())
+        return all(source.is_current() for source, _ in self._files.values())
 
     def close(self) -> None:
         """Close the files."""
-        for window, _ in self._files.values():
-            window.source.close()
+        for source, _ in self._files.values():
+            source.close()
 
     def _opened(self, sequence: _Sequence) -> FastaContig:
         """The sequence, ready to be read. Raises ConfigurationError if its file is not as it should be."""
         if sequence.name not in self._contigs:
-            window, entries = self._file(sequence.file)
+            source, entries = self._file(sequence.file)
             entry = entries.get(sequence.key)
             if entry is None or entry.length != sequence.length:
                 raise _damaged(self._root, f"{sequence.file} does not hold {sequence.name} as its tables say")
-            if why := fasta.misfit(window, entry):
+            if why := fasta.misfit(source, entry):
                 raise _damaged(self._root, why)
-            contig = FastaContig(window, entry)
+            contig = FastaContig(source, entry)
             contig.name, contig.accession = sequence.name, sequence.accession
             self._contigs[sequence.name] = contig
         return self._contigs[sequence.name]
 
-    def _file(self, name: str) -> tuple[Window, dict[str, FaiEntry]]:
+    def _file(self, name: str) -> tuple[BlockedSource, dict[str, FaiEntry]]:
         if name not in self._files:
             path = self._root / "sequences" / name
             try:
                 index, blocks = fasta.prepare_fai(path, blocked=True)
                 entries = {entry.name: entry for entry in fasta.read_fai(index)}
-                self._files[name] = Window(BlockedSource(path, blocks)), entries
+                self._files[name] = BlockedSource(path, blocks), entries
             except OSError as error:
                 raise _damaged(self._root, f"{path} cannot be read: {error.strerror}") from None
         return self._files[name]

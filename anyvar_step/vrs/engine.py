@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NotRequired, Protocol, TypedDict, TypeVar, Unpack, overload
 
@@ -264,10 +264,8 @@ class Engine(Protocol):
 
     #: ``python`` or ``native``
     name: str
-
-    @property
-    def sequences(self) -> Mapping[str, str]:
-        """The refget accession of each contig that was met and that the reference has."""
+    #: the refget accession of each contig that was met and that the reference has
+    sequences: dict[str, str]
 
     def annotate(self, block: bytes) -> Annotated:
         """Annotate whole lines, each ended by a newline.

@@ -7,7 +7,6 @@ plain FASTA by position itself; other references are the Python engine's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -42,7 +41,7 @@ class NativeEngine:
 
     def __init__(self, reference: Any, **options: Unpack[EngineOptions]) -> None:
         self._reference = reference
-        self._sequences: dict[str, str] = {}
+        self.sequences: dict[str, str] = {}
         wanted: Any = {"keep_alleles": False, "existing": "replace", **options}
         try:
             self._engine = _native.Engine(reference.path, reference.assembly, self._contig, **wanted)
@@ -50,11 +49,6 @@ class NativeEngine:
             raise unreadable(reference.path, str(error.strerror)) from None
         if self._engine.identity() != reference.identity:
             raise changed(reference.path)
-
-    @property
-    def sequences(self) -> Mapping[str, str]:
-        """The refget accession of each contig that was met and that the reference has."""
-        return self._sequences
 
     def annotate(self, block: bytes) -> Annotated:
         """Annotate whole lines, each ended by a newline, none of them empty.
@@ -100,7 +94,7 @@ class NativeEngine:
         contig = self._reference.contig(text)
         if contig is None:
             return None
-        self._sequences[text] = contig.accession
+        self.sequences[text] = contig.accession
         offset, bases, width = contig.layout
         return contig.accession, contig.length, offset, bases, width
 

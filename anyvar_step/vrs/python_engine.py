@@ -8,7 +8,7 @@ and their sources: docs/contract.md#vrs-identifiers, #vrs-normalization, #vrs-fi
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from functools import cache
 from itertools import accumulate
 from typing import Unpack
 
@@ -44,12 +44,8 @@ class PythonEngine:
         self._attributes = options["attributes"]
         self._keep_alleles = options.get("keep_alleles", False)
         self._existing = options.get("existing", "replace")
-        self._contigs = _Contigs(reference)
-
-    @property
-    def sequences(self) -> Mapping[str, str]:
-        """The refget accession of each contig that was met and that the reference has."""
-        return {text_of(chrom): contig.accession for chrom, contig in self._contigs.items() if contig}
+        self.sequences: dict[str, str] = {}
+        self._contig = cache(self._look_up)
 
     def annotate(self, block: bytes) -> Annotated:
         """Annotate whole lines, each ended by a newline. Raises RecordError."""
@@ -61,6 +57,12 @@ class PythonEngine:
                 raise record_error(index, *refused.args) from None
             lines.append(annotated)
         return done.finish(lines)
+
+    def _look_up(self, chrom: bytes) -> Contig | None:
+        name = text_of(chrom)
+        if contig := self._reference.contig(name):
+            self.sequences[name] = contig.accession
+        return contig
 
     def _annotate(self, line: bytes, block: _Block) -> bytes:
         """The line with its VRS fields. Genotype columns are counted, and not looked at.
@@ -78,7 +80,7 @@ class PythonEngine:
         if not pos.isdigit() or len(pos) > DIGITS:
             raise _Refused("position", pos)
         start = int(pos) - 1
-        contig = self._contigs[chrom]  # of records that are kept, too, since ``sequences`` names it
+        contig = self._contig(chrom)  # of records that are kept, too, since ``sequences`` names it
         if fields.PREFIX in info and (others := fields.without_ours(info)) != info:
             if self._existing == "error":
                 raise _Refused("existing", b"")
@@ -161,18 +163,6 @@ class PythonEngine:
         """The fields with one value for each allele."""
         joined = fields.IDS + b"=" + b",".join(ids)
         return joined + fields.attributes(texts) if self._attributes else joined
-
-
-class _Contigs(dict[bytes, Contig | None]):
-    """Contigs by the name that the VCF uses; None = the reference does not have it."""
-
-    def __init__(self, reference: Reference) -> None:
-        super().__init__()
-        self._reference = reference
-
-    def __missing__(self, chrom: bytes) -> Contig | None:
-        contig = self[chrom] = self._reference.contig(text_of(chrom))
-        return contig
 
 
 class _Block:
