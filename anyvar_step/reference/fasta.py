@@ -112,11 +112,8 @@ class FaiEntry(NamedTuple):
     @property
     def end(self) -> int:
         """Offset after the last base."""
-        return (
-            self.offset
-            + self.length
-            + (self.length - 1) // self.line_bases * (self.line_width - self.line_bases)
-        )
+        line_ends = (self.length - 1) // self.line_bases
+        return self.offset + self.length + line_ends * (self.line_width - self.line_bases)
 
 
 def prepare_fai(fasta: Path, *, blocked: bool) -> list[Path]:
@@ -144,9 +141,7 @@ def _build_fai(fasta: Path, drafts: list[Path]) -> None:
     import pysam.utils
 
     _logger.info("indexing %s: its index is missing or older than the file", fasta)
-    options = [
-        word for pair in zip(("--fai-idx", "--gzi-idx"), map(str, drafts), strict=False) for word in pair
-    ]
+    options = [f"{name}={file}" for name, file in zip(("--fai-idx", "--gzi-idx"), drafts, strict=False)]
     # htslib writes to stderr; the exception says the same with the remedy.
     verbosity = pysam.set_verbosity(0)
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -44,9 +45,8 @@ def block(payload: bytes | bytearray | memoryview, level: int) -> bytes:
     """
     body = deflate.deflate_compress(payload, level)
     bsize = len(_HEAD) + 2 + len(body) + _TRAILER - 1
-    numbers = ((bsize, 2), (deflate.crc32(payload), 4), (len(payload), 4))
-    size, checksum, length = (number.to_bytes(width, "little") for number, width in numbers)
-    return b"".join((_HEAD, size, body, checksum, length))
+    trailer = struct.pack("<II", deflate.crc32(payload), len(payload))
+    return b"".join((_HEAD, struct.pack("<H", bsize), body, trailer))
 
 
 def compressed(text: bytes | bytearray, level: int = 6) -> bytes:

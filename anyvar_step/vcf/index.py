@@ -297,15 +297,11 @@ class JoinedIndex:
 
     def add(self, piece: Path, index: Path | None, offsets: OffsetMap | None) -> None:
         """Add the index of a piece; None if there is none, or the piece was compressed anew."""
-        try:
-            self._complete = (
-                self._complete
-                and index is not None
-                and offsets is not None
-                and self._add(piece, read_tbi(index), offsets)
-            )
-        except (OSError, ValueError):  # an index that cannot be read counts as missing
-            self._complete = False
+        if self._complete:
+            try:
+                self._complete = bool(index and offsets and self._add(piece, read_tbi(index), offsets))
+            except (OSError, ValueError):  # an index that cannot be read counts as missing
+                self._complete = False
 
     def write(self, path: Path) -> None:
         """Write the index of the joined file to ``path``, if there is one."""

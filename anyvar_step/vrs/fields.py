@@ -44,6 +44,7 @@ def header_lines(for_ref: bool, attributes: bool) -> list[bytes]:
     of = f"for the GA4GH VRS Alleles corresponding to the GT indexes of the {alleles} alleles"
     versions = f"[VRS version={VRS_VERSION};anyvar-step version={__version__}]"
     located = f"used as the location %s {of}"
+    lengths = f"values from ReferenceLengthExpression states {of}"
     wanted = [
         (IDS, number, "String", f"The computed identifiers {of} {versions}"),
         (ERROR, ".", "String", "If an error occurred computing a VRS Identifier, the error message"),
@@ -53,13 +54,8 @@ def header_lines(for_ref: bool, attributes: bool) -> list[bytes]:
             (STARTS, number, "Integer", "Interresidue coordinates " + located % "starts"),
             (ENDS, number, "Integer", "Interresidue coordinates " + located % "ends"),
             (STATES, number, "String", f"The literal sequence states used {of}"),
-            (LENGTHS, number, "Integer", f"The length values from ReferenceLengthExpression states {of}"),
-            (
-                SUBUNITS,
-                number,
-                "Integer",
-                f"The repeatSubunitLength values from ReferenceLengthExpression states {of}",
-            ),
+            (LENGTHS, number, "Integer", f"The length {lengths}"),
+            (SUBUNITS, number, "Integer", f"The repeatSubunitLength {lengths}"),
         ]
     return [
         f'##INFO=<ID={name.decode()},Number={number},Type={kind},Description="{text}">'.encode()
@@ -81,14 +77,9 @@ def mismatch_example(chrom: bytes, start: int, ref: bytes, found: bytes) -> byte
 
 def mismatch(assembly: str, chrom: bytes, start: int, ref: bytes, found: bytes) -> bytes:
     """VRS_Error for a REF that differs, in AnyVar's words but for sequences of more than 50 bases."""
-    return (
-        ERROR
-        + b"="
-        + escaped(
-            b"Reference mismatch at %b:%b position %d-%d (input gave '%b' but correct ref is '%b')"
-            % (assembly.encode("utf-8"), chrom, start, start + len(ref), ref[:QUOTED], found[:QUOTED])
-        )
-    )
+    where = b"%b:%b position %d-%d" % (assembly.encode("utf-8"), chrom, start, start + len(ref))
+    said = b"input gave '%b' but correct ref is '%b'" % (ref[:QUOTED], found[:QUOTED])
+    return ERROR + b"=" + escaped(b"Reference mismatch at %b (%b)" % (where, said))
 
 
 def escaped(message: bytes) -> bytes:
