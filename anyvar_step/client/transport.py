@@ -114,7 +114,7 @@ class Transport(ABC):
         """Queue an unreceived run again: its worker died before it began."""
 
 
-# -- the error of a failed run ---------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------------
 
 
 def vanished_status(run_id: str) -> RunStatus:
