@@ -243,7 +243,7 @@ def _write_blocks(
         watch.lap("write")
         check.judge(counts)
         if registration is not None:
-            registration.add(block.alleles, report.repeat)
+            registration.add(block.alleles)
             watch.lap("register")
         report(counts.records, reader.consumed)
     if counts.records != reader.records:
@@ -311,12 +311,13 @@ def registering(
     if registration is None:
         yield
         return
+    registration.tick = tick
     try:
         yield
         if later:
-            registration.detach(tick)
+            registration.detach()
         else:
-            registration.finish(tick)
+            registration.finish()
     except BaseException:
         registration.drop()
         raise

@@ -90,7 +90,7 @@ def ingest_file(
                 report(0, reader.consumed)
                 for lines in reader.blocks():
                     watch.lap("read")
-                    log.write(ingestion.take(lines, report.repeat))
+                    log.write(ingestion.take(lines))
                     watch.lap("annotate")
                     report(checker.counts.records, reader.consumed)
                 check.end(checker.counts)
@@ -115,8 +115,8 @@ class _Ingestion:
     conflicts: int = 0
     without: int = 0  # records
 
-    def take(self, lines: list[bytes], tick: Callable[[], None]) -> list[bytes]:
-        """Register a block's alleles; the lines of the conflict log. ``tick`` is called while waiting."""
+    def take(self, lines: list[bytes]) -> list[bytes]:
+        """Register a block's alleles; the lines of the conflict log."""
         claims: list[list[Claim]] = []
         for line in lines:
             try:
@@ -131,7 +131,7 @@ class _Ingestion:
             count_contigs(self.checker.counts, without)
         self.check.judge(self.checker.counts)
         if self.registration is not None:
-            self.registration.add(self.checker.alleles, tick)
+            self.registration.add(self.checker.alleles)
         self.without += len(without)
         self.conflicts += len(conflicts)
         return [_row(conflict, lines[conflict.place], self.assembly) for conflict in conflicts]

@@ -30,7 +30,6 @@ _TICK = 0.5
 #: Seconds before the second try after a failure that may pass, doubled for each further one up to a limit.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
-Tick = Callable[[], None]
 #: A batch and the run that it belongs to.
 _Job = tuple["Registration", list[KeptAllele]]
 
@@ -46,20 +45,18 @@ class Alleles(Protocol):
         """The allele with that index."""
 
 
-def _no_tick() -> None:
-    pass
-
-
 class Registration:
     """The alleles of one run on their way to the store; made by ``Registrar.begin``.
 
-    ``alleles`` counts those handed to the store, ``added`` those that were new to it. Digests are remembered
+    ``alleles`` counts those handed to the store, ``added`` those that were new to it. ``tick`` is called
+    every _TICK seconds while a method waits for the store; it may raise to give up. Digests are remembered
     for one run only, so that the next run restores rows that were deleted.
     """
 
     def __init__(self, jobs: queue.Queue[_Job | None], patience: float, name: str) -> None:
         self.alleles = 0
         self.added = 0
+        self.tick: Callable[[], None] = lambda: None
         self._jobs = jobs
         self._patience = patience
         self._name = name
@@ -73,34 +70,31 @@ class Registration:
         self._detached = False
         self._lost = 0
 
-    def add(self, alleles: Alleles, tick: Tick = _no_tick) -> None:
-        """Add the alleles of a block; waits while the store is behind, and calls ``tick`` meanwhile.
-
-        Raises the failure of an earlier batch.
-        """
+    def add(self, alleles: Alleles) -> None:
+        """Add the alleles of a block; waits while the store is behind. Raises an earlier batch's failure."""
         recent, older, batch = self._recent, self._older, self._batch
         for index, digest in enumerate(alleles.digests):
             if digest not in recent and digest not in older:
                 recent.add(digest)
                 batch.append(alleles[index])
         if len(batch) >= BATCH:
-            self._send(tick)
+            self._send()
         if len(recent) >= RECENT:
             self._older, self._recent = recent, set()
 
-    def finish(self, tick: Tick = _no_tick) -> None:
-        """Return once everything is committed; ``tick`` is called meanwhile and may raise to give up."""
-        self._send(tick)
+    def finish(self) -> None:
+        """Return once everything is committed."""
+        self._send()
         while True:
             with self._state:
                 if self._failure or self._state.wait_for(lambda: not self._open_batches, timeout=_TICK):
                     break
-            tick()
+            self.tick()
         self._raise_failure()
 
-    def detach(self, tick: Tick = _no_tick) -> None:
+    def detach(self) -> None:
         """Leave what is not yet written to the registrar; its failures are only logged from now on."""
-        self._send(tick)
+        self._send()
         with self._state:
             self._raise_failure()
             self._detached = True
@@ -110,7 +104,7 @@ class Registration:
         self._batch = []
         self._dropped.set()
 
-    def _send(self, tick: Tick) -> None:
+    def _send(self) -> None:
         self._raise_failure()
         if not self._batch:
             return
@@ -123,7 +117,7 @@ class Registration:
                 self._jobs.put((self, batch), timeout=_TICK)
                 return
             except queue.Full:
-                tick()
+                self.tick()
 
     def _raise_failure(self) -> None:
         if self._failure:

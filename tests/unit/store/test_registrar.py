@@ -195,8 +195,9 @@ def test_who_waits_for_the_end_is_asked_whether_to_go_on() -> None:
     def tick() -> None:
         raise KeyboardInterrupt
 
+    registration.tick = tick
     with pytest.raises(KeyboardInterrupt):
-        registration.finish(tick)
+        registration.finish()
     gate.set()
     registrar.close()
 
@@ -211,10 +212,11 @@ def test_a_run_that_waits_for_a_store_that_hangs_can_be_given_up() -> None:
         raise TimeoutError
 
     registration, rows, registrar = begin(hang)
+    registration.tick = tick
 
     def add_for_ever() -> None:
         for first in itertools.count(step=BATCH):
-            registration.add(Numbered(range(first, first + BATCH)), tick)
+            registration.add(Numbered(range(first, first + BATCH)))
 
     with pytest.raises(TimeoutError):
         add_for_ever()
