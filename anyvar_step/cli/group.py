@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from anyvar_step.cli import logs
+from anyvar_step.cli import logs, options
 
 #: Widest help text; a narrower terminal wraps it.
 WIDTH = 100
@@ -24,18 +24,11 @@ EVERYDAY = frozenset(
 )
 #: Options that many commands share, under headings of their own; all others come before them.
 SECTIONS = {
-    "Selection, as with bcftools view": (
-        "regions",
-        "regions_file",
-        "targets",
-        "targets_file",
-        "pass_only",
-        "drop_genotypes",
-    ),
-    "Waiting": ("timeout", "queue_timeout", "outage", "resubmit", "retries", "progress"),
-    "Servers": ("via", "work_dir", "broker_url", "latency_wait"),
-    "Without servers": ("local", "reference", "aliases", "threads", "workers", "store"),
-    logs.TITLE: tuple(option.name or "" for option in logs.options()),
+    "Selection, as with bcftools view": options.selection.names,
+    "Waiting": [*options.patience.names, "retries", "progress"],
+    "Servers": ["via", *options.connection.names],
+    "Without servers": options.local.names,
+    logs.TITLE: [option.name or "" for option in logs.options()],
 }
 
 

@@ -88,26 +88,30 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Values = dict[str, Any]
 
 
-def group(argument: str, *options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+class Group:
     """Options, in the order of ``--help``, whose values a command gets together in one ``argument``."""
 
-    def stub() -> None:
-        """Takes the options to tell their names."""
+    def __init__(self, argument: str, *options: Callable[[Any], Any]) -> None:
+        def stub() -> None:
+            """Takes the options to tell their names."""
 
-    for option in options:
-        option(stub)
-    names = [each.name for each in stub.__click_params__ if each.expose_value]  # type: ignore[attr-defined]
+        for option in options:
+            option(stub)
+        params: list[click.Parameter] = stub.__click_params__  # type: ignore[attr-defined]
+        self.names = [each.name or "" for each in params if each.expose_value]
+        self._argument, self._options = argument, options
 
-    def decorate(command: Command) -> Command:
+    def __call__(self, command: Command) -> Command:
+        """The command with these options."""
+
         @functools.wraps(command)
         def called(*args: Any, **values: Any) -> Any:
-            return command(*args, **{argument: {name: values.pop(name) for name in names}}, **values)
+            ours = {name: values.pop(name) for name in self.names}
+            return command(*args, **{self._argument: ours}, **values)
 
-        for option in reversed(options):
+        for option in reversed(self._options):
             option(called)
         return called  # type: ignore[return-value]
-
-    return decorate
 
 
 def path(
@@ -146,7 +150,7 @@ run_id = click.option(
 )
 report = path("report", "--report", help="Write the run's report, in JSON. [default: none]")
 
-request = group(
+request = Group(
     "request",
     assembly,
     click.option(
@@ -169,7 +173,7 @@ request = group(
     run_id,
 )
 
-selection = group(
+selection = Group(
     "selection",
     click.option(
         "-r",
@@ -212,7 +216,7 @@ compress_level = click.option(
     help="Level of BGZF: 1 is fast, 0 stores. [default: that of -O, else 6]",
 )
 
-target = group(
+target = Group(
     "target",
     click.option(
         "-o",
@@ -261,7 +265,7 @@ resubmit = click.option(
     metavar="N",
     help="Submit a run again N times when its worker is lost; not over HTTP.",
 )
-patience = group(
+patience = Group(
     "patience",
     click.option("--timeout", type=Duration(), help="Cancel the run after so long. [default: never]"),
     _queue_timeout,
@@ -269,7 +273,7 @@ patience = group(
     resubmit,
 )
 #: For a command that only watches a run.
-patience_to_watch = group(
+patience_to_watch = Group(
     "patience",
     click.option(
         "--timeout", type=Duration(), help="Give up after so long; the run goes on. [default: never]"
@@ -304,7 +308,7 @@ progress = click.option(
 
 # -- servers ----------------------------------------------------------------------------------------------
 
-connection = group(
+connection = Group(
     "connection",
     path(
         "work_dir",
@@ -356,9 +360,9 @@ _reference = (
 )
 
 #: For a worker, or for a command that starts workers.
-reference = group("reference", *_reference)
+reference = Group("reference", *_reference)
 
-local = group(
+local = Group(
     "local",
     click.option("--local", is_flag=True, help="Do the work in this process: no Redis, worker or work dir."),
     *_reference,
