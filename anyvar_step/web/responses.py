@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from anyvar_step.models import ERROR_CLASS, PROGRESS, RETRY_AFTER, STATE, RunStatus, run_path
+from anyvar_step.models import RETRY_AFTER, RunStatus, run_path
 
 #: Seconds for which the rest of a refused upload is still read, and its bytes at most.
 DRAIN_SECONDS, DRAIN_BYTES = 10.0, 1 << 20
@@ -36,15 +36,9 @@ def submitted(run_id: str, path: str, seconds: int) -> JSONResponse:
 
 
 def running(run_id: str, path: str, **more: object) -> JSONResponse:
-    """202 for a run that is queued or at work."""
+    """202 for a run that is queued or at work, with ``more`` fields of ours beside AnyVar's."""
     body = _status_body(run_id, "PENDING", f"Run not completed. Check status at {path}")
     return JSONResponse(body | more, 202, headers={"Retry-After": str(RETRY_AFTER)})
-
-
-def running_vcf(status: RunStatus) -> JSONResponse:
-    """202 with what our web API adds: Celery's state, and the progress."""
-    progress = status.progress.model_dump() if status.progress else None
-    return running(status.run_id, location(status.run_id), **{STATE: status.status, PROGRESS: progress})
 
 
 def completed(run_id: str, conflicts: int) -> JSONResponse:
@@ -56,13 +50,8 @@ def completed(run_id: str, conflicts: int) -> JSONResponse:
 
 
 def failed(status: RunStatus, **more: object) -> JSONResponse:
-    """The failure code, for a failed or cancelled run."""
+    """The failure code, for a failed or cancelled run, with ``more`` fields of ours beside AnyVar's."""
     return JSONResponse({"error": status.message, "error_code": status.error_code} | more, status.status_code)
-
-
-def failed_vcf(status: RunStatus) -> JSONResponse:
-    """The failure code with what our web API adds: the exception's name."""
-    return failed(status, **{ERROR_CLASS: status.error_class})
 
 
 def not_found(run_id: str) -> JSONResponse:

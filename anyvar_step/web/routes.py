@@ -20,7 +20,10 @@ from anyvar_step.errors import StepError
 from anyvar_step.files import remove_tree
 from anyvar_step.models import (
     DIGEST,
+    ERROR_CLASS,
     HOLDER,
+    PROGRESS,
+    STATE,
     AnnotateOptions,
     CommandLine,
     CompressLevel,
@@ -136,11 +139,12 @@ async def _response_for(request: Request, status: RunStatus) -> Response:
     if status.missing:
         return responses.not_found(run_id)
     if status.running:
-        return responses.running_vcf(status)
+        progress = status.progress.model_dump() if status.progress else None
+        return responses.running(run_id, location(run_id), **{STATE: status.status, PROGRESS: progress})
     if status.error_code is not None:
         if request.method != "HEAD":
             await run_in_threadpool(runs.record_failure_sent, run_id)
-        return responses.failed_vcf(status)
+        return responses.failed(status, **{ERROR_CLASS: status.error_class})
     if status.output is None:  # an ingestion
         if request.method != "HEAD":
             await run_in_threadpool(runs.record_sent, run_id, 0, 1, 1)
