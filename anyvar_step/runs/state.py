@@ -30,13 +30,13 @@ Facts and key names: docs/contract.md#redis-keys and docs/contract.md#celery-mes
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any, Self
 
 import redis
 from pydantic import ValidationError
 
-from anyvar_step import errors
-from anyvar_step.errors import RunLost
+from anyvar_step.errors import RunCancelled, RunLost, from_name
 from anyvar_step.models import Progress, RunStatus, State
 from anyvar_step.runs.connection import BRIEF_RETRY, TimedRetry, backend, now
 from anyvar_step.runs.keys import meta_key, step_key
@@ -78,7 +78,7 @@ def decode_meta(run_id: str, raw: Any) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         meta = None
     if not (isinstance(meta, dict) and isinstance(meta.get("status"), str)):
-        raise errors.RunLost(
+        raise RunLost(
             f"the state of run {run_id} in the result backend cannot be read",
             "Does another program write to that Redis database?",
         )
@@ -89,31 +89,36 @@ def run_status(run_id: str, meta: dict[str, Any] | None, failure_code: int) -> R
     """The status of a run whose result key holds ``meta`` (None where there is no such key)."""
     state = meta["status"] if meta else State.PENDING
     result = meta["result"] if meta else None
+    answer = partial(RunStatus, run_id=run_id)
     if state == State.PENDING:
-        return RunStatus(run_id=run_id, status_code=404, status="NOT_FOUND", message="Run not found")
+        return answer(status_code=404, status="NOT_FOUND", message="Run not found")
     if state == State.SUCCESS:
         path = result if isinstance(result, str) and result else None
-        return RunStatus(run_id=run_id, status_code=200, status=state, message="Run completed", output=path)
+        return answer(status_code=200, status=state, message="Run completed", output=path)
     if state == State.REVOKED and not _is_lost(result):
-        return RunStatus(
-            run_id=run_id,
+        return answer(
             status_code=failure_code,
             status=state,
             message="the run was cancelled",
-            error_code=errors.RunCancelled.error_code,
-            error_class=errors.RunCancelled.__name__,
+            error_code=RunCancelled.error_code,
+            error_class=RunCancelled.__name__,
         )
     if state in (State.FAILURE, State.REVOKED):
-        return _failed(run_id, state, result, failure_code)
+        message, name = _message_and_class(result)
+        return answer(
+            status_code=failure_code,
+            status=state,
+            message=message,
+            error_code=from_name(name).error_code,
+            error_class=name,
+        )
     progress = _progress(result) if state == State.PROGRESS else None
-    return RunStatus(
-        run_id=run_id, status_code=202, status=state, message="Run not completed", progress=progress
-    )
+    return answer(status_code=202, status=state, message="Run not completed", progress=progress)
 
 
 def _is_lost(result: Any) -> bool:
     """Whether the result of a REVOKED run says that it was lost, not cancelled."""
-    return isinstance(result, dict) and result.get("exc_type") == errors.RunLost.__name__
+    return isinstance(result, dict) and result.get("exc_type") == RunLost.__name__
 
 
 def _progress(result: Any) -> Progress | None:
@@ -124,21 +129,14 @@ def _progress(result: Any) -> Progress | None:
         return None
 
 
-def _failed(run_id: str, state: str, result: Any, failure_code: int) -> RunStatus:
-    """A run that failed or was lost, with Celery's ``{"exc_type", "exc_message", "exc_module"}``."""
+def _message_and_class(result: Any) -> tuple[str, str]:
+    """Of a failed or lost run, whose result is Celery's ``{"exc_type", "exc_message", "exc_module"}``."""
     details = result if isinstance(result, dict) else {"exc_type": "", "exc_message": [str(result)]}
     name = str(details.get("exc_type", ""))
     message = details.get("exc_message") or name
     if isinstance(message, list | tuple):
         message = " ".join(map(str, message))
-    return RunStatus(
-        run_id=run_id,
-        status_code=failure_code,
-        status=state,
-        message=str(message) or name,
-        error_code=errors.from_name(name).error_code,
-        error_class=name,
-    )
+    return str(message) or name, name
 
 
 # The scripts. ``state_of`` is the state in the content of a result key: "" without one, "?" where unreadable.

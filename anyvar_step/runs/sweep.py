@@ -75,8 +75,16 @@ def sweep(
                 "Redis has started less than a minute ago and may not know of all live runs yet",
                 "Sweep again in a minute",
             )
-        finished = older_than if results_older_than is None else results_older_than
-        sweeper = _Sweeper(settings, workdir, liveness, state, older_than, finished, dry_run)
+        sweeper = _Sweeper(
+            workdir,
+            liveness,
+            state,
+            older_than=max(older_than, YOUNGEST),
+            finished=max(older_than if results_older_than is None else results_older_than, YOUNGEST),
+            # A run may work for so long on a file of AnyVar's, and its result be there for so long.
+            anyvars=max(older_than, float(settings.result_expires + settings.task_time_limit)),
+            dry_run=dry_run,
+        )
         for entry in workdir.root.glob(f"{PROBE_PREFIX}*"):
             yield from sweeper.check(entry)
         for day in _folders(workdir.root):
@@ -96,27 +104,17 @@ def sweep_if_due(settings: Settings, workdir: WorkDir) -> None:
             _logger.info("removed %s: %s", leftover.what, leftover.path)
 
 
+@dataclass(frozen=True)
 class _Sweeper:
     """Tells for each entry of a day folder whether a dead run left it, and removes it then."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        workdir: WorkDir,
-        liveness: Liveness,
-        state: RunState,
-        older_than: float,
-        results_older_than: float,
-        dry_run: bool,
-    ) -> None:
-        self._workdir = workdir
-        self._liveness = liveness
-        self._state = state
-        self._dry_run = dry_run
-        self._older_than = max(older_than, YOUNGEST)
-        self._finished = max(results_older_than, YOUNGEST)
-        # A run may work for so long on a file of AnyVar's, and its result be there to be fetched for so long.
-        self._anyvars = max(older_than, float(settings.result_expires + settings.task_time_limit))
+    workdir: WorkDir
+    liveness: Liveness
+    state: RunState
+    older_than: float  # seconds without a change
+    finished: float  # the same for the folders of runs that have ended well
+    anyvars: float  # the same for files of AnyVar's
+    dry_run: bool
 
     def check(self, entry: Path) -> Iterator[Leftover]:
         """The entry as a Leftover where a dead run left it; removed unless it is a dry run.
@@ -133,7 +131,7 @@ class _Sweeper:
             what = self._dead(entry, manifest, time.time() - touched)
             if what is None:
                 return
-            removed = not self._dry_run and self._remove(entry, manifest)
+            removed = not self.dry_run and self._remove(entry, manifest)
             if removed or entry.exists():
                 yield Leftover(entry, what, size, removed)
         except FileNotFoundError:  # another sweep removed it
@@ -143,11 +141,11 @@ class _Sweeper:
 
     def _dead(self, entry: Path, manifest: Manifest | None, untouched: float) -> str | None:
         """A description of what a dead run left here; None for what is live, young or not ours."""
-        name, old = entry.name, untouched >= self._older_than
+        name, old = entry.name, untouched >= self.older_than
         if not entry.is_dir():
             match = _ANYVARS.fullmatch(name)
-            old = untouched >= self._anyvars
-            dead = match and old and not self._liveness.has_message(match[1] or match[2])
+            old = untouched >= self.anyvars
+            dead = match and old and not self.liveness.has_message(match[1] or match[2])
             return "a file of AnyVar's web API" if dead else None
         if name.startswith(".stage-"):
             return "a staged input without a run" if old else None
@@ -158,16 +156,16 @@ class _Sweeper:
         if manifest is None:
             return None
         finished = any((entry / f"{manifest.staged_input}{end}").exists() for end in _OUTPUTS)
-        if untouched < (self._finished if finished else self._older_than) or self._liveness.is_live(name):
+        if untouched < (self.finished if finished else self.older_than) or self.liveness.is_live(name):
             return None
         if finished:
             return f"an expired result of {manifest.input_name}"
-        return None if self._liveness.has_message(name) else f"a dead run of {manifest.input_name}"
+        return None if self.liveness.has_message(name) else f"a dead run of {manifest.input_name}"
 
     def _manifest(self, folder: Path) -> Manifest | None:
         """The folder's manifest; None where there is none, or it cannot be read."""
         try:
-            return self._workdir.manifest(folder)
+            return self.workdir.manifest(folder)
         except (FileTrouble, AccessRefused) as trouble:
             _logger.warning("%s: left as it is", trouble)
             return None
@@ -181,12 +179,12 @@ class _Sweeper:
 
         def is_live(aside: Path) -> bool:
             return manifest is not None and (
-                self._manifest(aside) != manifest or self._liveness.is_live(manifest.run_id)
+                self._manifest(aside) != manifest or self.liveness.is_live(manifest.run_id)
             )
 
         gone = remove_tree(entry, spare=is_live)
         if gone and manifest:
-            self._state.forget(manifest.run_id, manifest.digest)
+            self.state.forget(manifest.run_id, manifest.digest)
         return gone
 
 

@@ -101,7 +101,12 @@ def serve(
     quiet = ["--without-gossip", "--without-mingle"]
     arguments = ["--concurrency", str(concurrency), "--hostname", name, "--loglevel", loglevel]
     colours = ["--no-color"] if os.environ.get("NO_COLOR") else []
-    with _metrics(settings, metrics_at, concurrency) as observe:
+    observing: AbstractContextManager[Observe] = nullcontext(unobserved)
+    if metrics_at is not None:
+        from anyvar_step.worker.metrics import metrics
+
+        observing = metrics(settings, *metrics_at, processes=concurrency)
+    with observing as observe:
         register(app, settings, observe)
         install_drain(app, lifetime)
         schedule_sweeps(app, settings, workdir)
@@ -112,12 +117,9 @@ def serve(
 def _serve(app: Celery, arguments: list[str]) -> None:
     """Run Celery's worker until it ends. Celery logs a premature end but exits 0: raise instead."""
     workers: list[Any] = []
-
-    def remember(sender: Any, **_: object) -> None:
-        workers.append(sender)
-
-    signals.worker_init.connect(remember)
-    signals.worker_process_init.connect(_freeze_inherited)
+    signals.worker_init.connect(lambda sender, **_: workers.append(sender), weak=False)
+    # Garbage collection would copy the pages of the objects that a process inherits from its parent.
+    signals.worker_process_init.connect(lambda **_: gc.freeze(), weak=False)
     app.worker_main(arguments)
     if any(worker.exitcode == Unavailable.exit_code for worker in workers):
         raise Unavailable(
@@ -126,22 +128,6 @@ def _serve(app: Celery, arguments: list[str]) -> None:
         )
     if any(worker.exitcode for worker in workers):
         raise StepError("the worker has ended for the reason above", "Correct the cause and start it again")
-
-
-def _freeze_inherited(**_: object) -> None:
-    """Exclude the objects inherited from the parent from garbage collection, which would copy their pages."""
-    gc.freeze()
-
-
-def _metrics(
-    settings: Settings, metrics_at: tuple[str, int] | None, processes: int
-) -> AbstractContextManager[Observe]:
-    """The context that yields the ``Observe`` of each run: the metrics' if ``metrics_at`` is set."""
-    if metrics_at is None:
-        return nullcontext(unobserved)
-    from anyvar_step.worker.metrics import metrics
-
-    return metrics(settings, *metrics_at, processes=processes)
 
 
 def _prepare_references(settings: Settings) -> dict[str, ReferenceRecord]:
