@@ -58,8 +58,8 @@ class CeleryTransport(Transport):
                 running = self._chosen(chosen, digest) if chosen else self.runs.current(digest)
                 if running:
                     return self._join(running), True
-                manifest = manifest_of(staged, name, request, digest)
-                manifest = with_run_id(manifest, chosen or self.runs.new_id(digest))
+                run_id = chosen or self.runs.new_id(digest)
+                manifest = manifest_of(staged, name, request, digest, run_id)
                 return self._start(manifest, staged, chosen=chosen is not None)
             finally:
                 remove_tree(staged.folder)  # unless it has become the run's

@@ -12,7 +12,7 @@ from anyvar_step.runs.work_dir import Staged
 
 
 def manifest_of(staged: Staged, name: str, request: RunRequest, digest: str, run_id: str = "") -> Manifest:
-    """The manifest of a staged input; ``with_run_id`` sets its run id where that is known later."""
+    """The manifest of a staged input; without a run id the ticket of a run whose id is chosen later."""
     return Manifest(
         run_id=run_id,
         digest=digest,
