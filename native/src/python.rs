@@ -201,12 +201,6 @@ fn lanes() -> Lanes {
     Lanes::available()[0]
 }
 
-/// The instructions that digests are computed with: avx512, avx2 or scalar.
-#[pyfunction]
-fn instructions() -> &'static str {
-    lanes().name()
-}
-
 /// How many lines there are in a text that ends with a line end.
 #[pyfunction]
 fn count_lines(text: &[u8]) -> usize {
@@ -221,7 +215,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // A panic becomes an exception; its report on stderr would come on top of that.
     std::panic::set_hook(Box::new(|_| {}));
     module.add_class::<Engine>()?;
-    module.add_function(wrap_pyfunction!(instructions, module)?)?;
     module.add_function(wrap_pyfunction!(count_lines, module)?)?;
     module.add("SOURCES", SOURCES)?;
     module.add("Refused", module.py().get_type::<Refused>())?;

@@ -185,16 +185,6 @@ impl Lanes {
         found
     }
 
-    pub fn name(self) -> &'static str {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => "avx512",
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => "avx2",
-            Self::Scalar => "scalar",
-        }
-    }
-
     /// Messages that are digested at once.
     pub fn count(self) -> usize {
         match self {
