@@ -31,7 +31,7 @@ from anyvar_step.errors import (
 )
 from anyvar_step.runs.connection import broker, connect, translated
 from anyvar_step.runs.keys import malformed_key, step_key
-from anyvar_step.runs.liveness import UNACKED
+from anyvar_step.runs.sweep import UNACKED
 from anyvar_step.runs.work_dir import Probe, WorkDir, check_answer, probe
 from anyvar_step.runs.worker_registry import ProbeAnswer, Trouble, WorkerRecord, WorkerRegistry
 from anyvar_step.settings import ANY_ASSEMBLY, Settings, masked

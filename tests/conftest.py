@@ -52,7 +52,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def settled(redis_url: str) -> None:
     """The private Redis has been up for so long that a sweep believes what it says."""
     from anyvar_step.runs.connection import connect
-    from anyvar_step.runs.liveness import SETTLED_SECONDS
+    from anyvar_step.runs.sweep import SETTLED_SECONDS
 
     redis = connect(redis_url)
     until(lambda: redis.info("server")["uptime_in_seconds"] >= SETTLED_SECONDS, SETTLED_SECONDS + 5)

@@ -63,7 +63,7 @@ def annotate_command(
     IN is .vcf, .vcf.gz or .bcf; - or no IN is standard input. It is copied into the workers' work dir and
     queued; the command waits until its run ends.
     """
-    from anyvar_step.client.signals import interruptible
+    from anyvar_step.client.cancellation import interruptible
 
     if local["local"] and via == "http":
         raise click.UsageError("--local has no web API: leave out --via http")
@@ -201,7 +201,7 @@ def ingest_command(
     the VRS fields say, and an allele whose identifier does not follow from them is left out. Needs the fields
     that `annotate --attributes` writes.
     """
-    from anyvar_step.client.signals import interruptible
+    from anyvar_step.client.cancellation import interruptible
     from anyvar_step.models import IngestOptions, RunRequest
 
     intake = factories.make_source(source)

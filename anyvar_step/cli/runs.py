@@ -48,9 +48,8 @@ def submit_command(
 
     - is standard input, as is no IN. The same VCF with the same options finds the run that exists already.
     """
-    from anyvar_step.client.signals import interruptible
+    from anyvar_step.client.cancellation import cancel_on_failure, interruptible
     from anyvar_step.client.step import refuse_for_anyvars_workers, submit
-    from anyvar_step.client.transport import cancel_on_failure
     from anyvar_step.runs.step_lease import DETACHED
 
     intake = factories.make_source(source, selection)
@@ -88,7 +87,7 @@ def wait_command(run: str, patience: Values, via: str | None, connection: Values
     it.
     """
     from anyvar_step.cli.progress import follow
-    from anyvar_step.client.signals import interruptible
+    from anyvar_step.client.cancellation import interruptible
     from anyvar_step.client.transport import end_failed
     from anyvar_step.client.wait import wait
     from anyvar_step.runs.step_lease import DETACHED
@@ -122,7 +121,7 @@ def collect_command(
 
     RUN is a run id or a ticket file. The run and its files are then removed from the work dir.
     """
-    from anyvar_step.client.signals import interruptible
+    from anyvar_step.client.cancellation import interruptible
     from anyvar_step.client.step import collect_now
     from anyvar_step.runs.step_lease import DETACHED
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from anyvar_step.client.signals import settle
+from anyvar_step.client.cancellation import settle
 from anyvar_step.client.transport import Fetched
 from anyvar_step.errors import ConfigurationError, CorruptFile, FileTrouble, InvalidInput
 from anyvar_step.files import (

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anyvar_step import pipeline, reference, store
+from anyvar_step.client.cancellation import interruptible, raise_swallowed, settle
 from anyvar_step.client.deliver import Target, become_bcf, published, side_outputs
-from anyvar_step.client.signals import interruptible, raise_swallowed, settle
 from anyvar_step.client.source import InputSource
 from anyvar_step.client.step import log_notes
 from anyvar_step.client.wait import Watch

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from anyvar_step.client.cancellation import cancel_on_failure, interruptible
 from anyvar_step.client.deliver import (
     Delivered,
     Target,
@@ -23,13 +24,11 @@ from anyvar_step.client.deliver import (
     published,
     side_outputs,
 )
-from anyvar_step.client.signals import interruptible
 from anyvar_step.client.source import InputSource
 from anyvar_step.client.step import annotate, log_notes, refuse_for_anyvars_workers, report_of
 from anyvar_step.client.transport import (
     Fetched,
     Transport,
-    cancel_on_failure,
     end_failed,
     fetch_or_forget,
     forget_delivered,

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from anyvar_step.client.cancellation import cancel_on_failure, interruptible
 from anyvar_step.client.deliver import Delivered, Target, deliver, deliver_conflicts
-from anyvar_step.client.signals import interruptible
 from anyvar_step.client.source import InputSource
 from anyvar_step.client.transport import (
     Fetched,
     Transport,
-    cancel_on_failure,
     end_failed,
     fetch_or_forget,
     forget_delivered,

@@ -14,13 +14,10 @@ from typing import BinaryIO
 from anyvar_step.errors import (
     ConfigurationError,
     CorruptFile,
-    FileTrouble,
-    Interrupted,
     RunCancelled,
     RunLost,
     StepError,
     TimeLimitReached,
-    Unavailable,
     from_name,
 )
 from anyvar_step.models import IngestOptions, Manifest, RunReport, RunRequest, RunStatus
@@ -189,40 +186,3 @@ def fetch_or_forget(transport: Transport, ticket: Manifest, status: RunStatus) -
         with contextlib.suppress(StepError):
             transport.forget(ticket, shared=False)
         raise
-
-
-@contextlib.contextmanager
-def cancel_on_failure(transport: Transport) -> Iterator[None]:
-    """Cancel all runs that the transport holds when the block fails: no step would collect them.
-
-    After FileTrouble they stay: their results are whole, and the next call of the same step collects them.
-    """
-    try:
-        yield
-    except FileTrouble as trouble:
-        _logger.debug("the runs stay for the next call: %s", trouble)
-        raise
-    except BaseException as error:
-        # Where Redis is away, the step's own error says so.
-        level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
-        if _cancel_all(transport, level) and isinstance(error, Interrupted):
-            error.revoked()
-        raise
-
-
-def _cancel_all(transport: Transport, level: int) -> bool:
-    """Cancel the held runs; whether there were any and all were cancelled. The first Unavailable ends it.
-
-    ``level`` is the log level for that.
-    """
-    tickets, cancelled = list(transport.held.values()), 0
-    for number, ticket in enumerate(tickets, 1):
-        try:
-            cancelled += transport.cancel(ticket)
-        except Unavailable as trouble:
-            others = f" and {left} others" if (left := len(tickets) - number) else ""
-            _logger.log(level, "run %s%s could not be cancelled: %s", ticket.run_id, others, trouble)
-            break
-        except StepError as trouble:
-            _logger.warning("run %s could not be cancelled: %s", ticket.run_id, trouble)
-    return 0 < cancelled == len(tickets)

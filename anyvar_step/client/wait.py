@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from anyvar_step.client.signals import raise_swallowed
+from anyvar_step.client.cancellation import raise_swallowed
 from anyvar_step.client.transport import Transport, error_of, vanished_status
 from anyvar_step.errors import NoWorker, TimeLimitReached, Unavailable
 from anyvar_step.models import Manifest, RunStatus, State

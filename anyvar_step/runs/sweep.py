@@ -7,7 +7,10 @@ with a folder for each day may be more than a work dir.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
+import json
 import logging
 import os
 import re
@@ -16,11 +19,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, Self
 
 from anyvar_step.errors import AccessRefused, FileTrouble, Unavailable
 from anyvar_step.files import remove_tree
 from anyvar_step.models import Manifest
-from anyvar_step.runs.liveness import Liveness
+from anyvar_step.runs.connection import backend, broker, now
+from anyvar_step.runs.keys import meta_key, step_key
 from anyvar_step.runs.state import RunState
 from anyvar_step.runs.work_dir import CONFLICTS_SUFFIX, OUTPUT_SUFFIX, PROBE_PREFIX, WorkDir
 from anyvar_step.settings import Settings
@@ -33,6 +38,13 @@ SWEEP_AFTER = 2 * 86_400.0
 YOUNGEST = 600.0
 #: Seconds from one sweep by workers and web APIs to the next, all of them together.
 SWEEP_EVERY = 600
+
+#: Kombu's hash of the messages that workers have taken and not yet acknowledged.
+UNACKED = "unacked"
+#: Messages read from the queue at once.
+_PAGE = 500
+#: Seconds after its start from which a Redis has all leases again: steps renew theirs every 20 s.
+SETTLED_SECONDS = 30.0
 
 #: AnyVar's web API does not pad its day folders: 2026115 is one of its.
 _DAY = re.compile(r"\d{6,8}")
@@ -102,6 +114,90 @@ def sweep_if_due(settings: Settings, workdir: WorkDir) -> None:
     for leftover in sweep(settings, workdir, results_older_than=float(settings.result_expires)):
         if leftover.removed:
             _logger.info("removed %s: %s", leftover.what, leftover.path)
+
+
+class Liveness:
+    """Tells whether a run is live: it has a state, a lock, a step's lease, or a message on the broker.
+
+    The state alone does not tell: without a step that polls the run, it expires while its message still
+    waits. Reads backend and broker over two connections, opened at first use; not thread-safe. All methods
+    raise Unavailable or AccessRefused where Redis does not answer: then a run counts as live.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._backend = backend(settings)
+        self._broker = broker(settings)
+        self._messages: set[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._backend.close()
+        self._broker.close()
+
+    def settled(self) -> bool:
+        """Whether Redis has been up for long enough that every waiting step has renewed its lease.
+
+        A Redis that lost its data at a restart knows of no run at first.
+        """
+        up: dict[str, Any] = self._backend.info("server")
+        return float(up["uptime_in_seconds"]) >= SETTLED_SECONDS
+
+    def is_live(self, run_id: str) -> bool:
+        """Whether the run has a state, a lock, or the lease of a waiting step.
+
+        The lease of a run that was submitted without waiting never expires, so it does not count.
+        """
+        pipe = self._backend.pipeline(transaction=False)
+        pipe.exists(meta_key(run_id))
+        pipe.exists(step_key("claim", run_id))
+        pipe.zcount(step_key("leases", run_id), f"({now(self._backend)}", "(+inf")
+        return any(pipe.execute())
+
+    def has_message(self, name: str) -> bool:
+        """Whether a message, queued or taken by a worker, is of that run or names an input file of that name.
+
+        The messages are read once, at the first call.
+        """
+        if self._messages is None:
+            self._messages = set(self._names())
+        return name in self._messages
+
+    def reserve_sweep(self, root: Path, seconds: int) -> bool:
+        """Reserve the next sweep of that work dir; False where another process did within ``seconds``."""
+        return bool(self._backend.set(sweep_key(root), int(time.time()), ex=seconds, nx=True))
+
+    def _names(self) -> Iterator[str]:
+        """Run ids and input file names; a message that moves meanwhile is seen in one of the three reads."""
+        yield from self._taken()
+        queue, start = self._settings.task_default_queue, 0
+        while page := self._broker.lrange(queue, start, start + _PAGE - 1):
+            for raw in page:
+                yield from _names_in(str(raw))
+            start += _PAGE
+        yield from self._taken()
+
+    def _taken(self) -> Iterator[str]:
+        for _, raw in self._broker.hscan_iter(UNACKED):
+            yield from _names_in(str(raw))
+
+
+def sweep_key(root: Path) -> str:
+    """The key that stands while no sweep of that work dir is due."""
+    return step_key("turn", hashlib.sha256(str(root).encode()).hexdigest()[:16])
+
+
+def _names_in(raw: str) -> Iterator[str]:
+    """The run id and the input's file name in one of kombu's messages; nothing where it is malformed."""
+    with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        message = json.loads(raw)
+        if isinstance(message, list):  # taken: [message, exchange, routing key]
+            message = message[0]
+        yield str(message["headers"]["id"])
+        _, arguments, *_ = json.loads(base64.b64decode(message["body"]))
+        yield Path(arguments["input_file_path"]).name
 
 
 @dataclass(frozen=True)
@@ -218,8 +314,8 @@ def _extent(entry: Path) -> tuple[int, float]:
 
 def _drop_empty(day: Path) -> None:
     """Remove an empty day folder, but none in which a host may just be about to stage something."""
-    now = datetime.now(UTC)
-    near = [now + timedelta(days=days) for days in (-1, 0, 1)]
+    today = datetime.now(UTC)
+    near = [today + timedelta(days=days) for days in (-1, 0, 1)]
     if day.name not in {name for d in near for name in (f"{d:%Y%m%d}", f"{d.year}{d.month}{d.day}")}:
         with contextlib.suppress(OSError):
             day.rmdir()

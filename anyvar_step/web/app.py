@@ -25,7 +25,7 @@ from anyvar_step.settings import Settings, configure_logging, load, read_yaml
 from anyvar_step.web import responses, routes
 from anyvar_step.web.auth import BearerAuthentication, OriginCheck, check_configuration, is_on
 from anyvar_step.web.responses import Refused
-from anyvar_step.web.runs import Health, Runs
+from anyvar_step.web.run_access import Health, Runs
 
 #: Seconds that requests may take to end once the server has got SIGTERM.
 SHUTDOWN = 20

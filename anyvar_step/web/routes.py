@@ -38,7 +38,7 @@ from anyvar_step.runs.state import run_status
 from anyvar_step.settings import Settings
 from anyvar_step.web import responses, uploads
 from anyvar_step.web.responses import Refused, ResultFile, invalid, location
-from anyvar_step.web.runs import Health, Runs, stored_run_id
+from anyvar_step.web.run_access import Health, Runs, stored_run_id
 from anyvar_step.web.uploads import Uploaded
 
 router = APIRouter()

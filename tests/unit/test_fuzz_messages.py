@@ -22,8 +22,8 @@ from anyvar_step.errors import StepError
 from anyvar_step.models import AnnotateOptions, IngestOptions, RunRequest
 from anyvar_step.runs.connection import connect
 from anyvar_step.runs.keys import meta_key
-from anyvar_step.runs.liveness import Liveness
 from anyvar_step.runs.state import RunState, run_status
+from anyvar_step.runs.sweep import Liveness
 from anyvar_step.runs.work_dir import WorkDir
 from anyvar_step.settings import LONGEST_POLL, Settings, load, shown
 from anyvar_step.web import responses, routes

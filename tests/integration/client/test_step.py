@@ -15,8 +15,8 @@ import pytest
 from servers import RedisServer
 from support import LONG_RUNS, Site, stored, until, write_vcf
 
+from anyvar_step.client.cancellation import cancel_on_failure
 from anyvar_step.client.celery import CeleryTransport
-from anyvar_step.client.transport import cancel_on_failure
 from anyvar_step.errors import Interrupted
 from anyvar_step.models import AnnotateOptions, Manifest, RunRequest, State
 from anyvar_step.runs.state import RunState

@@ -29,8 +29,7 @@ import redis
 from servers import RedisServer
 from support import Site, until
 
-from anyvar_step.runs.liveness import Liveness
-from anyvar_step.runs.sweep import SWEEP_AFTER, sweep
+from anyvar_step.runs.sweep import SWEEP_AFTER, Liveness, sweep
 from anyvar_step.runs.work_dir import WorkDir
 from anyvar_step.settings import load
 

@@ -19,8 +19,8 @@ from pages import blocks
 from servers import tcp_redis
 from support import ROOT, Site, until, write_vcf
 
-from anyvar_step.runs.liveness import SETTLED_SECONDS, UNACKED
 from anyvar_step.runs.queue import make_app
+from anyvar_step.runs.sweep import SETTLED_SECONDS, UNACKED
 from anyvar_step.runs.worker_registry import WorkerRegistry
 from anyvar_step.settings import load
 

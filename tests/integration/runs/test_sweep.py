@@ -19,9 +19,8 @@ from anyvar_step.files import remove_tree
 from anyvar_step.models import RunRequest, State
 from anyvar_step.runs import sweep as sweeping
 from anyvar_step.runs.keys import meta_key, step_key
-from anyvar_step.runs.liveness import UNACKED, sweep_key
 from anyvar_step.runs.step_lease import DETACHED
-from anyvar_step.runs.sweep import Leftover, sweep
+from anyvar_step.runs.sweep import UNACKED, Leftover, sweep, sweep_key
 from anyvar_step.runs.work_dir import WorkDir
 from anyvar_step.settings import Settings, load
 

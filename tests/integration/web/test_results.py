@@ -14,11 +14,11 @@ from webclient import ended, finished, folders, put
 from anyvar_step.files import remove_tree
 from anyvar_step.models import State
 from anyvar_step.runs.keys import step_key
-from anyvar_step.runs.liveness import sweep_key
 from anyvar_step.runs.state import ATTEMPT_SECONDS, RunState
+from anyvar_step.runs.sweep import sweep_key
 from anyvar_step.settings import load
-from anyvar_step.web import runs as runs_module
-from anyvar_step.web.runs import Runs
+from anyvar_step.web import run_access
+from anyvar_step.web.run_access import Runs
 
 # -- a result stays until it has been had whole ----------------------------------------------------------
 
@@ -85,7 +85,7 @@ def test_a_result_goes_some_time_after_it_was_had_whole(
     runs = Runs(load(served.environ))
     runs.tidy()
     assert http.head(fetched).status_code == 200
-    monkeypatch.setattr(runs_module, "DELIVERED_KEPT", 0.0)
+    monkeypatch.setattr(run_access, "DELIVERED_KEPT", 0.0)
     runs.tidy()
     runs.close()
     assert http.get(fetched).status_code == 404

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from anyvar_step.client import deliver
+from anyvar_step.client.cancellation import interruptible
 from anyvar_step.client.deliver import Target, published
-from anyvar_step.client.signals import interruptible
 from anyvar_step.errors import FileTrouble, Interrupted
 from anyvar_step.files import publish, temporary
 from anyvar_step.vcf import VcfWriter

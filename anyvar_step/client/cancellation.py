@@ -1,14 +1,21 @@
-"""Signals that end a step: raised once while it works, ignored while it cleans up and publishes OUT."""
+"""The interruption of a step: signals raise once while it works, and its runs are cancelled.
+
+Signals are ignored while the step cleans up and publishes OUT.
+"""
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from anyvar_step.errors import Interrupted
+from anyvar_step.client.transport import Transport
+from anyvar_step.errors import FileTrouble, Interrupted, StepError, Unavailable
+
+_logger = logging.getLogger(__name__)
 
 #: The interruption that was raised last: ``raise_swallowed`` raises it again.
 _interruptions: list[Interrupted] = []
@@ -65,3 +72,40 @@ def interruptible() -> Iterator[None]:
         _interruptions.clear()
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+@contextmanager
+def cancel_on_failure(transport: Transport) -> Iterator[None]:
+    """Cancel all runs that the transport holds when the block fails: no step would collect them.
+
+    After FileTrouble they stay: their results are whole, and the next call of the same step collects them.
+    """
+    try:
+        yield
+    except FileTrouble as trouble:
+        _logger.debug("the runs stay for the next call: %s", trouble)
+        raise
+    except BaseException as error:
+        # Where Redis is away, the step's own error says so.
+        level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
+        if _cancel_all(transport, level) and isinstance(error, Interrupted):
+            error.revoked()
+        raise
+
+
+def _cancel_all(transport: Transport, level: int) -> bool:
+    """Cancel the held runs; whether there were any and all were cancelled. The first Unavailable ends it.
+
+    ``level`` is the log level for that.
+    """
+    tickets, cancelled = list(transport.held.values()), 0
+    for number, ticket in enumerate(tickets, 1):
+        try:
+            cancelled += transport.cancel(ticket)
+        except Unavailable as trouble:
+            others = f" and {left} others" if (left := len(tickets) - number) else ""
+            _logger.log(level, "run %s%s could not be cancelled: %s", ticket.run_id, others, trouble)
+            break
+        except StepError as trouble:
+            _logger.warning("run %s could not be cancelled: %s", ticket.run_id, trouble)
+    return 0 < cancelled == len(tickets)
