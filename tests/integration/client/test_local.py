@@ -156,11 +156,13 @@ def test_a_signal_ends_it_and_leaves_out_as_it_was(
     folder.mkdir()
     (folder / "out.vcf.gz").write_bytes(b"older")
     text = write_vcf(tmp_path / "in.vcf", genome, records=20_000).read_text()
+    before = signal.signal(number, signal.SIG_DFL)  # a step leaves SIGHUP ignored where nohup ran the tests
     step = site.start(
         *("annotate", "-", "-o", str(folder / "out.vcf.gz"), "--ndjson", str(folder / "out.ndjson")),
         *arguments,
         stdin=subprocess.PIPE,
     )
+    signal.signal(number, before)
     assert step.stdin
     step.stdin.write(text)
     step.stdin.flush()
