@@ -6,6 +6,7 @@ Signals are ignored while the step cleans up and publishes OUT.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from anyvar_step.errors import FileTrouble, Interrupted, StepError, Unavailable
 
 _logger = logging.getLogger(__name__)
 
+#: Seconds after which a signal that came within a destructor is sent again.
+AFTER_DESTRUCTOR = 0.01
 #: The interruption that was raised last: ``raise_swallowed`` raises it again.
 _interruptions: list[Interrupted] = []
 #: Set once OUT is about to be published: from then on signals are ignored.
@@ -26,7 +29,7 @@ _active = threading.Event()
 
 
 def raise_swallowed() -> None:
-    """Raise an interruption again that was lost in code that catches everything, such as a destructor."""
+    """Raise an interruption again that was lost where Python drops exceptions, as in a weakref's callback."""
     if _interruptions:
         raise _interruptions[-1]
 
@@ -37,6 +40,13 @@ def settle() -> None:
         _settled.set()
 
 
+def _in_destructor(frame: FrameType | None) -> bool:
+    """Whether a ``__del__`` is at work: Python prints and drops what is raised there."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP raise Interrupted once in this block; a second one is ignored.
@@ -45,8 +55,11 @@ def interruptible() -> Iterator[None]:
     """
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    def interrupt(signum: int, frame: FrameType | None) -> None:
         if _settled.is_set():
+            return
+        if _in_destructor(frame):
+            threading.Timer(AFTER_DESTRUCTOR, os.kill, (os.getpid(), signum)).start()
             return
         for each in signals:
             signal.signal(each, signal.SIG_IGN)
