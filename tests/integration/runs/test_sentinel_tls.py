@@ -41,7 +41,10 @@ def test_runs_get_through_a_failover_of_sentinels_with_passwords_and_tls(
         with site.worker() as worker:
             for number, failover in enumerate((lambda: None, servers.promote, servers.kill)):
                 until(servers.in_step, 60, "a replica in step")
+                before = servers.primary()
                 failover()
+                if servers.primary() != before:
+                    until(lambda: servers.demoted(before), 60, "a former primary that is a replica")  # noqa: B023
                 out = tmp_path / f"out-{number}.vcf"
                 done = site.run("annotate", path, "-o", out)
                 assert done.returncode == 0, done.stderr
