@@ -264,7 +264,10 @@ def openssl(folder: Path, *arguments: str) -> None:
 
 
 def certificates(folder: Path) -> None:
-    """ca.pem, and server.pem with server.key, signed by it for 127.0.0.1; strict, as Python 3.13 is."""
+    """ca.pem, and server.pem with server.key, signed by it for 127.0.0.1.
+
+    They have the extensions without which Python 3.13 refuses them.
+    """
     folder.mkdir()
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     authority = ("-subj", "/CN=our CA", "-addext", "keyUsage=critical,keyCertSign")

@@ -62,7 +62,7 @@ class CeleryTransport(Transport):
                 manifest = manifest_of(staged, name, request, digest, run_id)
                 return self._start(manifest, staged, chosen=chosen is not None)
             finally:
-                remove_tree(staged.folder)  # unless it has become the run's
+                remove_tree(staged.folder)  # the run's own has another name by now
 
     def _chosen(self, run_id: str, digest: str) -> Manifest | None:
         """The live run of the caller's id; None when the id is free. An id names one content for good."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import hashlib
 import json
 import logging
 import math
@@ -250,6 +251,33 @@ def retry_after(response: httpx.Response) -> float:
 # -- transfers -------------------------------------------------------------------------------------------
 
 
+class HashedUpload:
+    """A file for httpx to send, hashed on the way: it may have changed since its digest was computed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """The next chunk."""
+        chunk = self._file.read(size)
+        self._sha256.update(chunk)
+        return chunk
+
+    def seek(self, offset: int) -> int:
+        """Back to the start, where httpx goes before it reads."""
+        self._sha256 = hashlib.sha256()
+        return self._file.seek(offset)
+
+    def fileno(self) -> int:
+        """For httpx, which takes Content-Length from the file."""
+        return self._file.fileno()
+
+    def hexdigest(self) -> str:
+        """SHA-256 of what was sent."""
+        return self._sha256.hexdigest()
+
+
 class Download:
     """Saves one run's result in ``target``, resumed by Range and If-Range where the connection breaks."""
 
@@ -423,6 +451,7 @@ class HttpTransport(Transport):
 
         The run is held before it can begin, so that an interruption cancels it.
         """
+        upload = HashedUpload(source)
         self.held[ticket.run_id] = ticket
         response, body = self._client.request(
             "PUT",
@@ -433,11 +462,11 @@ class HttpTransport(Transport):
                 **ticket.options.model_dump(),
                 **ticket.model_dump(include=set(WorkerOptions.model_fields) - {"index"}),
             },
-            files={"vcf": (ticket.input_name, source, "application/octet-stream")},
+            files={"vcf": (ticket.input_name, upload, "application/octet-stream")},
             timeout=httpx.Timeout(CHUNK_TIMEOUT, connect=CONNECT_TIMEOUT, read=UPLOAD_TIMEOUT),
         )
         if response.status_code == 202:
-            if hash_of(source)[1] != ticket.input_sha256:
+            if upload.hexdigest() != ticket.input_sha256:
                 with contextlib.suppress(StepError):
                     self._delete(ticket, shared=True)
                 raise FileTrouble(f"{ticket.input_name} has changed while it was uploaded", "Run it again")

@@ -39,6 +39,7 @@ from anyvar_step.models import Counts, Manifest, Progress, RunReport, RunRequest
 from anyvar_step.text import escaped
 from anyvar_step.vcf import VcfReader, count_records
 from anyvar_step.vcf.index import JoinedIndex
+from anyvar_step.vcf.reader import open_input
 from anyvar_step.vcf.split import Joiner, Piece, cut
 
 #: A piece below this many bytes of input is not worth a task of its own.
@@ -161,7 +162,8 @@ def _placed(problem: StepError, pieces: Sequence[Piece], number: int, name: str)
     path = pieces[0].path
     shown = escaped(path.name)
     try:
-        count_records(path, shown)
+        with open_input(path, shown) as raw:
+            count_records(raw, shown)
     except InvalidInput as damage:
         return damage
     before = sum(map(_records, pieces[:number]))  # a piece repeats the header, so that its lines count alike
@@ -175,7 +177,7 @@ def _placed(problem: StepError, pieces: Sequence[Piece], number: int, name: str)
 
 def _records(piece: Piece) -> int:
     with piece.open() as stream:
-        return sum(len(lines) for lines in VcfReader(stream, escaped(piece.path.name)).blocks())
+        return count_records(stream, escaped(piece.path.name))
 
 
 def _checked(fetched: Fetched, piece: Piece, sha256: str) -> Counts:

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from anyvar_step.errors import InvalidInput, from_os
 from anyvar_step.text import escaped
-from anyvar_step.vcf import VcfReader, check_input
+from anyvar_step.vcf import check_input, count_records
 from anyvar_step.vcf.bgzf import CHUNK, damage_at_end, stream_of
 from anyvar_step.vcf.reader import open_input
 from anyvar_step.vcf.select import MAGIC_BYTES, Selection, is_bcf
@@ -89,7 +89,7 @@ class InputSource:
         if self.is_stream:
             return None
         with self.open() as raw:
-            return sum(map(len, VcfReader(raw, self.name).blocks()))
+            return count_records(raw, self.name)
 
     @contextlib.contextmanager
     def as_file(self, folder: Path | None) -> Iterator[Path]:

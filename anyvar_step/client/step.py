@@ -112,7 +112,8 @@ def _run(
             try:
                 with cancel_on_failure(transport):
                     ticket, found = submit(transport, source, request)
-                    staged, tickets = time.monotonic(), [ticket]
+                    staged = time.monotonic()
+                    tickets = [ticket]  # its ticket is replaced where the run is submitted again
                     _, status = next(wait_all(transport, tickets, patience, watch))
                     if status.status_code != 200:
                         raise end_failed(transport, tickets[0], status)

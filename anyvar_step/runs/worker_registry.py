@@ -225,8 +225,8 @@ class WorkerRegistry:
 
     def only_anyvars(self) -> bool:
         """Whether workers serve the queue and all of them are AnyVar's own; False where that is not known."""
-        serving = self._serving()
-        return bool(serving) and not any(worker.version for worker in serving or ())
+        serving = self._serving() or ()
+        return bool(serving) and not any(worker.version for worker in serving)
 
     def _serving(self) -> Sequence[WorkerRecord | OtherWorker] | None:
         """The workers of the queue, others only where none is registered; None where they are not known."""

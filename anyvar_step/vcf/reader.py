@@ -336,8 +336,6 @@ def open_input(path: Path, name: str) -> BinaryIO:
         raise from_os(error, f"cannot open {name}") from error
 
 
-def count_records(path: Path, name: str = "") -> int:
-    """The number of records of the VCF at ``path``, which is read to its end; raises as check_input does."""
-    name = name or str(path)
-    with open_input(path, name) as raw:
-        return sum(map(len, VcfReader(raw, name).blocks()))
+def count_records(raw: BinaryIO, name: str) -> int:
+    """The number of records of the VCF in ``raw``, which is read to its end; raises as VcfReader does."""
+    return sum(map(len, VcfReader(raw, name).blocks()))

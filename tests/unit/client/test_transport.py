@@ -24,7 +24,7 @@ def test_a_step_whose_output_is_delivered_ends_well_whatever_forgetting_meets(ki
     transport.forget.assert_called_once_with(ticket)
 
 
-def test_an_input_that_changes_while_it_is_uploaded_is_no_run(tmp_path: Path) -> None:
+def test_an_input_that_changes_once_its_run_id_is_known_is_no_run(tmp_path: Path) -> None:
     """Its run id is that of the content before: another step would take the output for its own."""
     vcf = tmp_path / "in.vcf"
     header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
@@ -33,7 +33,7 @@ def test_an_input_that_changes_while_it_is_uploaded_is_no_run(tmp_path: Path) ->
 
     def answer(request: httpx.Request) -> httpx.Response:
         methods.append(request.method)
-        if request.method == "PUT":
+        if request.method == "HEAD":  # the run id is known, and nothing is sent yet
             vcf.write_text(f"{header}chr1\t1\t.\tA\tG\t.\t.\t.\n")
         return httpx.Response({"HEAD": 404, "PUT": 202, "DELETE": 204}[request.method])
 

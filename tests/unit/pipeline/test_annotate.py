@@ -57,6 +57,11 @@ def annotate(source: Path, reference: Reference, **options) -> tuple[pipeline.Ou
     return pipeline.annotate_file(source, target, reference, AnnotateOptions(), **options), target
 
 
+def records_in(path: Path) -> int:
+    with path.open("rb") as raw:
+        return count_records(raw, path.name)
+
+
 def without_vrs(line: bytes) -> bytes:
     fields = line.split(b"\t")
     fields[7] = b";".join(item for item in fields[7].split(b";") if not item.startswith(b"VRS_")) or b"."
@@ -73,7 +78,7 @@ def test_every_record_comes_back_with_its_ids(tmp_path, reference, stored, outpu
     outcome, target = annotate(source, reference, output_format=output_format)
     data = target.read_bytes()
     assert (outcome.size, outcome.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    assert (count_records(target), target.read_bytes()[:1] == b"\x1f") == (5000, output_format == "z")
+    assert (records_in(target), target.read_bytes()[:1] == b"\x1f") == (5000, output_format == "z")
     text = gzip.decompress(data) if output_format == "z" else data
     out = [line for line in text.splitlines() if not line.startswith(b"#")]
     assert [without_vrs(line) for line in out] == lines
@@ -277,7 +282,7 @@ def test_unknown_contigs_among_known_ones_are_noted(tmp_path, reference):
     (note,) = outcome.notes
     assert "3 of 13 records on contigs that the reference GRCh38 does not have" in note
     assert "chrUn_1" in note
-    assert count_records(target) == 13
+    assert records_in(target) == 13
 
 
 def test_a_missing_input_is_not_found(tmp_path, reference):
